@@ -1,26 +1,40 @@
-// Reads vitest's JSON report and prints `N passed, N failed` on stdout. Fails if a test failed, or if a suite that needs
+// Reads vitest's JSON reports (of `npm test`, and of `npm run test:browser`) and prints `N passed, N failed` on stdout. On stderr it names
+// each test that failed, and each that failed first and passed when it was repeated. Fails if a test failed, or if a suite that needs
 // something from outside (a server, a language) passed no test: it may have been left out in silence.
 import { readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 
 /**
- * @typedef {{ status: string, fullName: string }} TestResult
+ * @typedef {{ status: string, fullName: string, failureMessages: string[] }} TestResult
  * @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, success: boolean,
- *   testResults: { name: string, assertionResults: TestResult[] }[] }}
+ *   testResults: { name: string, message: string, assertionResults: TestResult[] }[] }[]}
  */
-const report = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8'));
-const files = report.testResults.map(({ name, assertionResults }) => ({
+const reports = process.argv.slice(2).map((file) => JSON.parse(readFileSync(file, 'utf8')));
+const testResults = reports.flatMap((report) => report.testResults);
+const files = testResults.map(({ name, assertionResults }) => ({
   name: relative(process.cwd(), name),
   passed: assertionResults.filter(({ status }) => status === 'passed').map(({ fullName }) => fullName),
 }));
-const problems = report.success ? [] : ['a test failed'];
+const problems = reports.every(({ success }) => success) ? [] : ['a test failed'];
+
+for (const { name, message, assertionResults } of testResults) {
+  const file = relative(process.cwd(), name);
+  if (message !== '') console.error(`failed: ${file}\n  ${message}`);
+  for (const { status, fullName, failureMessages } of assertionResults) {
+    // vitest keeps the errors of a first attempt, also when the second one passes.
+    const [reason] = failureMessages;
+    if (reason === undefined) continue;
+    const outcome = status === 'passed' ? 'passed only when it was repeated' : status;
+    console.error(`${outcome}: ${file} > ${fullName}\n  ${reason.split('\n', 1)[0]}`);
+  }
+}
 
 /** Tests of this database carry its name, as in `describeDatabases`; vitest puts what it fills in between quotes. */
 const on = (/** @type {string[]} */ tests, /** @type {string} */ database) =>
   tests.filter((test) => test.includes(`('${database}')`) || test.includes(`(${database})`)).length;
 const MARIADB = ['mariadb', 'mysql2'];
-/** Ten seconds for each server, whichever driver speaks to it. */
-const BY_ONE_DRIVER = ['test/crash/crash.spec.ts'];
+/** What they do to a server takes seconds, and the server is the same whichever driver speaks to it. */
+const BY_ONE_DRIVER = ['test/crash/crash.spec.ts', 'test/faults/database.spec.ts'];
 for (const { name, passed } of files) {
   if (on(passed, 'sqlite') > 0 && on(passed, 'postgres') > 0) {
     for (const database of BY_ONE_DRIVER.includes(name) ? ['mariadb'] : MARIADB) {
@@ -34,6 +48,8 @@ const counts = new Map(['sqlite', 'postgres', ...MARIADB].map((database) => [dat
 counts.set('PgBouncer', all.filter((test) => test.includes('PgBouncer')).length);
 counts.set('the Django receiver', all.filter((test) => /django/i.test(test)).length);
 counts.set('the PHP receiver', all.filter((test) => /\bphp\b/i.test(test)).length);
+const inBrowser = files.filter(({ name }) => name.startsWith('test/dashboard/browser/'));
+counts.set('the browser', inBrowser.flatMap(({ passed }) => passed).length);
 for (const [what, count] of counts) {
   console.error(`${what}: ${count} tests passed`);
   if (count === 0) problems.push(`no test of ${what} passed`);
@@ -43,6 +59,8 @@ if (problems.length > 0) {
   console.error(problems.join('\n'));
   process.exitCode = 1;
 }
-const { numPassedTests, numFailedTests, numPendingTests } = report;
+/** @param {'numPassedTests' | 'numFailedTests' | 'numPendingTests'} name */
+const sum = (name) => reports.reduce((total, report) => total + report[name], 0);
+const numPendingTests = sum('numPendingTests');
 const skipped = numPendingTests > 0 ? `, ${numPendingTests} skipped` : '';
-console.log(`${numPassedTests} passed, ${numFailedTests} failed${skipped}`);
+console.log(`${sum('numPassedTests')} passed, ${sum('numFailedTests')} failed${skipped}`);

@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 268,
+    files: 336,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
@@ -47,14 +47,24 @@ const CLOSURES = {
       'uuid',
     ],
   },
-  './testing': { files: 48, packages: ['@nestjs/typeorm', 'sql-template-tag', 'typeorm'] },
-  './receiver': { files: 24, packages: [] },
+  './testing': { files: 51, packages: ['@nestjs/typeorm', 'sql-template-tag', 'typeorm'] },
+  './receiver': { files: 25, packages: [] },
   './receiver/nest': {
-    files: 58,
+    files: 60,
     packages: ['@nestjs/common', '@nestjs/core', '@nestjs/event-emitter', '@nestjs/typeorm', 'rxjs', 'typeorm'],
   },
-  './verify': { files: 28, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
-  './migrations': { files: 37, packages: ['sql-template-tag', 'typeorm'] },
+  // The view routes an event in flight again, and reads which deliveries have a row.
+  './verify': { files: 65, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag', 'uuid'] },
+  './api': {
+    files: 134,
+    packages: ['@nestjs/common', '@nestjs/core', 'ipaddr.js', 'jose', 'sql-template-tag', 'undici', 'uuid'],
+  },
+  './dashboard': { files: 19, packages: ['@nestjs/common', '@nestjs/core'] },
+  './client': { files: 4, packages: [] },
+  './otel': { files: 36, packages: ['@nestjs/common', '@opentelemetry/api', 'sql-template-tag', 'uuid'] },
+  './terminus': { files: 6, packages: ['@nestjs/common', '@nestjs/core', '@nestjs/terminus'] },
+  './migrations': { files: 42, packages: ['sql-template-tag', 'typeorm'] },
+  './catalog': { files: 46, packages: ['typeorm'] },
 };
 
 let failed = 0;

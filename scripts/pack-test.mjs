@@ -44,6 +44,12 @@ const optionalPeers = Object.keys(manifest.peerDependencies).filter(
   (name) => !requiredPeers.some(([required]) => required === name),
 );
 
+/** Entry points that are only for applications with an optional peer. Their types may import it. */
+const PEERS_OF_ENTRIES = new Map([
+  ['otel', '@opentelemetry/api'],
+  ['terminus', '@nestjs/terminus'],
+]);
+
 /** The platforms on which the applications receive webhooks. They are no peers of the library. Fastify before 11.0.3 needs Nest 10. */
 const PLATFORMS = [
   ['@nestjs/platform-express', '^11.0.0 || ^12.0.0'],
@@ -148,7 +154,14 @@ async function pack() {
     name.endsWith('.md'),
   );
   const documents = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', ...pages.map((page) => `docs/${page}`)];
-  for (const wanted of [...documents, 'dist/index.js', 'dist/index.d.ts']) {
+  for (const wanted of [
+    ...documents,
+    'dist/index.js',
+    'dist/index.d.ts',
+    'dist/ui/manifest.json',
+    'dist/ui/THIRD-PARTY-NOTICES.txt',
+    'dist/ui/embed.js',
+  ]) {
     if (!paths.includes(wanted)) throw new Error(`the tarball has no ${wanted}`);
   }
   const stray = paths.filter((/** @type {string} */ path) => /\.spec\.|(^|\/)(src|test)\//.test(path));
@@ -320,7 +333,8 @@ function lendDriver(folder) {
 }
 
 /**
- * Types may import only modules that every user has: required peers, dependencies, Node.js.
+ * Types may import only modules that every user has: required peers, dependencies, Node.js. Types of an entry point for an optional peer may
+ * also import this peer.
  *
  * @param {string} name
  * @param {string} dist
@@ -337,7 +351,9 @@ function checkSpecifiers(name, dist) {
         .split('/')
         .slice(0, fileName.startsWith('@') ? 2 : 1)
         .join('/');
-      if (!allowed.has(packageName)) leaks.push(`${file} imports ${fileName}`);
+      const [folder = ''] = file.replace(/^commonjs\//, '').split('/');
+      if (!allowed.has(packageName) && PEERS_OF_ENTRIES.get(folder) !== packageName)
+        leaks.push(`${file} imports ${fileName}`);
     }
   }
   if (leaks.length > 0) {

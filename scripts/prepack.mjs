@@ -24,16 +24,26 @@ if (process.argv.includes('--clean')) {
   }
   // Files of an older build would be packed, too.
   rmSync(join(library, 'dist'), { recursive: true, force: true });
-  const tsc = join(root, 'node_modules/typescript/bin/tsc');
-  const { status } = spawnSync(process.execPath, [tsc, '-p', join(library, 'tsconfig.lib.json')], {
-    // npm prints the tarball's name (or JSON) on stdout, which the compiler's errors must not mix with.
-    stdio: ['ignore', process.stderr, process.stderr],
-  });
-  if (status !== 0) process.exit(1);
+  run(join(root, 'node_modules/typescript/bin/tsc'), '-p', join(library, 'tsconfig.lib.json'));
   await import('./commonjs-types.mjs');
+  run(join(root, 'scripts/build-ui.mjs'));
   removeCopies(); // a page that was deleted from docs/ must not stay in a copy
   for (const file of COPIED) cpSync(join(root, file), join(library, file), { recursive: true });
   linkToRepository();
+}
+
+/**
+ * Runs a program of Node.js, and ends this one if it fails.
+ *
+ * @param {string} program
+ * @param {string[]} args
+ */
+function run(program, ...args) {
+  // npm prints the tarball's name (or JSON) on stdout, which errors must not mix with.
+  const { status } = spawnSync(process.execPath, [program, ...args], {
+    stdio: ['ignore', process.stderr, process.stderr],
+  });
+  if (status !== 0) process.exit(1);
 }
 
 function removeCopies() {

@@ -7,6 +7,8 @@ import {
   Column,
   DeleteDateColumn,
   Entity,
+  JoinTable,
+  ManyToMany,
   ManyToOne,
   OneToMany,
   PrimaryColumn,
@@ -102,6 +104,14 @@ class Loaded {
   parent: Relation<Parent> | null;
 }
 
+/** TypeORM loads it completely before a remove(), because it has no foreign key. */
+@Webhook({ exactPrevious: false })
+@Entity('image_loose')
+class Loose {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+}
+
 /** Not captured. */
 @Entity('image_plain')
 class Plain {
@@ -110,6 +120,45 @@ class Plain {
 
   @Column({ type: 'int', default: 0 })
   n: number;
+}
+
+/** Its rows are read by the query builder of TypeORM, because the event has links. */
+@Webhook({ fields: ['id', 'title', 'plains'] })
+@Entity('image_album')
+class Album {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @Column({ type: 'varchar', length: 20, default: 'new' })
+  title: string;
+
+  @ManyToMany(() => Plain)
+  @JoinTable({ name: 'image_album_plain' })
+  plains: Relation<Plain>[];
+}
+
+/** With a key of two columns, one statement reads at most 500 rows. */
+@Webhook()
+@Entity('image_pair')
+class Pair {
+  @PrimaryColumn({ type: 'int' })
+  a: number;
+
+  @PrimaryColumn({ type: 'int' })
+  b: number;
+
+  @Column({ type: 'int', default: 0 })
+  n: number;
+}
+
+/** Not captured. */
+@Entity('image_photo')
+class Photo {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @ManyToOne(() => Album)
+  album: Relation<Album>;
 }
 
 class Statements implements Partial<Logger> {
@@ -139,8 +188,8 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
     statements = new Statements();
     app = await startApp({
       database: { ...fresh.options, logging: ['query'], logger: statements as Logger } as typeof fresh.options,
-      entities: [Vault, Parent, Child, Loaded],
-      others: [Plain],
+      entities: [Vault, Parent, Child, Loaded, Loose, Album, Pair],
+      others: [Plain, Photo],
     });
     ({ manager } = app.dataSource);
   });
@@ -149,7 +198,15 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
     await fresh.drop();
   });
   beforeEach(async () => {
-    for (const table of ['image_loaded', 'image_child', 'image_parent', 'image_vault']) {
+    for (const table of [
+      'image_loaded',
+      'image_child',
+      'image_parent',
+      'image_vault',
+      'image_photo',
+      'image_album',
+      'image_pair',
+    ]) {
       await manager.query(`DELETE FROM ${table}`);
     }
   });
@@ -244,6 +301,37 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
       expect(events.map(({ type }) => type)).toEqual(['parent.deleted']);
     });
 
+    it('save() of a row that is deleted, and inserted again before the UPDATE, has the inserted row as previous', async () => {
+      // On other databases the read of the missing row takes a lock, or there is one writer at a time.
+      if (!isPostgres) return;
+      await parent();
+      let step = 0;
+      const subscriber: EntitySubscriberInterface = {
+        async beforeQuery({ query }) {
+          if (step === 0 && /^SELECT.*image_parent.*FOR NO KEY UPDATE/s.test(query)) {
+            step = 1;
+            await manager.delete(Parent, 1);
+          }
+        },
+        async afterQuery({ query }) {
+          if (step === 1 && /^SELECT.*image_parent.*FOR NO KEY UPDATE/s.test(query)) {
+            step = 2;
+            await manager.insert(Parent, { id: 1, price: '3.00' });
+          }
+        },
+      };
+      app.dataSource.subscribers.unshift(subscriber);
+      const events = await eventsOf(() => manager.save(Parent, { id: 1, status: 'paid' })).finally(() =>
+        app.dataSource.subscribers.shift(),
+      );
+      expect(step).toBe(2);
+      expect(summary(events)).toEqual([
+        ['parent.deleted', '1.50', 'new', undefined],
+        ['parent.created', '3.00', 'new', undefined],
+        ['parent.updated', '3.00', 'paid', { status: 'new' }],
+      ]);
+    });
+
     it('save() of the values that the other writer has written makes no event', async () => {
       await parent();
       const events = await eventsOf(() =>
@@ -303,6 +391,17 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
       ]);
     });
 
+    it('with exactPrevious: false, remove() of a row that it removed makes no event', async () => {
+      const row = await manager.save(manager.create(Loose, { id: 1 }));
+      const events = await eventsOf(() =>
+        between(
+          () => manager.delete(Loose, 1),
+          (given) => given.remove(row),
+        ),
+      );
+      expect(events.map(({ type }) => type)).toEqual(['loose.deleted']);
+    });
+
     it('with exactPrevious: false, previous is the loaded row', async () => {
       await manager.save(Loaded, { id: 1 });
       const events = await eventsOf(() =>
@@ -328,6 +427,28 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
     const events = await eventsOf(() => manager.save(Parent, { id: 1, status: 'paid' }));
     app.dataSource.subscribers.splice(app.dataSource.subscribers.indexOf(subscriber), 1);
     expect(events.map(({ data, previous }) => [data.price, data.status, previous])).toEqual([
+      ['7.00', 'new', { price: '1.50' }],
+      ['7.00', 'paid', { status: 'new' }],
+    ]);
+  });
+
+  it('is read again if another write has written the row since it was read', async () => {
+    await manager.save(Parent, [{ id: 1 }, { id: 2 }]);
+    let isDone = false;
+    const subscriber: EntitySubscriberInterface = {
+      async beforeQuery({ query, manager: inner }: { query: string; manager: EntityManager }) {
+        if (isDone || !/^UPDATE .image_parent/.test(query)) return;
+        isDone = true;
+        await inner.update(Parent, { id: 2 }, { price: '7.00' });
+      },
+    };
+    app.dataSource.subscribers.push(subscriber);
+    const events = await eventsOf(() =>
+      manager.save([1, 2].map((id) => manager.create(Parent, { id, status: 'paid' }))),
+    );
+    app.dataSource.subscribers.splice(app.dataSource.subscribers.indexOf(subscriber), 1);
+    const ofSecond = events.filter(({ data }) => data.id === 2);
+    expect(ofSecond.map(({ data, previous }) => [data.price, data.status, previous])).toEqual([
       ['7.00', 'new', { price: '1.50' }],
       ['7.00', 'paid', { status: 'new' }],
     ]);
@@ -390,14 +511,40 @@ describeDatabases('the before image of save(), remove() and similar calls', (dat
       expect(moved).toMatchObject([{ data: { parent: 1 }, previous: { parent: null } }]);
     });
 
-    it.runIf(isPostgres)('with a lock that lets children be inserted during a save() of their parent', async () => {
+    it.runIf(isPostgres).each<[string, (given: EntityManager) => Promise<unknown>]>([
+      ['save()', (given) => given.save(Parent, { id: 1, status: 'held' })],
+      ['update()', (given) => given.update(Parent, 1, { status: 'held' })],
+      ['save() of a row with links', (given) => given.save(Album, { id: 1, title: 'held' })],
+      ['update() of a row with links', (given) => given.update(Album, 1, { title: 'held' })],
+    ])('with a lock that lets children of the row be inserted during %s', async (_, write) => {
+      await manager.insert(Album, { id: 1 });
       await manager.transaction(async (given) => {
-        await given.save(Parent, { id: 1, status: 'held' });
-        // With FOR UPDATE this would wait for the lock of the parent until the test ends.
-        await manager.save(Child, { id: 9, parent: { id: 1 } });
+        await write(given);
+        await manager.transaction(async (other) => {
+          await other.query("SET LOCAL lock_timeout = '2s'");
+          await other.insert(Child, { id: 9, parent: { id: 1 } });
+          await other.insert(Photo, { id: 9, album: { id: 1 } });
+        });
       });
-      expect(await manager.countBy(Child, { id: 9 })).toBe(1);
+      expect(await manager.countBy(Photo, { id: 9 })).toBe(1);
     });
+
+    // The statements are the same on every database.
+    it.runIf(isSqlite)(
+      'in the same order by every save() of the same rows, also if it takes several statements',
+      async () => {
+        const rows = Array.from({ length: 501 }, (_, n) => ({ a: n % 7, b: n }));
+        await manager.insert(Pair, rows);
+        const keysRead = async (list: typeof rows, n: number) => {
+          const reads = await readsOf(() => manager.save(list.map((row) => manager.create(Pair, { ...row, n }))));
+          const keys = reads.map((text) => text.slice(text.indexOf('WHERE')).match(/\d+/g)?.toSorted());
+          return keys.slice(0, 2); // The others are reads after the write.
+        };
+        const read = await keysRead(rows, 1);
+        expect(read.map((keys) => keys?.length)).toEqual([1_000, 2]);
+        expect(await keysRead(rows.toReversed(), 2)).toEqual(read);
+      },
+    );
 
     it('so that two saves of the same rows in different order cause no deadlock', async () => {
       for (let round = 1; round <= 20; round++) {

@@ -131,6 +131,18 @@ export class BasketLine {
   basket: Relation<Basket> | null;
 }
 
+/** The database changes its foreign key when the other row is deleted or gets another key. */
+@Webhook()
+@Entity('conf_label')
+export class Label {
+  @PrimaryColumn({ type: 'int' })
+  id: number;
+
+  @ManyToOne(() => Basket, { nullable: true, onDelete: 'SET NULL', onUpdate: 'CASCADE' })
+  @JoinColumn()
+  basket: Relation<Basket> | null;
+}
+
 /** Has a lazy relation, and a relation to many rows through a junction. */
 @Webhook()
 @Entity('conf_article')
@@ -208,6 +220,10 @@ export class Animal {
 
   @Column({ type: 'varchar', length: 50 })
   name: string;
+
+  /** The discriminator. */
+  @Column({ type: 'varchar' })
+  kind: string;
 }
 
 @ChildEntity()
@@ -347,7 +363,7 @@ export type ConformanceEntities = ReturnType<typeof conformanceEntities>;
 export function conformanceEntities(family: DatabaseFamily) {
   return {
     Typed: typedFor(family),
-    decorated: [Item, Draft, Numbered, Ticket, Booking, Basket, BasketLine, Article, Course, Category, Animal],
+    decorated: [Item, Draft, Numbered, Ticket, Booking, Basket, BasketLine, Article, Label, Course, Category, Animal],
     others: [Dog, Plain, Pupil],
   };
 }

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WebhooksModuleOptions } from 'nestjs-entity-webhooks';
 
 import type { FreshDatabase, TestDatabase } from '../support/databases.js';
+import { PayloadSchemas } from '../support/payload-schemas.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { conformanceEntities, finishTables } from './conformance-entities.js';
 import { familyOf } from './every-kind.js';
@@ -39,6 +40,7 @@ export function describeConformance(mode: CaptureMode, database: TestDatabase): 
     let app: TestApp;
     let context: OperationContext;
     let tables: string[];
+    let schemas: PayloadSchemas;
 
     beforeAll(async () => {
       fresh = await database.create();
@@ -51,6 +53,7 @@ export function describeConformance(mode: CaptureMode, database: TestDatabase): 
       const { dataSource } = app;
       await finishTables(dataSource, family);
       await mode.prepare?.(app);
+      schemas = await PayloadSchemas.of(app);
       const { manager } = dataSource;
       context = { app, dataSource, manager, database: database.name, family, mode: mode.name, typed: entities.Typed };
       // Tables with foreign keys come first, so that rows can be deleted in this order.
@@ -81,7 +84,9 @@ export function describeConformance(mode: CaptureMode, database: TestDatabase): 
         await operation.run(context);
         await mode.settle?.(app);
 
-        expectEvents(await storedEvents(app), typeof expects === 'function' ? expects(context) : expects);
+        const captured = await storedEvents(app);
+        expectEvents(captured, typeof expects === 'function' ? expects(context) : expects);
+        expect(captured.flatMap((event) => schemas.mistakesOf(event))).toEqual([]);
         for (const [entity, rows] of operation.rows ?? []) expect(await rowsOf(app, entity)).toMatchObject(rows);
       });
     }

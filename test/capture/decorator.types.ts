@@ -119,3 +119,27 @@ WebhooksModule.forFeature([{ entity: Named, ignore: ['typo'] }]);
 WebhooksModule.forFeature([Plain, { entity: Named, owner: 'typo' }]);
 // @ts-expect-error -- the function takes another entity
 WebhooksModule.forFeature([{ entity: Named, owner: (other: { tenant: string }) => other.tenant }]);
+
+/* Descriptions for the catalogue. */
+
+@Webhook({
+  title: 'Order',
+  describe: { status: 'Where it stands', address: 'Where it goes', 'address.city': { schema: { type: 'string' } } },
+  events: { deleted: { deprecated: { since: '2026-10-01' } } },
+  visibility: 'internal',
+  examples: [{ id: 1 }],
+})
+export class Described extends OrderColumns {}
+
+WebhooksModule.forFeature([{ entity: Named, describe: { status: 'Where it stands', 'address.city': 'The city' } }]);
+
+// @ts-expect-error -- there is no such property
+@Webhook({ describe: { stauts: 'Where it stands' } })
+export class MisspeltDescription extends OrderColumns {}
+
+// @ts-expect-error -- there is no such action
+@Webhook({ events: { creatd: { description: 'x' } } })
+export class MisspeltEvent extends OrderColumns {}
+
+// @ts-expect-error -- there is no such property
+WebhooksModule.forFeature([{ entity: Named, describe: { typo: 'x' } }]);

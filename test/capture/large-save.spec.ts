@@ -63,7 +63,7 @@ class Counter implements Partial<Logger> {
 
   logQuery(query: string): void {
     if (/^SELECT\b.*\bFROM\s+\S*(?:parcel|slot)\S*\s+.e.\s/is.test(query)) this.reads++;
-    if (/^insert into\b.*webhook_events/is.test(query)) this.inserts++;
+    if (/^(?:with e as \()?insert into\b.*webhook_events/is.test(query)) this.inserts++;
   }
 
   logQueryError(): void {}

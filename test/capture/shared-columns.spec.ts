@@ -89,7 +89,7 @@ class Invoice {
 }
 
 /** The shared column belongs only to relations. */
-@Webhook({ owner: ownerFromRow((row: Offer) => row.buyer?.id ?? null) })
+@Webhook({ owner: ownerFromRow((row: Offer) => (row.payer === null ? 'nobody' : (row.buyer?.id ?? null))) })
 @Entity('shared_offer')
 class Offer {
   @PrimaryGeneratedColumn()
@@ -138,7 +138,22 @@ class Renewal {
   contract: Relation<Contract> | null;
 }
 
-const CAPTURED = [Invoice, Offer, Line, Renewal];
+/** With `capture: 'orm'`, its `previous` is the row that TypeORM has loaded. */
+@Webhook({ exactPrevious: false })
+@Entity('shared_memo')
+class Memo {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'int' })
+  tenantId: number;
+
+  @ManyToOne(() => Buyer, { nullable: true })
+  @JoinColumn([TENANT, { name: 'buyerId', referencedColumnName: 'id' }])
+  buyer: Relation<Buyer> | null;
+}
+
+const CAPTURED = [Invoice, Offer, Line, Renewal, Memo];
 const others = [Buyer, Site, Contract];
 const buyer = (id: number, tenantId = 1) => ({ tenantId, id });
 
@@ -229,6 +244,15 @@ for (const capture of ['orm', 'trigger'] as const) {
       expect((await only())[1]).toMatchObject({ year: 2026, contract: { year: 2026, tenantId: 1, buyerId: 7 } });
     });
 
+    it('is in previous if that is the loaded row', async () => {
+      const memo = await manager.save(manager.create(Memo, { tenantId: 1, buyer: buyer(7) }));
+      await events();
+      memo.buyer = manager.create(Buyer, buyer(8));
+      await manager.save(memo);
+      const data = { id: memo.id, tenantId: 1, buyer: buyer(8) };
+      expect(await only()).toEqual(['memo.updated', data, { buyer: buyer(7) }]);
+    });
+
     it('may be used in a filter and as the owner', async () => {
       const { url } = app.receiver;
       await app.listeners.create({ entity: Offer, where: { 'buyer.id': 8 }, url, owner: '8' });
@@ -244,6 +268,8 @@ for (const capture of ['orm', 'trigger'] as const) {
       await manager.save(Invoice, { tenantId: 1 });
       expect((await only())[1]).toMatchObject({ tenantId: 1, buyer: null, payer: null, site: null });
       await manager.insert(Offer, { buyer: buyer(7) });
+      if (capture === 'trigger') await app.dispatcher.drain();
+      expect(await manager.query('SELECT owner FROM webhook_events')).toEqual([{ owner: 'nobody' }]);
       expect((await only())[1]).toMatchObject({ buyer: buyer(7), payer: null });
     });
   });

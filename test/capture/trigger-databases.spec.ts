@@ -141,7 +141,7 @@ describe.runIf(databases.some(({ name }) => name === 'postgres'))('triggers on P
     const dying = app.dispatcher.drain().catch((error: unknown) => error);
     await vi.waitFor(async () => {
       const killed: { killed: boolean }[] = await other.query(
-        `SELECT pg_terminate_backend(pid) AS killed FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'insert into "webhook_events"%'`,
+        `SELECT pg_terminate_backend(pid) AS killed FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%insert into "webhook_events"%'`,
       );
       expect(killed.some((one) => one.killed)).toBe(true);
     });

@@ -1,7 +1,16 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { Column, DataSource, Entity, PrimaryColumn, type DataSourceOptions, type QueryRunner } from 'typeorm';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import Sqlite from 'better-sqlite3';
+import {
+  Column,
+  DataSource,
+  Entity,
+  PrimaryColumn,
+  type DataSourceOptions,
+  type EntitySubscriberInterface,
+  type QueryRunner,
+} from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
-import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { describeDatabases, describeOn, type FreshDatabase } from '../support/databases.js';
 import { listenToLog } from '../support/said.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { storedEvents } from './shop.js';
@@ -132,15 +141,52 @@ describeDatabases('a transaction that writes images and events', (database) => {
     expect(marks).toEqual([]);
     expect(await written()).toEqual(all);
   });
+
+  it('leaves no mark if a hook of the COMMIT writes without capture', async () => {
+    let isWritten = false;
+    const subscriber: EntitySubscriberInterface = {
+      async beforeQuery({ query, queryRunner }) {
+        if (isWritten || !/^commit/i.test(query)) return;
+        isWritten = true;
+        await app.webhooks.withoutCapture(() => queryRunner.query('INSERT INTO marks_plain VALUES (2)'));
+      },
+    };
+    app.dataSource.subscribers.push(subscriber);
+    await app.dataSource.transaction((manager) => manager.query('INSERT INTO marks_plain VALUES (1)'));
+    expect(isWritten).toBe(true);
+    const marks: unknown[] = await app.dataSource.query('SELECT seq FROM webhook_images WHERE seq < 0');
+    expect(marks).toEqual([]);
+    expect(await written()).toEqual(all);
+  });
+
+  it.runIf(database.name === 'sqlite')('shows its marks to no other connection when it has committed', async () => {
+    const seen: unknown[] = [];
+    const subscriber: EntitySubscriberInterface = {
+      // Before the hook of this library, which might remove the marks only now.
+      afterQuery({ query }) {
+        if (!/^commit/i.test(query)) return;
+        const other = new Sqlite(fresh.options.database as string);
+        seen.push(other.prepare('SELECT count(*) AS marks FROM webhook_images WHERE seq < 0').get());
+        other.close();
+      },
+    };
+    app.dataSource.subscribers.unshift(subscriber);
+    await app.webhooks.withoutCapture(() =>
+      app.dataSource.transaction(async (manager) => {
+        await manager.insert(Plain, { id: 1 });
+        await app.webhooks.publish('x.y', {}, { manager });
+      }),
+    );
+    expect(seen).toEqual([{ marks: 0 }]);
+  });
 });
 
-describe('marks that an earlier version has left in a file of SQLite', () => {
-  const [sqlite] = databases;
+describeOn('sqlite', 'marks that an earlier version has left in a file', (sqlite) => {
   let fresh: FreshDatabase;
   let other: DataSource;
   let log: ReturnType<typeof listenToLog>;
   beforeEach(async () => {
-    fresh = await sqlite!.reuse();
+    fresh = await sqlite.reuse();
     const app = await startApp({ database: fresh.options, entities: ENTITIES, webhooks: OPTIONS });
     await app.close();
     other = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();

@@ -5,6 +5,9 @@ import { runCausedBy } from '../../libs/webhooks/src/cause.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
+/** A write that waits for an end that does not come would take ten seconds. */
+const SECOND = 1_000;
+
 @Webhook({ capture: 'trigger' })
 @Entity('marked')
 class Marked {
@@ -87,6 +90,30 @@ describeDatabases('the transaction mark of a write', (database) => {
     ]);
   });
 
+  it.runIf(database.name === 'mariadb' || database.name === 'mysql2')(
+    'ends with a transaction that the server rolls back because of a deadlock',
+    async () => {
+      for (const id of [1, 2]) await silently(() => insert(id));
+      const [victim, other] = [app.dataSource.createQueryRunner(), app.dataSource.createQueryRunner()];
+      await victim.startTransaction();
+      await other.startTransaction();
+      await victim.query('SELECT id FROM marked WHERE id = 1 FOR UPDATE');
+      // The server rolls back the transaction that has changed fewer rows.
+      for (const id of [11, 12, 13, 14]) await other.manager.insert(Marked, { id, name: 'a' });
+      await other.manager.update(Marked, 2, { name: 'b' });
+      const results = await Promise.allSettled([
+        silently(() => victim.manager.update(Marked, 2, { name: 'c' })),
+        other.manager.update(Marked, 1, { name: 'b' }),
+      ]);
+      expect(results).toMatchObject([{ status: 'rejected', reason: { errno: 1213 } }, { status: 'fulfilled' }]);
+      await other.commitTransaction();
+      await victim.manager.insert(Marked, { id: 3, name: 'a' });
+      await victim.rollbackTransaction();
+      await Promise.all([victim.release(), other.release()]);
+      expect((await capturedEvents()).map(([id]) => id)).toEqual([11, 12, 13, 14, 2, 1, 3]);
+    },
+  );
+
   it('applies again after a rollback to a savepoint', async () => {
     await silently(() =>
       app.dataSource.transaction(async (manager) => {
@@ -134,7 +161,7 @@ describeDatabases('the transaction mark of a write', (database) => {
     ]);
   });
 
-  it('applies to the others if one of several concurrent writes fails', async () => {
+  it('applies to the others if one of several concurrent writes fails', { timeout: SECOND }, async () => {
     const runner = app.dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.query('SAVEPOINT first');

@@ -391,7 +391,7 @@ describeDatabases('the triggers of entities', (database) => {
       const app = await start();
       await app.close();
 
-      await spoilOne(source);
+      await damageOne(source);
       await expect(start()).rejects.toMatchObject({ code: 'TRIGGERS_OUTDATED' });
       expect((await installTriggers(runner)).length).toBeGreaterThan(0);
       const again = await start();
@@ -404,7 +404,7 @@ describeDatabases('the triggers of entities', (database) => {
   });
 
   /** A trigger was changed or disabled by hand. */
-  async function spoilOne(source: DataSource): Promise<void> {
+  async function damageOne(source: DataSource): Promise<void> {
     if (fresh.options.type === 'postgres') {
       await source.query('ALTER TABLE tm_order DISABLE TRIGGER "0_webhook_images_update"');
       return;

@@ -472,7 +472,7 @@ describeDatabases('a write that is not awaited when its transaction ends', (data
       await expect(runner.query('SAVEPOINT refused')).rejects.toMatchObject({
         code: 'WRITES_UNFINISHED',
         message: expect.stringMatching(
-          /^SAVEPOINT or RELEASE was refused, and nothing was rolled back: it waited for save\(\) of Card,/,
+          /^SAVEPOINT or RELEASE was refused, and nothing was rolled back\. The statement waited for save\(\) of Card,/,
         ),
       });
       release();
@@ -493,6 +493,54 @@ describeDatabases('a write that is not awaited when its transaction ends', (data
       release();
       expect(await outcomes()).toEqual(['TRANSACTION_ENDED']);
       expect(await rows()).toEqual(UNCHANGED);
+    });
+
+    it('is rejected although it has sent its last statement', async () => {
+      const { isReached, release } = blockHook('afterInsert', 10);
+      const committed = app.dataSource.transaction(async (manager) => {
+        forget(manager.save(Card, { id: 10 }));
+        await isReached;
+      });
+      await expect(committed).rejects.toMatchObject({ code: 'WRITES_UNFINISHED' });
+      release();
+      expect(await outcomes()).toEqual(['TRANSACTION_ENDED']);
+      expect(await rows()).toEqual(UNCHANGED);
+    });
+
+    it('is rejected and sends no further statement if it continues before the ROLLBACK of the refused COMMIT', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
+      const subscriber: EntitySubscriberInterface = {
+        async beforeTransactionRollback() {
+          release();
+          await Promise.allSettled(late);
+        },
+      };
+      added.push(subscriber);
+      app.dataSource.subscribers.push(subscriber);
+      const committed = app.dataSource.transaction(async (manager) => {
+        forget(manager.save(Card, { id: 10 }));
+        await isReached;
+      });
+      await expect(committed).rejects.toMatchObject({ code: 'WRITES_UNFINISHED' });
+      expect(await outcomes()).toEqual(['TRANSACTION_ENDED']);
+      expect(await rows()).toEqual(UNCHANGED);
+    });
+
+    it('is rejected and sends no further statement after a ROLLBACK TO SAVEPOINT', async () => {
+      const { isReached, release } = blockHook('beforeInsert', 10);
+      await app.dataSource.transaction(async (manager) => {
+        await manager.insert(Card, { id: 9 });
+        const nested = manager.transaction(async (inner) => {
+          forget(inner.save(Card, { id: 10, notes: [{ id: 1 }] }));
+          await isReached;
+          throw new Error('no');
+        });
+        await expect(nested).rejects.toThrow('no');
+        release();
+        expect(await outcomes()).toEqual(['TRANSACTION_ENDED']);
+      });
+      expect(await capturedEvents()).toEqual(['card.created 9']);
+      expect(await rows()).toEqual([...UNCHANGED, '9 new']);
     });
 
     if (database.name !== 'sqlite') {

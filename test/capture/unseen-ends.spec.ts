@@ -144,6 +144,20 @@ describeDatabases('a transaction that ends without a separate statement', (datab
         await expectCreated(2);
       });
 
+      it(
+        'stays open after a COMMIT in a text of several statements, which PostgreSQL refuses',
+        { timeout: 1_000 },
+        async () => {
+          await runner.query('BEGIN; SELECT 1');
+          await insert(1);
+          await fail();
+          await expect(runner.query('SELECT 1; COMMIT')).rejects.toMatchObject({ code: '25P02' });
+          await runner.query('ROLLBACK');
+          await insert(2);
+          await expectCreated(2);
+        },
+      );
+
       it('continues from a savepoint', async () => {
         await runner.startTransaction();
         await insert(1);
@@ -216,6 +230,18 @@ describeDatabases('a transaction that ends without a separate statement', (datab
         await runner.rollbackTransaction();
         await expectCreated();
       });
+    });
+
+    it('is over when its connection is lost', { timeout: 1_000 }, async () => {
+      await runner.startTransaction();
+      await insert(1);
+      const [{ id }] = (await runner.query('SELECT connection_id() AS id')) as [{ id: number }];
+      await app.dataSource.query(`KILL ${id}`);
+      await expect(insert(2)).rejects.toThrow();
+      await expect(runner.query('COMMIT')).rejects.toThrow();
+      await runner.release();
+      await app.dataSource.manager.insert(Card, { id: 3 });
+      await expectCreated(3);
     });
 
     it('keeps its events when a statement commits implicitly', async () => {
@@ -291,7 +317,10 @@ describeDatabases('a transaction that ends without a separate statement', (datab
         await expectCreated(...ids.toSorted());
       });
 
-      it('makes a write that is under way send no more statements (error 1213)', async () => {
+      it.each([
+        ['that is under way send no more statements', 'beforeInsert'],
+        ['fail whose statement was answered before', 'afterQuery'],
+      ])('makes a write %s (error 1213)', async (_, hook) => {
         await app.dataSource.manager.insert(Plain, [{ id: 1 }, { id: 2 }]);
         const lock = (one: QueryRunner, id: number) =>
           one.query('SELECT id FROM unseen_plain WHERE id = ? FOR UPDATE', [id]);
@@ -304,8 +333,11 @@ describeDatabases('a transaction that ends without a separate statement', (datab
         const won = lock(winner, 1);
         const subscriber = {
           listenTo: () => Card,
-          // This hook swallows the error.
-          beforeInsert: () => lock(runner, 2).catch((error: unknown) => error),
+          // This hook swallows the error of the deadlock.
+          [hook]: (event: { query?: string }) => {
+            const isMeant = hook === 'beforeInsert' || /^insert into .unseen_card/i.test(event.query ?? '');
+            return isMeant ? lock(runner, 2).catch((error: unknown) => error) : undefined;
+          },
         };
         app.dataSource.subscribers.push(subscriber as never);
         const saved = manager.save(Card, { id: 1 });
@@ -394,20 +426,33 @@ describeDatabases('a transaction that ends without a separate statement', (datab
     });
   });
 
+  /** Sends a statement over the connection of the driver, which TypeORM and capture do not see. */
+  const pastTypeorm = async (text: string) => {
+    const connection = (await runner.connect()) as Record<'query' | 'exec', (text: string) => unknown> & {
+      promise?(): { query(text: string): unknown };
+    };
+    if (database.name === 'sqlite') connection.exec(text);
+    else await (connection.promise?.() ?? connection).query(text);
+  };
+
+  if (database.name !== 'sqlite') {
+    it('takes the event and its outbox row with it, if it begins and is rolled back past TypeORM', async () => {
+      await app.dataSource.query('DELETE FROM webhook_outbox');
+      await pastTypeorm('BEGIN');
+      await manager.save(Card, { id: 1 }, { transaction: false });
+      await pastTypeorm('ROLLBACK');
+      await expectCreated();
+      expect(await app.dataSource.query('SELECT seq FROM webhook_outbox')).toEqual([]);
+    });
+  }
+
   it('makes its write fail, and logs one error with the changes without events, if it ends past TypeORM', async () => {
     const log = listenToLog();
-    const commit = async () => {
-      const connection = (await runner.connect()) as Record<'query' | 'exec', (text: string) => unknown> & {
-        promise?(): { query(text: string): unknown };
-      };
-      if (database.name === 'sqlite') connection.exec('COMMIT');
-      else await (connection.promise?.() ?? connection).query('COMMIT');
-    };
     const subscriber = {
       listenTo: () => Card,
       async afterInsert({ entity }: { entity: Card }) {
         if (entity.id !== 2) return;
-        await commit();
+        await pastTypeorm('COMMIT');
         // The next answer of the server says that there is no transaction.
         await manager.query('DELETE FROM unseen_plain');
       },

@@ -292,7 +292,7 @@ describeOn('postgres', 'which row an upsert wrote on PostgreSQL, and whether it 
       'GRANT USAGE ON SCHEMA public TO upg_writer',
       'GRANT INSERT, UPDATE, SELECT (id, name, uses) ON upg_tag TO upg_writer',
       'GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO upg_writer',
-      'GRANT ALL ON webhook_events TO upg_writer',
+      'GRANT ALL ON webhook_events, webhook_outbox TO upg_writer',
     );
     await manager.transaction(async (inside) => {
       await inside.query('SET LOCAL ROLE upg_writer');

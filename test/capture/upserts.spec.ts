@@ -112,6 +112,19 @@ class Ticket {
 }
 
 @Webhook()
+@Entity('ups_setting')
+class Setting {
+  @PrimaryColumn({ type: 'varchar', length: 20, default: 'main' })
+  id: string;
+
+  @Column({ type: 'varchar', length: 20, nullable: true, unique: true })
+  name: string | null;
+
+  @Column({ type: 'int' })
+  size: number;
+}
+
+@Webhook()
 @Entity('ups_source')
 class Source {
   @PrimaryColumn({ type: 'varchar', length: 20 })
@@ -154,7 +167,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     fresh = await database.create();
     app = await startApp({
       database: fresh.options,
-      entities: [Part, Tag, Tariff, Ticket, Source, Animal, Dog, EveryKind, KindOwner] as never,
+      entities: [Part, Tag, Tariff, Ticket, Setting, Source, Animal, Dog, EveryKind, KindOwner] as never,
     });
     ({ manager } = app.dataSource);
   });
@@ -165,7 +178,7 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
   });
 
   beforeEach(async () => {
-    for (const entity of [Tariff, Part, Tag, Ticket, Source, Animal]) {
+    for (const entity of [Tariff, Part, Tag, Ticket, Setting, Source, Animal]) {
       await manager.query(`DELETE FROM ${app.dataSource.getMetadata(entity).tableName}`);
     }
     await forget();
@@ -257,6 +270,14 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
       'created',
       'updated',
     ]);
+  });
+
+  it('is answered by a primary key that gets its default', async () => {
+    const upsert = (size: number) => () =>
+      builder(manager, Setting, { size }).orUpdate(['size'], ['id']).updateEntity(false).execute();
+    expect(await expectTruth(Setting, upsert(1))).toEqual(['created']);
+    await forget();
+    expect(await expectTruth(Setting, upsert(2))).toEqual(['updated']);
   });
 
   it('is answered where a unique column is NULL, which conflicts with nothing', async () => {
@@ -385,6 +406,55 @@ describeDatabases('which row an upsert wrote, and whether it existed', (database
     const result = await manager.upsert(Part, given, ['code']);
     expect(JSON.stringify(result)).not.toContain('wh_');
     expect(JSON.stringify(given)).not.toContain('wh_');
+  });
+
+  if (family === 'sqlite') {
+    it('gives the caller the number of the last inserted row, as TypeORM does, if it only updates', async () => {
+      await manager.insert(Part, { id: 5, code: 'a' });
+      await manager.transaction(async (inner) => {
+        await inner.insert(Part, { id: 70, code: 'b' });
+        const write = (rev: number) => inner.upsert(Part, { code: 'a', rev }, ['code']);
+        const plain = await app.webhooks.withoutCapture(() => write(1));
+        expect(plain.raw).toBe(70);
+        expect((await write(2)).raw).toBe(70);
+      });
+    });
+
+    it('is answered where a trigger keeps a row from being updated', async () => {
+      await manager.insert(Part, [{ code: 'kept' }, { code: 'b' }]);
+      await forget();
+      await query(
+        "CREATE TRIGGER ups_keep BEFORE UPDATE ON ups_part WHEN OLD.code = 'kept' BEGIN SELECT RAISE(IGNORE); END",
+      );
+      const rows = [
+        { code: 'kept', rev: 1 },
+        { code: 'new', rev: 2 },
+        { code: 'b', rev: 3 },
+      ];
+      const answers = await expectTruth(Part, () => manager.upsert(Part, rows, ['code']));
+      await query('DROP TRIGGER ups_keep');
+      expect(answers).toEqual(['created', 'updated']);
+    });
+  }
+
+  it('is answered where the statement changes the primary key', async () => {
+    await manager.insert(Setting, [
+      { id: 'a', name: 'one', size: 0 },
+      { id: 'b', name: 'two', size: 0 },
+    ]);
+    await forget();
+    const rows = [
+      { id: 'x', name: 'one', size: 1 },
+      { id: 'y', name: 'new', size: 2 },
+      { id: 'z', name: 'two', size: 3 },
+    ];
+    await builder(manager, Setting, rows).orUpdate(['id', 'size'], ['name']).updateEntity(false).execute();
+    const events = (await storedEvents(app)).map(({ type, data, previous }) => [type, data, previous]);
+    expect(events.toSorted((one, other) => (JSON.stringify(one) < JSON.stringify(other) ? -1 : 1))).toEqual([
+      ['setting.created', rows[1], undefined],
+      ['setting.updated', rows[0], { id: 'a', size: 0 }],
+      ['setting.updated', rows[2], { id: 'b', size: 0 }],
+    ]);
   });
 
   it('is answered where a row of another entity in a single table conflicts', async () => {

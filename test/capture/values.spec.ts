@@ -16,6 +16,7 @@ import {
 } from 'typeorm';
 import { CaptureError, Webhook, type Json } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { PayloadSchemas } from '../support/payload-schemas.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { entitiesFor, familyOf, KINDS } from './every-kind.js';
 import { storedEvents } from './shop.js';
@@ -200,6 +201,11 @@ describeDatabases('a value in a payload', (database) => {
         });
       },
     );
+
+    it('fits the schema of its column', async () => {
+      const schemas = await PayloadSchemas.of(app);
+      expect(events.flatMap((event) => schemas.mistakesOf(event))).toEqual([]);
+    });
 
     it('has the same text, in the order of the columns, on every database', () => {
       const rest = (at: 0 | 1) =>

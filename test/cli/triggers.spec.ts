@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { DataSource, EntitySchema, type DataSourceOptions } from 'typeorm';
 import { webhookEntities, type SupportedDriver } from 'nestjs-entity-webhooks';
-import { run } from '../../libs/webhooks/src/cli/run.js';
+import { run } from '../../libs/webhooks/src/cli/program.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 
 const SCHEMA = {
@@ -48,7 +48,10 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
   async function triggers(...args: string[]): Promise<{ code: number; said: string }> {
     const said: string[] = [];
     const say = (text: string) => void said.push(text);
-    const code = await run(['triggers', ...args], { out: say, err: say });
+    const notAsked = () => Promise.reject(new Error('nobody is asked'));
+    const terminal = { out: say, err: say, draw: say, ask: notAsked };
+    const plain = { isTerminal: false, hasColor: false, isInteractive: false };
+    const code = await run(['triggers', ...args], { ...terminal, ...plain });
     return { code, said: said.join('\n') };
   }
   const installed = async () => {
@@ -98,14 +101,23 @@ describeDatabases('npx nestjs-entity-webhooks triggers', (database) => {
     await source('Parcel', 'export const webhooks = { entities: [{ entity: Parcel, owner: "name" }] };');
     await writeFile(exporting, await readFile(bare));
     expect(await triggers('--check', '-d', exporting)).toMatchObject({
-      said: expect.stringMatching(/has capture: 'trigger'\. If WebhooksModule\.forRoot\(\) sets it/) as string,
+      said: expect.stringMatching(/has capture: 'trigger'\. If WebhooksModule\.forRoot\(\) sets this mode/) as string,
     });
   });
 
-  it('prints its usage for wrong arguments', async () => {
-    expect(await triggers()).toMatchObject({ code: 2, said: expect.stringMatching(/^Usage/) as string });
-    expect(await triggers('--print', '--install', '-d', file)).toMatchObject({ code: 2 });
-    expect(await triggers('--print', '--wrong')).toMatchObject({ code: 2 });
+  it('prints the findings and the statements as JSON', async () => {
+    const { code, said } = await triggers('--check', '--json', '-d', file);
+    expect({ code, found: JSON.parse(said) as unknown }).toEqual({ code: 0, found: [] });
+  });
+
+  it('says what is wrong with the arguments', async () => {
+    const choose = 'INVALID_ARGUMENT: Give one of --print, --install and --check.';
+    expect(await triggers()).toEqual({ code: 2, said: choose });
+    expect(await triggers('--print', '--install', '-d', file)).toEqual({ code: 2, said: choose });
+    expect(await triggers('--print', '--wrong')).toMatchObject({
+      code: 2,
+      said: expect.stringMatching(/unknown option '--wrong'/) as string,
+    });
     expect(await triggers('--help')).toMatchObject({ code: 0, said: expect.stringMatching(/--check/) as string });
     const empty = join(folder, 'empty.mjs');
     await writeFile(empty, 'export const nothing = 1;');

@@ -313,12 +313,14 @@ describeDatabases('the log of deliveries', (database) => {
       await save();
       const draining = app.dispatcher.drain();
       await app.receiver.waitFor(1);
-      const { id, state } = await only();
+      const eventId = String(app.receiver.requests[0]?.headers['webhook-id']);
+      const [{ id, state }] = (await app.deliveries.list({ eventId })).items as [Delivery];
       expect(state).toBe('leased');
+      expect(await app.deliveries.get(id)).toMatchObject({ id, eventId, state: 'leased', attempts: [] });
       await expect(app.deliveries.resend(id)).rejects.toMatchObject({ code: 'DELIVERY_IN_FLIGHT', httpStatus: 409 });
       answer();
       await draining;
-      expect(await only()).toMatchObject({ state: 'succeeded', attemptCount: 1 });
+      expect(await only()).toMatchObject({ id, state: 'succeeded', attemptCount: 1 });
     });
 
     it('rejects the delivery of a disabled or removed listener', async () => {

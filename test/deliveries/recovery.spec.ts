@@ -6,6 +6,7 @@ import {
   RetrySchedule,
   Webhook,
   type CreateListenerInput,
+  type DiscardOptions,
   type FailedState,
   type RecoverOptions,
 } from 'nestjs-entity-webhooks';
@@ -210,14 +211,15 @@ describeDatabases('after an outage', (database) => {
       await listen();
       await publishMany(1_100);
       await app.dispatcher.runOnce();
-      await app.dataSource.query(`UPDATE webhook_events SET state = 'routed'`);
+      await app.dataSource.query('DELETE FROM webhook_outbox');
       await app.dispatcher.drain();
       await fillWithExhausted();
       const { exhausted } = await app.deliveries.counts();
       expect(exhausted).toBe(1_100);
       const transactions = changesOf(app);
       expect(await recover()).toBe(1_100);
-      expect(transactions.map(({ deliveries }) => deliveries)).toEqual([500, 500, 100]);
+      // The last transaction writes only the audit log.
+      expect(transactions.map(({ deliveries = 0 }) => deliveries)).toEqual([500, 500, 100, 0]);
     });
 
     /** Makes an exhausted delivery of each event to the only listener. */
@@ -226,7 +228,7 @@ describeDatabases('after an outage', (database) => {
       await app.dataSource.query('DELETE FROM webhook_deliveries');
       const concat = database.name === 'sqlite' ? `'dlv_' || seq` : `concat('dlv_', seq)`;
       await app.dataSource.query(
-        `INSERT INTO webhook_deliveries (id, event_seq, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) SELECT ${concat}, seq, '${id}', type, 'exhausted', 1, 1, ${start}, ${start}, ${start} FROM webhook_events`,
+        `INSERT INTO webhook_deliveries (id, event_seq, event_at, listener_id, type, state, attempts, retries, next_at, created_at, finished_at) SELECT ${concat}, seq, created_at, '${id}', type, 'exhausted', 1, 1, ${start}, ${start}, ${start} FROM webhook_events`,
       );
     }
 
@@ -242,6 +244,91 @@ describeDatabases('after an outage', (database) => {
         await refused({ state }, 'INVALID_STATE');
       }
     });
+  });
+
+  describe('discard', () => {
+    const discard = (options: Partial<DiscardOptions> = {}) => app.deliveries.discard({ state: 'due', ...options });
+
+    it('discards pending deliveries of a listener, a period and a state, and sends nothing', async () => {
+      const one = await listen();
+      const other = await listen();
+      const disabled = await listen();
+      await save();
+      await app.dispatcher.runOnce();
+      app.clock.advance(HOUR);
+      await save();
+      await app.dispatcher.runOnce();
+      await fillWithDue();
+      await app.listeners.disable(disabled.id);
+      const at = (hours: number) => new Date(start + hours * HOUR);
+      expect(await discard({ listenerId: one.id, until: at(1) })).toBe(1);
+      expect(await discard({ listenerId: one.id, since: at(2) })).toBe(0);
+      expect(await discard({ listenerId: disabled.id })).toBe(0);
+      expect(await discard({ listenerId: disabled.id, state: 'held' })).toBe(2);
+      expect(await discard({ listenerId: 'lst_unknown', state: ['due', 'held'] })).toBe(0);
+      expect(await app.deliveries.counts()).toMatchObject({ due: 3, held: 0, discarded: 3 });
+      expect(await discard({ listenerId: other.id, state: ['due', 'held'] })).toBe(2);
+      await app.dispatcher.drain();
+      expect(requests()).toHaveLength(1);
+      // Nothing is left to look for.
+      const states = await app.dataSource.query(
+        'SELECT ready_at FROM webhook_listener_state WHERE ready_at IS NOT NULL',
+      );
+      expect(states).toEqual([]);
+      expect(await app.deliveries.recover({ since: since(), state: 'discarded', listenerId: other.id })).toBe(2);
+    });
+
+    it("releases the order of a row for a listener with ordering: 'entity'", async () => {
+      const { id } = await listen({ ordering: 'entity' });
+      const order = await save();
+      await app.dispatcher.runOnce();
+      await fillWithDue();
+      expect(await discard({ listenerId: id })).toBe(1);
+      await app.dataSource.getRepository(Order).save({ ...order, status: 'next' });
+      await app.dispatcher.drain();
+      expect(requests().map(({ json }) => (json as { type: string }).type)).toEqual(['order.updated']);
+    });
+
+    it('of one owner discards no delivery of another', async () => {
+      await listen({ owner: 'acme' });
+      const globex = await listen({ owner: 'globex' });
+      await save('acme');
+      await save('globex');
+      await app.dispatcher.runOnce();
+      await fillWithDue();
+      const acme = app.deliveries.forOwner('acme');
+      expect(await acme.discard({ listenerId: globex.id, state: 'due' })).toBe(0);
+      expect(await acme.discard({ state: 'due' })).toBe(1);
+      expect(await app.deliveries.counts({ owner: 'globex' })).toMatchObject({ due: 1 });
+    });
+
+    it('uses transactions of a bounded number of rows, and reports each', async () => {
+      await listen();
+      await publishMany(1_100);
+      await app.dispatcher.drain();
+      await fillWithDue();
+      const transactions = changesOf(app);
+      const counts: number[] = [];
+      expect(await discard({ onBatch: (count) => counts.push(count) })).toBe(1_100);
+      // The last transaction writes only the audit log.
+      expect(transactions.map(({ deliveries = 0 }) => deliveries)).toEqual([500, 500, 100, 0]);
+      expect(counts).toEqual([500, 1_000, 1_100]);
+    });
+
+    it('rejects states of deliveries that are not pending', async () => {
+      for (const state of ['succeeded', 'leased', 'exhausted', undefined, [], ['due', 'discarded']]) {
+        await expect(discard({ state: state as 'due' })).rejects.toMatchObject({ code: 'INVALID_STATE' });
+      }
+    });
+
+    /** Makes every delivery due, as if no dispatcher had run. */
+    async function fillWithDue(): Promise<void> {
+      await app.dataSource.query(
+        `UPDATE webhook_deliveries SET state = 'due', next_at = created_at, finished_at = NULL, lease_token = NULL, lease_until = NULL`,
+      );
+      await app.dataSource.query(`UPDATE webhook_listener_state SET ready_at = ${start}`);
+      app.receiver.clear();
+    }
   });
 
   describe('replay', () => {
@@ -267,6 +354,18 @@ describeDatabases('after an outage', (database) => {
       expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(0);
     });
 
+    it('only counts in a dry run, the deliveries that it would make', async () => {
+      await save('acme', 'paid');
+      await save('acme', 'new');
+      await app.dispatcher.drain();
+      const late = await listen({ where: { status: 'paid' } });
+      const options = { listenerId: late.id, since: since() };
+      expect(await app.deliveries.replay({ ...options, dryRun: true })).toBe(1);
+      expect(await app.deliveries.counts()).toMatchObject({ due: 0 });
+      expect(await app.deliveries.replay(options)).toBe(1);
+      expect(await app.deliveries.replay({ ...options, dryRun: true })).toBe(0);
+    });
+
     it('selects events by period, including events that are not routed yet', async () => {
       for (let hours = 0; hours < 4; hours++) {
         app.clock.set(start + hours * HOUR);
@@ -287,10 +386,10 @@ describeDatabases('after an outage', (database) => {
       await save();
       await app.dispatcher.drain();
       await app.dataSource.query(
-        `UPDATE webhook_events SET state = 'damaged' WHERE seq = (SELECT seq FROM (SELECT MAX(seq) AS seq FROM webhook_events) m)`,
+        `INSERT INTO webhook_damaged (seq, event_at, reason, created_at) SELECT MAX(seq), 0, 'a test', 0 FROM webhook_events`,
       );
       await app.dataSource.query(
-        `INSERT INTO webhook_events (id, type, state, audience, ordered, payload, created_at) VALUES ('evt_bad', 'order.created', 'routed', 'application', 0, 'no JSON', ${start})`,
+        `INSERT INTO webhook_events (id, type, audience, ordered, payload, created_at) VALUES ('evt_bad', 'order.created', 'application', 0, 'no JSON', ${start})`,
       );
       const late = await listen();
       expect(await app.deliveries.replay({ listenerId: late.id, since: since() })).toBe(1);

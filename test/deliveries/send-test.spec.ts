@@ -7,7 +7,7 @@ import { HOUR, Order, ShortFormat, ThreeAttempts } from '../support/logged-order
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 /** Declares its example. */
-@Webhook({ name: 'parcel', example: { id: 7, weight: '2.50' } })
+@Webhook({ name: 'parcel', examples: [{ id: 7, weight: '2.50' }] })
 @Entity('log_parcel')
 class Parcel {
   @PrimaryGeneratedColumn()
@@ -56,7 +56,7 @@ describeDatabases('sendTest', (database) => {
         publishedTypes: [
           'invoice.overdue',
           { type: 'invoice.paid', fields: ['id', 'payer.name'] },
-          { type: 'invoice.sent', example: { id: 1 } },
+          { type: 'invoice.sent', examples: [{ id: 1 }] },
         ],
         parts: { retrySchedule: ThreeAttempts, payloadFormats: [ShortFormat] },
       },

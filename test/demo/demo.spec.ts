@@ -7,8 +7,11 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { DataSourceOptions } from 'typeorm';
+import { createWebhooksClient } from 'nestjs-entity-webhooks/client';
 import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { describeDatabases } from '../support/databases.js';
+import { buildPages } from '../dashboard/built-pages.js';
+import { compiler } from '../support/scratch-project.js';
 
 const SECOND = 1_000;
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -19,6 +22,7 @@ const run = promisify(execFile);
 beforeAll(async () => {
   await build('libs/webhooks', 'index.js', 'tsconfig.lib.json');
   await build('apps/demo', 'main.js', 'tsconfig.app.json');
+  await buildPages();
 }, 120 * SECOND);
 
 describeDatabases('npm run demo -- --once', (db) => {
@@ -64,10 +68,35 @@ describe('npm run demo', () => {
 
     // The last command contains the mistake `ordre`.
     const curls = (await printed(/ordre/)).filter((line) => line.startsWith('  curl '));
+    const pages = await printed(/^ {2}Portal /);
+    const [dashboard, portal] = pages.slice(-2).map((line) => line.slice(line.indexOf('http')));
+    for (const [url = '', kind] of [
+      [dashboard, 'operator'],
+      [portal, 'owner'],
+    ] as const) {
+      expect(await (await fetch(url)).text()).toContain('<div id="root">');
+      const client = createWebhooksClient({ url: new URL('v1', url).href, token: url.split('#t=')[1] ?? '' });
+      expect(await client.getMe()).toMatchObject({ kind });
+      const states = async () => {
+        const { items: listeners } = await client.listListeners();
+        const { items: deliveries } = await client.listDeliveries({ query: { limit: 200 } });
+        return {
+          disabled: listeners.some(({ state }) => state === 'disabled'),
+          failing: listeners.some(({ failuresInARow }) => failuresInARow > 0),
+          healthy: listeners.some(({ state, failuresInARow }) => state === 'active' && failuresInARow === 0),
+          held: deliveries.some(({ state }) => state === 'held'),
+          retried: deliveries.some(({ state, attemptCount }) => state === 'succeeded' && attemptCount > 1),
+          delivered: deliveries.some(({ state, attemptCount }) => state === 'succeeded' && attemptCount === 1),
+        };
+      };
+      await expect
+        .poll(states)
+        .toEqual({ disabled: true, failing: true, healthy: true, held: true, retried: true, delivered: true });
+    }
     const statuses: number[] = [];
     for (const curl of curls) statuses.push(await play(curl));
-    // Listener, order, payment, declined card, log, delivery, resend, mistake.
-    expect(statuses).toEqual([201, 201, 200, 402, 200, 200, 202, 400]);
+    // Listener, order, payment, declined card, log, delivery, resend, metrics, health, mistake.
+    expect(statuses).toEqual([201, 201, 200, 402, 200, 200, 202, 200, 200, 400]);
     await printed(/✔ invoice\.overdue -> johns-bank verified +attempt 2/);
 
     demo.kill('SIGINT');
@@ -103,7 +132,7 @@ async function build(project: string, entry: string, tsconfig: string): Promise<
   const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).map((name) => join(source, name));
   const builtAt = existsSync(dist) ? statSync(dist).mtimeMs : 0;
   if (files.every((file) => statSync(file).mtimeMs <= builtAt)) return;
-  await run(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', join(ROOT, project, tsconfig)]);
+  await compiler('-p', join(ROOT, project, tsconfig));
 }
 
 function urlOf(options: DataSourceOptions): string {

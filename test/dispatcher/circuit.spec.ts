@@ -46,7 +46,7 @@ describeDatabases('a listener that fails', (database) => {
     for (let n = 0; n < count; n++) await orders().save({ status: `order ${n}` });
   }
   const ours = () => ({ url: app.receiver.url, owner: null });
-  const told = () => app.receiver.requests.map(({ json }) => (json as { data: { status: string } }).data.status);
+  const received = () => app.receiver.requests.map(({ json }) => (json as { data: { status: string } }).data.status);
   const { advance } = apps;
   const drainBoth = () => Promise.all([app.dispatcher.drain(), other.dispatcher.drain()]);
 
@@ -55,7 +55,7 @@ describeDatabases('a listener that fails', (database) => {
     app.receiver.respond({ status: 500 });
     await placeOrders(6);
     await app.dispatcher.drain();
-    expect(told().toSorted()).toEqual(['order 0', 'order 1', 'order 2']);
+    expect(received().toSorted()).toEqual(['order 0', 'order 1', 'order 2']);
     await other.dispatcher.drain();
     advance(60_000);
     await drainBoth();
@@ -92,14 +92,14 @@ describeDatabases('a listener that fails', (database) => {
     app.receiver.clear();
     advance(600_000);
     await drainBoth();
-    expect(told()).toEqual(['order 3']);
+    expect(received()).toEqual(['order 3']);
     // The probe failed, so the pause is twice as long now.
     advance(20 * 60_000 - 1);
     await drainBoth();
-    expect(told()).toEqual(['order 3']);
+    expect(received()).toEqual(['order 3']);
     advance(1);
     await drainBoth();
-    expect(told()).toEqual(['order 3', 'order 4']);
+    expect(received()).toEqual(['order 3', 'order 4']);
   });
 
   it('gets all pending deliveries once the probe succeeds', async () => {
@@ -110,8 +110,8 @@ describeDatabases('a listener that fails', (database) => {
     app.receiver.clear();
     advance(600_000);
     await drainBoth();
-    expect(told()[0]).toBe('order 3');
-    expect(told().toSorted()).toEqual(['order 0', 'order 1', 'order 2', 'order 3', 'order 4', 'order 5']);
+    expect(received()[0]).toBe('order 3');
+    expect(received().toSorted()).toEqual(['order 0', 'order 1', 'order 2', 'order 3', 'order 4', 'order 5']);
     expect(await app.deliveries.counts()).toMatchObject({ succeeded: 6, due: 0 });
   });
 
@@ -162,7 +162,7 @@ describeDatabases('a listener that fails', (database) => {
     const { id } = await listen();
     app.receiver.respond({ status: 410 });
     await placeOrders(1);
-    const facts = disabledFacts(app);
+    const disabled = disabledEvents(app);
     await app.dispatcher.drain();
     await placeOrders(2);
     await drainBoth();
@@ -171,7 +171,7 @@ describeDatabases('a listener that fails', (database) => {
       state: 'disabled',
       disabledReason: 'the endpoint answered 410 Gone',
     });
-    expect(facts).toEqual([{ listenerId: id, ...ours(), reason: 'the endpoint answered 410 Gone' }]);
+    expect(disabled).toEqual([{ listenerId: id, ...ours(), reason: 'the endpoint answered 410 Gone' }]);
     expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, held: 2 });
   });
 
@@ -180,14 +180,14 @@ describeDatabases('a listener that fails', (database) => {
     app.receiver.respond({ status: 500 });
     const since = new Date(app.clock.now()).toISOString();
     await placeOrders(20);
-    const facts = [disabledFacts(app), disabledFacts(other)];
+    const disabled = [disabledEvents(app), disabledEvents(other)];
     await app.dispatcher.drain();
     for (let hour = 0; hour < 30; hour++) {
       await drainBoth();
       advance(HOUR);
     }
     const reason = `every attempt has failed since ${since}`;
-    expect(facts.flat()).toEqual([{ listenerId: id, ...ours(), reason }]);
+    expect(disabled.flat()).toEqual([{ listenerId: id, ...ours(), reason }]);
     expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled', disabledReason: reason });
     // Three attempts opened the circuit. After them only probes: after pauses of 10, 20 and 40 minutes, then one an
     // hour, until a day had passed.
@@ -198,12 +198,12 @@ describeDatabases('a listener that fails', (database) => {
     expect(await app.deliveries.counts()).toMatchObject({ held: 20, exhausted: 0 });
   }, 90_000);
 
-  function disabledFacts(of: TestApp): ListenerDisabledLifecycleEvent[] {
-    const facts: ListenerDisabledLifecycleEvent[] = [];
+  function disabledEvents(of: TestApp): ListenerDisabledLifecycleEvent[] {
+    const disabled: ListenerDisabledLifecycleEvent[] = [];
     of.app
       .get(EventEmitter2)
-      .on(LIFECYCLE_EVENTS.listenerDisabled, (fact: ListenerDisabledLifecycleEvent) => facts.push(fact));
-    return facts;
+      .on(LIFECYCLE_EVENTS.listenerDisabled, (event: ListenerDisabledLifecycleEvent) => disabled.push(event));
+    return disabled;
   }
 
   it('uses up no attempts of deliveries that are pending behind an open circuit', async () => {

@@ -119,10 +119,10 @@ describeDatabases('a listener with a handshake', (database) => {
 
     it('is disabled with a reason when the schedule ends, and gets a new handshake when it is enabled', async () => {
       const { id } = await listen();
-      const facts: ListenerDisabledLifecycleEvent[] = [];
+      const disabled: ListenerDisabledLifecycleEvent[] = [];
       app.app
         .get(EventEmitter2)
-        .on(LIFECYCLE_EVENTS.listenerDisabled, (fact: ListenerDisabledLifecycleEvent) => facts.push(fact));
+        .on(LIFECYCLE_EVENTS.listenerDisabled, (event: ListenerDisabledLifecycleEvent) => disabled.push(event));
       await publish(1);
       app.receiver.respond({ status: 500 });
       for (let n = 0; n < 5; n++) {
@@ -131,7 +131,7 @@ describeDatabases('a listener with a handshake', (database) => {
       }
       const disabledReason = 'the handshake failed: HTTP_STATUS';
       expect(await app.listeners.get(id)).toMatchObject({ state: 'disabled', disabledReason });
-      expect(facts).toMatchObject([{ listenerId: id, url: expect.any(String), reason: disabledReason }]);
+      expect(disabled).toMatchObject([{ listenerId: id, url: expect.any(String), reason: disabledReason }]);
       expect(await app.deliveries.counts()).toMatchObject({ held: 1 });
 
       app.receiver.passHandshakes().respond({ status: 204 });

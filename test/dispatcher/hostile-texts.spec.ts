@@ -11,6 +11,11 @@ const ESCAPED = String.raw`x\n\u001b[2J[Nest] 1  LOG refund approved\r\u2028\u20
 describe('foreign text', () => {
   it('is put on one line, with control characters of terminals escaped', () => {
     expect(oneLine(EVIL)).toBe(ESCAPED);
+    const turning = ['\u061c', '\u200e', '\u200f', '\u202a', '\u202e', '\u2066', '\u2069'];
+    expect(turning.map(oneLine)).toEqual([
+      ...[String.raw`\u061c`, String.raw`\u200e`, String.raw`\u200f`, String.raw`\u202a`, String.raw`\u202e`],
+      ...[String.raw`\u2066`, String.raw`\u2069`],
+    ]);
     expect(oneLine('ä 😀 "quoted" \\ plain')).toBe('ä 😀 "quoted" \\ plain');
     expect(oneLine(ESCAPED)).toBe(ESCAPED);
   });

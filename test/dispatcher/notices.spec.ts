@@ -43,8 +43,8 @@ describe('the log warns', () => {
     vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => void warned.push(String(text)));
     [opened, exhausted] = [[], []];
     const emitter = app.app.get(EventEmitter2);
-    emitter.on(LIFECYCLE_EVENTS.circuitOpened, (fact: CircuitOpenedLifecycleEvent) => opened.push(fact));
-    emitter.on(LIFECYCLE_EVENTS.exhausted, (fact: DeliveryLifecycleEvent) => exhausted.push(fact));
+    emitter.on(LIFECYCLE_EVENTS.circuitOpened, (event: CircuitOpenedLifecycleEvent) => opened.push(event));
+    emitter.on(LIFECYCLE_EVENTS.exhausted, (event: DeliveryLifecycleEvent) => exhausted.push(event));
   });
   afterEach(async () => {
     vi.restoreAllMocks();
@@ -96,8 +96,8 @@ describe('the log warns', () => {
     await attempts(1);
     const ofDisabled = warned.filter((text) => text.includes('is disabled'));
     expect(ofDisabled).toEqual([
-      `Listener ${named()} is disabled: "no more". Deliveries to it are held.`,
-      `Listener ${named()} is disabled: "the endpoint answered 410 Gone". Deliveries to it are held.`,
+      `Listener ${named()} is disabled: "no more". Deliveries to this listener are held.`,
+      `Listener ${named()} is disabled: "the endpoint answered 410 Gone". Deliveries to this listener are held.`,
     ]);
   });
 });

@@ -191,14 +191,14 @@ describeDatabases('the events of one row, ordered', (database) => {
       await app.dispatcher.drain();
       app.clock.advance(60_000);
     }
-    const told = ({ url }: { url: string }) =>
+    const received = ({ url }: { url: string }) =>
       app.receiver.requests
         .filter((request) => request.url === new URL(url).pathname)
         .map(({ json }) => json as Body)
         .map(({ type, data }) => `${type} ${data.step ?? '-'}`)
         .filter((text, index, all) => text !== all[index - 1]);
-    expect(told(old)).toEqual(['ticket.created 0', 'ticket.updated 1', 'ticket.deleted -']);
-    expect(told(next)).toEqual(['ticket.updated 2', 'ticket.updated 3']);
+    expect(received(old)).toEqual(['ticket.created 0', 'ticket.updated 1', 'ticket.deleted -']);
+    expect(received(next)).toEqual(['ticket.updated 2', 'ticket.updated 3']);
   });
 
   it('arrive in the order in which two writers locked the row', async () => {
@@ -210,11 +210,11 @@ describeDatabases('the events of one row, ordered', (database) => {
     );
     const [last] = await tickets.find();
     await app.dispatcher.drain();
-    const told = steps();
-    expect(told[0]).toBe(0);
-    expect(told.at(-1)).toBe(last?.step);
+    const received = steps();
+    expect(received[0]).toBe(0);
+    expect(received.at(-1)).toBe(last?.step);
     const stored = await app.dataSource.query<{ payload: string }[]>('SELECT payload FROM webhook_events ORDER BY seq');
-    expect(told).toEqual(stored.map(({ payload }) => (JSON.parse(payload) as Body).data.step));
+    expect(received).toEqual(stored.map(({ payload }) => (JSON.parse(payload) as Body).data.step));
   });
 
   it('include published events with an order key, for a listener that is ordered', async () => {
@@ -338,7 +338,7 @@ async function stalledOn({ dataSource }: TestApp, id: number): Promise<QueryRunn
     payload: string;
   }[];
   const first = rows.find(({ payload }) => (JSON.parse(payload) as Body).data.id === id);
-  await runner.query(`SELECT seq FROM webhook_events WHERE seq = ${String(first?.seq)} FOR UPDATE`);
+  await runner.query(`SELECT seq FROM webhook_outbox WHERE seq = ${String(first?.seq)} FOR UPDATE`);
   return runner;
 }
 

@@ -114,17 +114,18 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
     }
   });
 
-  it('LISTEN receives no notifications: that is logged once, and the poll finds the work', async () => {
+  it('passes no notifications on: that is logged once, and the poll finds the work', async () => {
     const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
     const web = await start({ wakeUp: {} });
     await start({ wakeUp: {}, dispatcher: { autoStart: true, pollIntervalMs: 50 } });
     await web.listeners.create({ events: ['*'], url: web.receiver.url });
     await save(web, 'polled');
     await web.receiver.waitFor(1);
-    const said = () => warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes('LISTEN'));
+    const said = () =>
+      warn.mock.calls.map(([text]) => String(text)).filter((text) => text.includes('receives no notifications'));
     await expect
       .poll(said, { timeout: 15_000 })
-      .toEqual([expect.stringMatching(/^LISTEN receives no notifications.*wakeUp\.url/)]);
+      .toEqual([expect.stringMatching(/^This process receives no notifications.*wakeUp\.url/)]);
   });
 
   it('a commit wakes the other processes when wakeUp.url bypasses the pooler', async () => {
@@ -137,7 +138,7 @@ describe.skipIf(!inject('servers').pgbouncer)('through PgBouncer in transaction 
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'",
       );
     await expect.poll(listening, { timeout: 10_000 }).toHaveLength(1);
-    await save(web, 'heard');
+    await save(web, 'received');
     await web.receiver.waitFor(1);
   });
 });

@@ -110,10 +110,10 @@ describeDatabases('a delivery', (database) => {
   it('is exhausted when the schedule ends, and lifecycle events are emitted', async () => {
     await app.listeners.create({ events: ['order.*'], url: app.receiver.url });
     app.receiver.failTimes(99);
-    const told: string[] = [];
-    app.app.get(EventEmitter2).onAny((name, fact) => {
+    const emitted: string[] = [];
+    app.app.get(EventEmitter2).onAny((name, lifecycleEvent) => {
       if (String(name).startsWith('webhooks.delivery.'))
-        told.push(`${String(name)} ${(fact as DeliveryLifecycleEvent).attempt}`);
+        emitted.push(`${String(name)} ${(lifecycleEvent as DeliveryLifecycleEvent).attempt}`);
     });
     await orders().save({ status: 'a' });
     await app.dispatcher.drain();
@@ -122,7 +122,7 @@ describeDatabases('a delivery', (database) => {
     app.clock.advance(60_000);
     await app.dispatcher.drain();
     expect(await app.deliveries.counts()).toMatchObject({ exhausted: 1, due: 0 });
-    expect(told).toEqual([
+    expect(emitted).toEqual([
       'webhooks.delivery.failed 1',
       'webhooks.delivery.failed 2',
       'webhooks.delivery.failed 3',
@@ -260,8 +260,8 @@ describeDatabases('a delivery', (database) => {
       expect(delivery).toMatchObject({ state: 'succeeded', attemptCount: 1 });
       const { attempts } = await app.deliveries.get(delivery?.id ?? '');
       expect(attempts.map(({ status, superseded }) => [status, superseded])).toEqual([
-        [204, false],
         [500, true],
+        [204, false],
       ]);
       const ids = app.receiver.requests.map((request) => request.headers['webhook-id']);
       expect(ids[0]).toBe(ids[1]);
@@ -291,7 +291,9 @@ describeDatabases('a delivery', (database) => {
     await orders().save({ status: 'whole' });
     await app.dispatcher.drain();
     expect(bodies().map(({ data }) => data.status)).toEqual(['whole']);
-    const states: { state: string }[] = await app.dataSource.query('SELECT state FROM webhook_events ORDER BY seq');
-    expect(states.map(({ state }) => state)).toEqual(['damaged', 'routed']);
+    const [first] = await app.dataSource.query('SELECT seq FROM webhook_events ORDER BY seq');
+    const damaged: { seq: unknown }[] = await app.dataSource.query('SELECT seq FROM webhook_damaged');
+    expect(damaged.map(({ seq }) => seq)).toEqual([first.seq]);
+    expect(await app.dataSource.query('SELECT seq FROM webhook_outbox')).toEqual([]);
   });
 });

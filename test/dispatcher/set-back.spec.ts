@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
-import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RetrySchedule, SystemWebhookClock, type ClockReading } from 'nestjs-entity-webhooks';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
@@ -10,6 +10,8 @@ const HOUR = 60 * 60 * SECOND;
 /** The retry delay of the test, and some more for a busy machine. */
 const RETRY_MS = 2 * SECOND;
 const MOMENT_MS = 10 * SECOND;
+/** Longer than the test needs to set the clock back, and short, because the tests wait for its end. */
+const DEAD_LEASE_MS = 3 * SECOND;
 const WAIT = { timeout: 20_000, interval: 20 };
 
 class SoonSchedule extends RetrySchedule {
@@ -69,7 +71,7 @@ describeDatabases('a server whose clock was an hour ahead, and is right again', 
     await vi.waitFor(async () => expect((await timesOf(urlOf('dead')))?.state).toBe('succeeded'), WAIT);
     // A lease of a process that has died since.
     await app.dataSource.query(
-      `update webhook_deliveries set state = 'leased', lease_token = 'lease_dead', lease_until = ${clock.now() + MOMENT_MS}, finished_at = null where state = 'succeeded'`,
+      `update webhook_deliveries set state = 'leased', lease_token = 'lease_dead', lease_until = ${clock.now() + DEAD_LEASE_MS}, finished_at = null where state = 'succeeded'`,
     );
     app.receiver.respond({ status: 204 });
   });
@@ -115,5 +117,69 @@ describeDatabases('a server whose clock was an hour ahead, and is right again', 
     } finally {
       await next.close();
     }
+  });
+});
+
+// The statements are those of the test above, so one database is enough.
+describe('a server whose clock jumps while deliveries are leased, paused and retried', () => {
+  let fresh: FreshDatabase;
+  let clock: ServersClock;
+  let app: TestApp;
+
+  beforeEach(async () => {
+    for (const level of ['warn', 'error'] as const)
+      vi.spyOn(Logger.prototype, level).mockImplementation(() => undefined);
+    fresh = await (databases[0] as (typeof databases)[number]).reuse();
+    clock = new ServersClock();
+    app = await startApp({
+      database: fresh.options,
+      entities: [Parcel],
+      ownClock: clock,
+      webhooks: { parts: { retrySchedule: SoonSchedule }, dispatcher: { pollIntervalMs: 50 } },
+    });
+  });
+  afterEach(async () => {
+    await app.close();
+    await fresh.drop();
+    vi.restoreAllMocks();
+  });
+
+  it.each([
+    { jumps: 'an hour ahead and back', steps: [HOUR, -HOUR] },
+    { jumps: 'back by less than the clock waits for', steps: [-3 * SECOND] },
+    { jumps: 'back by more', steps: [-10 * SECOND] },
+  ])('$jumps: loses nothing, and no delivery waits', async ({ steps }) => {
+    const paths = ['/leased', '/paused', '/failing'];
+    for (const path of paths) await app.listeners.create({ events: ['*'], url: new URL(path, app.receiver.url).href });
+    let release = () => undefined as void;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    const seen = new Set<string>();
+    app.receiver.respond(({ url }) => {
+      if (seen.has(url)) return { status: 204 };
+      seen.add(url);
+      if (url === '/leased') return { status: 204, delayUntil: held };
+      return url === '/paused' ? { status: 503, headers: { 'retry-after': '2' } } : { status: 500 };
+    });
+    app.dispatcher.start();
+    await app.dataSource.getRepository(Parcel).save({ name: 'before' });
+    await vi.waitFor(async () => expect(await app.deliveries.counts()).toMatchObject({ due: 2 }), WAIT);
+    // The delivery in flight has no row yet. The lease of its event covers it.
+    const leases = await app.dataSource.query<unknown[]>('SELECT seq FROM webhook_outbox WHERE lease_until > 0');
+    expect(leases).toHaveLength(1);
+    for (const step of steps) {
+      clock.aheadMs += step;
+      await vi.waitFor(() => expect(Math.abs(clock.now() - Date.now() - clock.aheadMs)).toBeLessThan(5 * SECOND), WAIT);
+    }
+    await app.dataSource.getRepository(Parcel).save({ name: 'after' });
+    release();
+    await vi.waitFor(
+      async () => expect(await app.deliveries.counts()).toMatchObject({ succeeded: 6, leased: 0, due: 0 }),
+      WAIT,
+    );
+    const names = (path: string) =>
+      app.receiver.requests
+        .filter(({ url, status }) => url === path && status === 204)
+        .map(({ json }) => (json as { data: { name: string } }).data.name);
+    for (const path of paths) expect(new Set(names(path))).toEqual(new Set(['before', 'after']));
   });
 });

@@ -37,6 +37,34 @@ describeDatabases('a dispatcher that stops', (database) => {
     await fresh.drop();
   });
 
+  it('sends in rounds afterwards, and runs chores, as before its start', async () => {
+    release();
+    app.dispatcher.start();
+    await app.dispatcher.stop();
+    await save(app, 2);
+    expect(await app.dispatcher.drain()).toEqual({ events: 2, attempts: 2 });
+    expect(await app.dispatcher.runOnce()).toEqual({ events: 0, attempts: 0 });
+    app.receiver.respond({ status: 500 });
+    await save(app, 1);
+    await app.dispatcher.drain();
+    app.clock.advance(31 * 24 * 3_600_000);
+    expect(await app.dispatcher.runChores()).toMatchObject({ discarded: 1 });
+  });
+
+  it('sends nothing while it stops, and drain() ends', async () => {
+    app.dispatcher.start();
+    await save(app, 1);
+    await app.receiver.waitFor(1);
+    const stopped = app.dispatcher.stop();
+    await save(app, 2);
+    const drained = app.dispatcher.drain();
+    // The first attempt is in flight, so its delivery is not on record yet.
+    await expect.poll(() => app.deliveries.counts()).toMatchObject({ due: 2, leased: 0 });
+    release();
+    await Promise.all([stopped, drained]);
+    expect(app.receiver.requests).toHaveLength(1);
+  });
+
   it('releases queued deliveries for another process, and completes requests in flight', async () => {
     await save(app, 3);
     app.dispatcher.start();

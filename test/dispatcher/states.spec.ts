@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { PayloadFormat, RetrySchedule } from 'nestjs-entity-webhooks';
+import { EventService, PayloadFormat, RetrySchedule, TaskService } from 'nestjs-entity-webhooks';
 import { LOOP_TRANSITIONS, LoopPhase, type Phase } from '../../libs/webhooks/src/dispatcher/loop-phase.js';
 import { afterAttempts, isOpen } from '../../libs/webhooks/src/health/circuit.js';
 import type { ListenerState } from '../../libs/webhooks/src/health/listener-state.js';
@@ -10,6 +10,7 @@ import {
   DELIVERY_TRANSITIONS,
   EVENT_TRANSITIONS,
   LISTENER_TRANSITIONS,
+  TASK_TRANSITIONS,
 } from '../../libs/webhooks/src/health/transitions.js';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases } from '../support/databases.js';
@@ -32,6 +33,7 @@ describe('the diagram in docs/states.md', () => {
     ['Event', EVENT_TRANSITIONS],
     ['Delivery', DELIVERY_TRANSITIONS],
     ['Listener', LISTENER_TRANSITIONS],
+    ['Task', TASK_TRANSITIONS],
     ['Circuit', CIRCUIT_TRANSITIONS],
     ['Loop of the dispatcher', { new: ['stopped'], ...LOOP_TRANSITIONS }],
   ])('of "%s" has the transitions of the code', async (heading, table) => {
@@ -146,6 +148,34 @@ async function watch({ dataSource }: TestApp, table: string): Promise<void> {
   }
 }
 
+/** Makes the database log the derived state of each event, whenever its outbox row changes. */
+async function watchEvents({ dataSource }: TestApp): Promise<void> {
+  const { type } = dataSource.options;
+  const isDamaged = (row: string) => `exists (select 1 from webhook_damaged x where x.seq = ${row}.seq)`;
+  const stateOf = (row: string) =>
+    `case when ${row}.claims > 0 or ${row}.routed_through is not null then 'in_flight' else 'pending' end`;
+  const changes = {
+    insert: [`case when ${isDamaged('new')} then 'damaged' else 'new' end`, stateOf('new')],
+    update: [stateOf('old'), stateOf('new')],
+    delete: [stateOf('old'), `case when ${isDamaged('old')} then 'damaged' else 'delivered' end`],
+  };
+  for (const [when, [from, to]] of Object.entries(changes)) {
+    const log = `insert into state_log values ('event', ${from}, ${to})`;
+    if (type === 'postgres') {
+      await dataSource.query(
+        `create function watch_${when}() returns trigger language plpgsql as $$ begin ${log}; return null; end $$`,
+      );
+    }
+    const body = {
+      postgres: `for each row execute function watch_${when}()`,
+      'better-sqlite3': `begin ${log}; end`,
+    }[type as string];
+    await dataSource.query(
+      `create trigger watch_${when} after ${when} on webhook_outbox ${body ?? `for each row ${log}`}`,
+    );
+  }
+}
+
 async function observed({ dataSource }: TestApp, table: string): Promise<string[]> {
   const rows = await dataSource.query<{ f: string; t: string }[]>(
     `select distinct f, t from state_log where tab = '${table}' and f <> t`,
@@ -172,15 +202,17 @@ describeDatabases('what the database sees', (database) => {
 
   it('of deliveries and events is what their tables say', async () => {
     await watch(app, 'webhook_deliveries');
-    await watch(app, 'webhook_events');
+    await watchEvents(app);
     const { id } = await listen();
     await publish();
-    app.receiver.respond([{ status: 500 }, { status: 500 }]);
+    app.receiver.respond([{ status: 500 }, { status: 500 }, { status: 500 }]);
     await app.dispatcher.drain();
     apps.advance(MINUTE);
     await app.dispatcher.drain();
     const [exhausted] = (await app.deliveries.list({ state: 'exhausted' })).items;
     await app.deliveries.resend(String(exhausted?.id));
+    await app.dispatcher.drain();
+    apps.advance(MINUTE);
     await app.dispatcher.drain();
     await app.deliveries.resend(String(exhausted?.id));
     await app.listeners.disable(id);
@@ -191,15 +223,49 @@ describeDatabases('what the database sees', (database) => {
     await app.deliveries.resend(String(discarded?.id));
     await app.dispatcher.drain();
     await listen({ format: 'throwing' });
+    await listen({ format: 'cloudevents' });
+    await listen({ url: `${app.receiver.url}/gone` });
+    app.receiver.respond(({ url }) => ({ status: url.endsWith('/gone') ? 410 : 204 }));
     await publish();
     await app.dispatcher.drain();
+    await app.listeners.disable(id);
+    const lost = await publish();
+    await app.dispatcher.drain();
+    // The lease of a process that died. When the content of the event is erased, the delivery is not sent again.
+    await app.dataSource.query(
+      `update webhook_deliveries set state = 'leased', lease_until = 1 where event_seq = (select seq from webhook_events where id = '${lost.id}') and listener_id = '${id}'`,
+    );
+    await app.app.get(EventService).erase(lost.id);
+    await app.listeners.enable(id);
     await publish();
-    await app.dataSource.query("update webhook_events set payload = '{' where state = 'pending'");
+    await app.dataSource.query(`update webhook_events set payload = '{' where seq in (select seq from webhook_outbox)`);
+    await app.dispatcher.drain();
+    await app.dataSource.query(
+      'insert into webhook_outbox (seq, event_at, claims, lease_until) select seq, event_at, 0, 0 from webhook_damaged',
+    );
+    await app.dataSource.query('delete from webhook_damaged');
+    await app.dataSource.query('update webhook_outbox set claims = 5');
     await app.dispatcher.drain();
     expect(await observed(app, 'webhook_deliveries')).toEqual(transitions(DELIVERY_TRANSITIONS));
-    // Wide events need more than 1,000 listeners; wide-fan-out.spec.ts has them.
-    const withoutWide = transitions(EVENT_TRANSITIONS).filter((transition) => !transition.includes('routing'));
-    expect(await observed(app, 'webhook_events')).toEqual(withoutWide);
+    expect(await observed(app, 'event')).toEqual(transitions(EVENT_TRANSITIONS));
+  });
+
+  it('of tasks is what their table says', async () => {
+    await watch(app, 'webhook_tasks');
+    const tasks = app.app.get(TaskService);
+    const { id: listenerId } = await listen();
+    const create = () => tasks.create({ kind: 'replay', listenerId, since: new Date(0) });
+    await tasks.cancel((await create()).id);
+    await publish();
+    await app.dispatcher.drain();
+    const running = await tasks.create({ kind: 'discard', listenerId, ratePerSecond: 1 });
+    await tasks.run((await create()).id);
+    await app.dataSource.query(`update webhook_tasks set state = 'running' where id = '${running.id}'`);
+    await tasks.cancel(running.id);
+    const { id: failing } = await create();
+    await app.listeners.remove(listenerId);
+    await tasks.run(failing);
+    expect(await observed(app, 'webhook_tasks')).toEqual(transitions(TASK_TRANSITIONS));
   });
 
   it('of listeners is what their table says', async () => {

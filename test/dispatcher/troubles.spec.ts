@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { FakeClock } from 'nestjs-entity-webhooks/testing';
+import { Diagnostics } from '../../libs/webhooks/src/diagnostics/diagnostics.js';
 import { SetBack } from '../../libs/webhooks/src/dispatcher/set-back.js';
 import { Troubles } from '../../libs/webhooks/src/dispatcher/troubles.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
@@ -14,7 +15,7 @@ describe('a trouble that comes and goes', () => {
     vi.spyOn(performance, 'now').mockImplementation(() => now);
     lines = [];
     const add = (text: unknown) => void lines.push(String(text));
-    troubles = new Troubles({ log: add, error: add, warn: add });
+    troubles = new Troubles({ log: add, error: add, warn: add }, new Diagnostics('default'));
   });
   afterEach(() => vi.restoreAllMocks());
 
@@ -62,7 +63,7 @@ it('times that cannot be moved back are logged once, and once when they are move
   await done;
   await setBack.stop();
   expect(lines.slice(1)).toEqual([
-    'Times written while the clock was ahead could not be moved back; this is retried every second: read-only',
+    'Times written while the clock was ahead could not be moved back; the dispatcher retries every second: read-only',
     'Times written while the clock was ahead were moved back.',
   ]);
 });

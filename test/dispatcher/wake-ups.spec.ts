@@ -132,12 +132,12 @@ describe.each(postgres)('processes on one database ($name)', (database) => {
       await allow(false);
       await web.dataSource.query('SELECT pg_terminate_backend($1)', [pid]);
       await expect.poll(warn).toHaveLength(1);
-      await save(web, 'while nobody heard');
+      await save(web, 'while nobody listens');
       expect(web.receiver.requests).toEqual([]);
       await allow(true);
       await web.receiver.waitFor(1);
       await untilListening(web);
-      await save(web, 'heard again');
+      await save(web, 'received again');
       await web.receiver.waitFor(2);
       expect(warn()).toEqual([
         expect.stringContaining('The connection that listens for commits of other processes was lost') as string,

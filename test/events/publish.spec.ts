@@ -1,8 +1,8 @@
 import { DataSource, Entity, PrimaryColumn } from 'typeorm';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it } from 'vitest';
 import { Webhook, type JsonObject } from 'nestjs-entity-webhooks';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { describeDatabases } from '../support/databases.js';
+import { sharedApp } from '../support/shared-app.js';
 
 @Webhook({ name: 'doc' })
 @Entity('publish_document')
@@ -12,27 +12,19 @@ class Doc {
 }
 
 describeDatabases('publish', (database) => {
-  let fresh: FreshDatabase;
-  let app: TestApp;
-
+  const app = sharedApp(database, { entities: [Doc], webhooks: { publishedTypes: ['a.b', 'c.d'] } });
   beforeEach(async () => {
-    fresh = await database.reuse();
-    app = await startApp({ database: fresh.options, entities: [Doc], webhooks: { publishedTypes: ['a.b', 'c.d'] } });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
-  });
-  afterEach(async () => {
-    await app.close();
-    await fresh.drop();
   });
 
   const sent = async () => {
     await app.dispatcher.drain();
-    const heard = app.receiver.requests.map(({ json, headers }) => {
+    const received = app.receiver.requests.map(({ json, headers }) => {
       const { type, data } = json as { type: string; data: JsonObject };
       return { id: headers['webhook-id'], story: `${type} ${String(data.n ?? data.id)}` };
     });
     app.receiver.clear();
-    return heard;
+    return received;
   };
   const stored = async () => {
     const rows: { payload: string }[] = await app.dataSource.query('SELECT payload FROM webhook_events ORDER BY seq');
@@ -160,7 +152,7 @@ describeDatabases('publish', (database) => {
   });
 
   it('rejects the manager of another data source, even on the same database', async () => {
-    const other = await new DataSource({ ...fresh.options, entities: [Doc] }).initialize();
+    const other = await new DataSource({ ...app.dataSource.options, synchronize: false }).initialize();
     try {
       const publishing = other.transaction((manager) => app.webhooks.publish('a.b', { n: 1 }, { manager }));
       await expect(publishing).rejects.toMatchObject({ name: 'PublishError', code: 'WRONG_DATA_SOURCE' });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Column, DataSource, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
-import { databases, type FreshDatabase } from '../support/databases.js';
+import { describeOn, type FreshDatabase } from '../support/databases.js';
 import { listenToLog, type Said } from '../support/said.js';
 import { createProxied, networked } from '../support/proxied-database.js';
 import type { TcpProxy } from '../support/tcp-proxy.js';
@@ -45,7 +45,9 @@ async function start(database: DataSourceOptions): Promise<void> {
 const save = (name: string) => app.dataSource.getRepository(Item).save({ name });
 const names = () => app.receiver.requests.map(({ json }) => (json as { data: { name: string } }).data.name);
 const attempts = async (): Promise<number> => {
-  const [row] = (await app.dataSource.query('select count(*) as n from webhook_attempts')) as [{ n: unknown }];
+  const [row] = (await app.dataSource.query(
+    'select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as n',
+  )) as [{ n: unknown }];
   return Number(row.n);
 };
 
@@ -132,11 +134,11 @@ describe.each(networked)('a statement that ends in a deadlock ($name)', (databas
   });
 });
 
-describe('a SQLite file that another process has locked', () => {
+describeOn('sqlite', 'a file that another process has locked', (database) => {
   let other: ChildProcess;
 
   beforeEach(async () => {
-    fresh = await databases[0]!.reuse();
+    fresh = await database.reuse();
     await start(fresh.options);
     other = fork(join(import.meta.dirname, '../sqlite/other-process.mjs'), [String(fresh.options.database)]);
     await once(other, 'message');

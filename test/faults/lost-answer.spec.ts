@@ -43,8 +43,12 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
 
   /** The statements that store it: one statement, or the COMMIT after it. */
   const isRecord = (said: string) =>
-    /insert into \S*webhook_attempts/i.test(said) && (target.name === 'postgres' || /commit/i.test(said));
-  const attempts = () => writer.dataSource.query('select superseded from webhook_attempts') as Promise<unknown[]>;
+    /insert into \S*webhook_deliveries/i.test(said) && (target.name === 'postgres' || /commit/i.test(said));
+  const attempts = async () => {
+    const { items } = await writer.deliveries.list();
+    const details = await Promise.all(items.map(({ id }) => writer.deliveries.get(id)));
+    return details.flatMap((one) => one.attempts.map(({ superseded }) => ({ superseded })));
+  };
 
   it('is found and not stored again, and its lifecycle event is emitted', async () => {
     await writer.dataSource.getRepository(Parcel).save({ name: 'first' });
@@ -52,7 +56,7 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
     database.proxy.loseAnswerTo(isRecord);
     await writer.dataSource.getRepository(Parcel).save({ name: 'lost' });
     await vi.waitFor(() => expect(emitted).toHaveLength(2), WAIT);
-    expect(await attempts()).toEqual([{ superseded: 0 }, { superseded: 0 }]);
+    expect(await attempts()).toEqual([{ superseded: false }, { superseded: false }]);
     expect(app.receiver.requests).toHaveLength(2);
     expect(await writer.deliveries.counts()).toMatchObject({ succeeded: 2, leased: 0 });
   });
@@ -60,10 +64,10 @@ describe.each(networked)('a record that was stored, but whose answer was lost ($
   it('also emits that it has disabled a listener', async () => {
     app.receiver.respond({ status: 410 });
     // The whole record is one transaction, which ends with a COMMIT on PostgreSQL, too.
-    database.proxy.loseAnswerTo((said) => /insert into \S*webhook_attempts/i.test(said) && /commit/i.test(said));
+    database.proxy.loseAnswerTo((said) => /insert into \S*webhook_deliveries/i.test(said) && /commit/i.test(said));
     await writer.dataSource.getRepository(Parcel).save({ name: 'gone' });
     await vi.waitFor(() => expect(emitted).toHaveLength(1), WAIT);
-    expect(await attempts()).toEqual([{ superseded: 0 }]);
+    expect(await attempts()).toEqual([{ superseded: false }]);
     expect(disabled).toMatchObject([{ reason: 'the endpoint answered 410 Gone' }]);
   });
 });

@@ -1,9 +1,20 @@
-import { DataSource } from 'typeorm';
+import { Column, DataSource, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { Webhook } from 'nestjs-entity-webhooks';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
+
+@Webhook()
+@Entity('counted')
+class Counted {
+  @PrimaryGeneratedColumn()
+  id: number;
+
+  @Column({ type: 'bigint' })
+  total: string;
+}
 
 interface Pool {
   on(event: 'connection', opened: (connection: { query(text: string): void }) => void): void;
@@ -57,6 +68,29 @@ describe.each(mysqls)('a server with other settings than the default ($name)', (
       );
     },
   );
+
+  it('a `typeCast` of the application, here to bigint, does not change what the module reads', async () => {
+    const typeCast = (field: { type: string; string(): string | null }, next: () => unknown) => {
+      if (field.type !== 'LONGLONG') return next();
+      const text = field.string();
+      return text === null ? null : BigInt(text);
+    };
+    const options = { ...fresh.options, extra: { typeCast } } as FreshDatabase['options'];
+    app = await startApp({
+      database: options,
+      entities: [Counted],
+      webhooks: { dispatcher: { pollIntervalMs: 50, autoStart: true } },
+    });
+    await app.listeners.create({ events: ['*'], url: app.receiver.url, ordering: 'entity' });
+    const { id } = await app.dataSource.getRepository(Counted).save({ total: '9007199254740993' });
+    await app.dataSource.getRepository(Counted).save({ id, total: '2' });
+    await app.receiver.waitFor(2, { timeoutMs: 10_000 });
+    const bodies = app.receiver.requests.map(({ json }) => json as { data: object; previous?: object });
+    expect(bodies.map(({ data, previous }) => ({ data, previous }))).toEqual([
+      { data: { id: Number(id), total: '9007199254740993' } },
+      { data: { id: Number(id), total: '2' }, previous: { total: '9007199254740993' } },
+    ]);
+  });
 
   it('NO_BACKSLASH_ESCAPES is refused at start', async () => {
     const query = DataSource.prototype.query;

@@ -19,39 +19,40 @@ const PLANTED = {
 
 describe('the arrows between folders (npm run arrows)', () => {
   let folder: string;
-  let clean: { code: number; output: string };
-  let planted: { code: number; output: string };
+  let found: { code: number; output: string };
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'webhooks-arrows-'));
     await cp(join(ROOT, 'libs/webhooks/src'), join(folder, 'libs/webhooks/src'), { recursive: true });
     await cp(join(ROOT, 'tsconfig.json'), join(folder, 'tsconfig.json'));
-    clean = await check();
     for (const [from, line] of Object.entries(PLANTED)) await plant(`${from}/planted.ts`, line);
     await plant('health/planted.ts', "import type { B } from './planted-too.js';\nexport type A = B;");
     await plant('health/planted-too.ts', "import type { A } from './planted.js';\nexport type B = A;");
     await cp(join(folder, 'libs/webhooks/src/health'), join(folder, 'libs/webhooks/src/helpers'), { recursive: true });
-    planted = await check();
+    found = await check();
   });
   afterAll(() => rm(folder, { recursive: true }));
 
   it('are kept in the source', () => {
-    expect(clean).toMatchObject({ code: 0, output: expect.stringContaining('no dependency violations') });
+    // A violation names the files of both ends, and each planted one names its file or its folder.
+    const violations = found.output.split('\n').filter((line) => line.includes('libs/webhooks/src/'));
+    expect(violations.filter((line) => !/planted|src\/helpers\//.test(line))).toEqual([]);
+    expect(violations).not.toEqual([]);
   });
 
   it('fail the command if an import points back', () => {
-    expect(planted.code).toBeGreaterThan(0);
+    expect(found.code).toBeGreaterThan(0);
   });
 
   it.each(Object.keys(PLANTED))('find an import that points back from %s', (from) => {
-    expect(planted.output).toContain(`arrows of ${from}: libs/webhooks/src/${from}/planted.ts → `);
+    expect(found.output).toContain(`arrows of ${from}: libs/webhooks/src/${from}/planted.ts → `);
   });
 
   it('find two files that import only types of each other', () => {
-    expect(planted.output).toContain('no circle of files: libs/webhooks/src/health/planted');
+    expect(found.output).toContain('no circle of files: libs/webhooks/src/health/planted');
   });
 
   it('require a rule for every new folder', () => {
-    expect(planted.output).toContain('folder without a layer: libs/webhooks/src/helpers/');
+    expect(found.output).toContain('folder without a layer: libs/webhooks/src/helpers/');
   });
 
   function plant(file: string, text: string): Promise<void> {

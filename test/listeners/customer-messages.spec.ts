@@ -6,7 +6,10 @@ import { Column, Entity, PrimaryColumn } from 'typeorm';
 import {
   BadRequestError,
   ConfigurationError,
+  EventService,
   PayloadFormat,
+  SystemService,
+  TaskService,
   Webhook,
   type CreateListenerInput,
   type DeliveryService,
@@ -54,10 +57,15 @@ class Fragile extends PayloadFormat {
 const OF_THE_APPLICATION =
   /forRoot|forFeature|WebhooksModule|TypeORM|@Webhook|EVERY_OWNER|\boptions?\b|application|data source|\b(?:security|handshake|limits|customers|secrets|dispatcher|parts|payload)\.[a-z]|allowHttp|allowedAddresses|allowedPorts|publishedTypes/i;
 
-/** One customer, with both owner-bound services. */
+/** One customer, with the owner-bound services. */
 interface Customer {
   listeners: ListenerService;
   deliveries: DeliveryService;
+  events: EventService;
+  tasks: TaskService;
+  system: SystemService;
+  /** Saves an order of the customer. @returns the id of its event */
+  order(): Promise<string>;
   /** Creates a listener. @returns its id */
   listen(more?: Partial<CreateListenerInput>): Promise<string>;
   /** Creates a listener and sends a test event to it. */
@@ -103,13 +111,25 @@ describe('an error that a customer causes', () => {
     for (const { drop } of fresh) await drop();
   });
 
-  const boundTo = (owner: string, { listeners, deliveries, dispatcher, receiver }: TestApp): Customer => {
+  let orders = 0;
+  const boundTo = (
+    owner: string,
+    { app, dataSource, listeners, deliveries, dispatcher, receiver }: TestApp,
+  ): Customer => {
     const bound = listeners.forOwner(owner);
     const listen = async (more: Partial<CreateListenerInput> = {}) =>
       (await bound.create({ events: ['order.*'], url: receiver.url, ...more })).id;
     return {
       listeners: bound,
       deliveries: deliveries.forOwner(owner),
+      events: app.get(EventService).forOwner(owner),
+      tasks: app.get(TaskService).forOwner(owner),
+      system: app.get(SystemService).forOwner(owner),
+      async order() {
+        await dataSource.getRepository(Order).save({ id: ++orders, customer: owner, status: 'paid', meta: null });
+        const [event] = (await app.get(EventService).forOwner(owner).list()).items;
+        return event?.id ?? '';
+      },
       listen,
       async sent(more) {
         const listenerId = await listen(more);
@@ -173,6 +193,8 @@ describe('an error that a customer causes', () => {
     INVALID_OVERLAP: async ({ listen, listeners }) => listeners.rotateSecret(await listen(), { overlapMs: -1 }),
     INVALID_OWNER: create({ owner: 'somebody else' }),
     LISTENER_NOT_FOUND: ({ listeners }) => listeners.get('lst_none'),
+    LISTENER_CHANGED: async ({ listen, listeners }) =>
+      listeners.update(await listen(), { name: 'x' }, { ifRevision: 7 }),
     EXTERNAL_ID_TAKEN: async ({ listen }) => {
       for (let n = 0; n < 2; n++) await listen({ externalId: 'x' });
     },
@@ -190,6 +212,7 @@ describe('an error that a customer causes', () => {
       await listeners.remove(listenerId);
       await deliveries.resend(deliveryId);
     },
+    EVENT_NOT_FOUND: ({ events }) => events.get('evt_none'),
     DELIVERY_NOT_FOUND: ({ deliveries }) => deliveries.get('dlv_none'),
     DELIVERY_IN_FLIGHT: async ({ listen, listeners, deliveries }) => {
       let answer: () => void = () => undefined;
@@ -206,6 +229,48 @@ describe('an error that a customer causes', () => {
         app.receiver.respond({ status: 204 });
       }
     },
+    DELIVERY_FINISHED: async ({ sent, deliveries }) => deliveries.discardOne((await sent()).deliveryId),
+    DELIVERY_EXISTS: async ({ listen, order, deliveries }) => {
+      const listener = await listen();
+      const event = await order();
+      await app.dispatcher.drain();
+      await deliveries.sendEvent(event, listener);
+    },
+    EVENT_NOT_WANTED: async ({ listen, order, deliveries }) =>
+      deliveries.sendEvent(await order(), await listen({ events: ['order.deleted'] })),
+    EVENT_NOT_ROUTED: async ({ listen, order, deliveries }) => {
+      const listener = await listen();
+      await deliveries.sendEvent(await order(), listener);
+    },
+    EVENT_DAMAGED: async ({ listen, order, deliveries }) => {
+      const event = await order();
+      await app.dataSource.query(
+        `INSERT INTO webhook_damaged (seq, event_at, reason, created_at) SELECT seq, created_at, '', 0 FROM webhook_events WHERE id = '${event}'`,
+      );
+      await deliveries.sendEvent(event, await listen());
+    },
+    CONTENT_ERASED: async ({ sent, deliveries }) => {
+      const { deliveryId } = await sent();
+      await app.app.get(EventService).erase((await deliveries.get(deliveryId)).eventId);
+      await deliveries.body(deliveryId);
+    },
+    TOO_MANY_TASKS: async ({ listen, tasks }) => {
+      const listenerId = await listen();
+      for (let n = 0; n < 3; n++) {
+        app.clock.advance(60_000); // past the limit of resends
+        await tasks.create({ kind: 'discard', listenerId, states: ['held'] });
+      }
+    },
+    INVALID_TASK: ({ tasks }) => tasks.create({ kind: 'forget' as never }),
+    NOT_FOR_OWNERS: ({ events }) => events.erase('evt_none'),
+    TASK_NOT_FOUND: ({ tasks }) => tasks.get('tsk_none'),
+    TASK_ENDED: async ({ listen, tasks }) => {
+      const { id } = await tasks.create({ kind: 'discard', listenerId: await listen(), states: ['held'] });
+      await tasks.cancel(id);
+      await tasks.cancel(id);
+    },
+    INVALID_STATS_RANGE: ({ system }) => system.statistics({ since: new Date(1), until: new Date(0) }),
+    INVALID_STATUS: ({ deliveries }) => deliveries.list({ status: 42 }),
     INVALID_STATE: ({ deliveries }) => deliveries.list({ state: 'lost' as never }),
     INVALID_TIME: ({ deliveries }) => deliveries.list({ since: new Date(NaN) }),
     INVALID_LIMIT: ({ deliveries }) => deliveries.list({ limit: 0 }),

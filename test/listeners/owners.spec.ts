@@ -93,7 +93,7 @@ const LOOKALIKES = [
   ],
 ];
 
-interface Heard {
+interface ReceivedEvent {
   listener: string;
   type: string;
   data: JsonObject;
@@ -101,16 +101,16 @@ interface Heard {
 }
 
 /** The requests of each listener, by the label in its URL. */
-function heard({ receiver }: TestApp): Heard[] {
+function received({ receiver }: TestApp): ReceivedEvent[] {
   return receiver.requests
     .map(({ url, json }) => ({
       listener: new URL(url, 'http://x').searchParams.get('l') ?? '',
-      ...(json as Omit<Heard, 'listener'>),
+      ...(json as Omit<ReceivedEvent, 'listener'>),
     }))
     .toSorted((a, b) => (`${a.listener}\0${a.type}` < `${b.listener}\0${b.type}` ? -1 : 1));
 }
 
-const labels = (app: TestApp) => heard(app).map(({ listener }) => listener);
+const labels = (app: TestApp) => received(app).map(({ listener }) => listener);
 const urlOf = ({ receiver }: TestApp, label: string) => `${receiver.url}?l=${encodeURIComponent(label)}`;
 
 async function removeAll({ listeners }: TestApp): Promise<void> {
@@ -178,7 +178,7 @@ describeDatabases('owners', (database) => {
         await creating;
         await save(state, 'acme');
         await app.dispatcher.drain();
-        expect(heard(app).map(({ type }) => type)).toEqual(outcome === 'receives it' ? [`${state}.created`] : []);
+        expect(received(app).map(({ type }) => type)).toEqual(outcome === 'receives it' ? [`${state}.created`] : []);
       },
     );
 
@@ -206,7 +206,7 @@ describeDatabases('owners', (database) => {
       await save('declared', 'acme');
       await save('shared', 'acme');
       await app.dispatcher.drain();
-      expect(heard(app).map(({ type }) => type)).toEqual(['declared.created', 'shared.created']);
+      expect(received(app).map(({ type }) => type)).toEqual(['declared.created', 'shared.created']);
     });
   });
 
@@ -240,7 +240,7 @@ describeDatabases('owners', (database) => {
       await other.dataSource.manager.save(Declared, { customerId: null });
       await other.dataSource.manager.save(Undeclared, { customerId: null });
       expect(warn.mock.calls.map(([message]) => String(message))).toEqual([
-        expect.stringMatching(/^A row of Declared has no owner, although the entity declares one/),
+        expect.stringMatching(/^A row of Declared has no owner, although the entity declares an owner/),
       ]);
     } finally {
       warn.mockRestore();
@@ -281,7 +281,7 @@ describeDatabases('owners', (database) => {
     for (const owner of LOOKALIKES) await listen(owner, owner, 'declared.*');
     for (const owner of LOOKALIKES) await save('declared', owner);
     await app.dispatcher.drain();
-    const pairs = heard(app).map(({ listener, data }) => [listener, data.customerId]);
+    const pairs = received(app).map(({ listener, data }) => [listener, data.customerId]);
     expect(pairs.toSorted()).toEqual(LOOKALIKES.map((owner) => [owner, owner]).toSorted());
 
     for (const owner of LOOKALIKES) {
@@ -353,7 +353,7 @@ describeDatabases('owners', (database) => {
       await app.dispatcher.drain();
 
       const data = { id: row.id, status: 'secret of globex', customerId: 'globex' };
-      const events = heard(app).map(({ listener, type, data, previous }) => ({ listener, type, data, previous }));
+      const events = received(app).map(({ listener, type, data, previous }) => ({ listener, type, data, previous }));
       const updated = { type: 'declared.updated', data, previous: undefined };
       const deleted = { type: 'declared.deleted', data: { id: row.id }, previous: undefined };
       expect(events).toEqual([
@@ -377,7 +377,9 @@ describeDatabases('owners', (database) => {
       await listen('globex', 'globex', 'declared.*');
       await app.dataSource.manager.save(Declared, { id: row.id, status: 'next' });
       await app.dispatcher.drain();
-      expect(heard(app)).toMatchObject([{ listener: 'globex', type: 'declared.updated', previous: { status: 'new' } }]);
+      expect(received(app)).toMatchObject([
+        { listener: 'globex', type: 'declared.updated', previous: { status: 'new' } },
+      ]);
     });
 
     it('has no old values if the row loses its owner, or gets its first owner', async () => {
@@ -387,14 +389,14 @@ describeDatabases('owners', (database) => {
       await listen('application', null, '*');
       await app.dataSource.manager.save(Declared, { id: row.id, customerId: null });
       await app.dispatcher.drain();
-      expect(heard(app).map(({ listener, type, previous }) => [listener, type, previous])).toEqual([
+      expect(received(app).map(({ listener, type, previous }) => [listener, type, previous])).toEqual([
         ['acme', 'declared.deleted', undefined],
         ['application', 'declared.updated', undefined],
       ]);
       app.receiver.clear();
       await app.dataSource.manager.save(Declared, { id: row.id, customerId: 'acme' });
       await app.dispatcher.drain();
-      expect(heard(app).map(({ listener, type, previous }) => [listener, type, previous])).toEqual([
+      expect(received(app).map(({ listener, type, previous }) => [listener, type, previous])).toEqual([
         ['acme', 'declared.updated', undefined],
         ['application', 'declared.updated', undefined],
       ]);
@@ -409,7 +411,7 @@ describeDatabases('owners', (database) => {
         await manager.save(Declared, { id: row.id, customerId: 'initech' });
       });
       await app.dispatcher.drain();
-      expect(heard(app).map(({ listener, type, data }) => [listener, type, data.customerId])).toEqual([
+      expect(received(app).map(({ listener, type, data }) => [listener, type, data.customerId])).toEqual([
         ['acme', 'declared.deleted', undefined],
         ['globex', 'declared.deleted', undefined],
         ['globex', 'declared.updated', 'globex'],

@@ -15,19 +15,24 @@ class Once extends RetrySchedule {
 describeDatabases('an owner', (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
+  /** Another process on the same database. */
+  let other: TestApp;
 
   beforeAll(async () => {
     fresh = await database.create();
-    app = await startApp({
-      database: fresh.options,
-      entities: [],
-      webhooks: {
-        publishedTypes: ['tried'],
-        parts: { retrySchedule: Once },
-        dispatcher: { circuit: { failures: 1_000_000 } },
-        limits: { listenersPerOwner: 3, testsPerMinute: 2, resendsPerMinute: 4, attemptsPerDelivery: 3 },
-      },
-    });
+    const start = () =>
+      startApp({
+        database: fresh.options,
+        entities: [],
+        webhooks: {
+          publishedTypes: ['tried'],
+          parts: { retrySchedule: Once },
+          dispatcher: { circuit: { failures: 1_000_000 } },
+          limits: { listenersPerOwner: 3, testsPerMinute: 2, resendsPerMinute: 4, attemptsPerDelivery: 3 },
+        },
+      });
+    app = await start();
+    other = await start();
   });
   beforeEach(async () => {
     app.clock.advance(MINUTE);
@@ -35,6 +40,7 @@ describeDatabases('an owner', (database) => {
     for (const table of TABLES) await app.dataSource.query(`DELETE FROM webhook_${table}`);
   });
   afterAll(async () => {
+    await other.close();
     await app.close();
     await fresh.drop();
   });
@@ -60,15 +66,63 @@ describeDatabases('an owner', (database) => {
       await mine.create(input());
     });
 
+    it(
+      'never gets more listeners than the limit, also when two processes create its first listeners at the same time',
+      { repeats: 9 },
+      async () => {
+        const mine = (process: TestApp) => process.listeners.forOwner('acme');
+        const alone = (process: TestApp) => mine(process).create(input());
+        // The transaction has a snapshot before any listener exists.
+        const inTransaction = (process: TestApp) =>
+          process.dataSource.transaction(async (manager) => {
+            await manager.query('SELECT COUNT(*) FROM webhook_listeners');
+            return mine(process).withManager(manager).create(input());
+          });
+        const creates = [app, other].flatMap((process) => Array.from({ length: 5 }, () => process));
+        const made = await Promise.allSettled([...creates.map(alone), ...creates.map(inTransaction)]);
+        expect(made.filter(({ status }) => status === 'fulfilled')).toHaveLength(3);
+        const errors = made.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+        expect(errors).toEqual(errors.map(() => refused('TOO_MANY_LISTENERS', { limit: 3 }, 409)));
+        for (const { id } of (await mine(app).list()).items) await mine(app).remove(id);
+      },
+    );
+
+    // SQLite allows one writer, so there is nothing to wait for.
+    it.runIf(database.name !== 'sqlite')(
+      'does not stop deliveries, although its creates wait for a transaction',
+      async () => {
+        await app.listeners.create(input());
+        const mine = app.listeners.forOwner('acme');
+        let created = () => undefined as void;
+        let commit = () => undefined as void;
+        const isCreated = new Promise<void>((resolve) => (created = resolve));
+        const mayCommit = new Promise<void>((resolve) => (commit = resolve));
+        const transaction = app.dataSource.transaction(async (manager) => {
+          await mine.withManager(manager).create(input());
+          created();
+          await mayCommit;
+        });
+        await isCreated;
+        const waiting = Promise.allSettled(Array.from({ length: 10 }, () => mine.create(input())));
+        await app.webhooks.publish('tried', {});
+        await app.dispatcher.drain();
+        expect(app.receiver.requests).toHaveLength(1);
+        commit();
+        await transaction;
+        expect((await waiting).filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+      },
+    );
+
     it('sends test events up to the limit per minute', async () => {
       const mine = app.listeners.forOwner('acme');
       const { id } = await mine.create(input());
-      for (let n = 0; n < 2; n++) await mine.sendTest(id);
+      const sent = await Promise.allSettled(Array.from({ length: 8 }, () => mine.sendTest(id)));
+      expect(sent.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
       const retryAt = expect.any(Number) as number;
       await expect(mine.sendTest(id)).rejects.toEqual(refused('TOO_MANY_TESTS', { limit: 2, retryAt }, 429));
       await app.listeners.sendTest(id);
-      const other = app.listeners.forOwner('globex');
-      await other.sendTest((await other.create(input())).id);
+      const globex = app.listeners.forOwner('globex');
+      await globex.sendTest((await globex.create(input())).id);
       app.clock.advance(MINUTE);
       await mine.sendTest(id);
     });
@@ -156,7 +210,7 @@ describeDatabases('an owner', (database) => {
       (await app.dataSource.query<unknown[]>(`SELECT 1 FROM webhook_${table}`)).length;
     expect([await count('listeners'), await count('listener_state')]).toEqual([2, 2]);
     // globex: its event, the event for every owner, its test event. The application: its own event, the event for every owner, that of globex, its test event.
-    expect([await count('deliveries'), await count('attempts')]).toEqual([7, 7]);
+    expect([await count('deliveries'), await count('outbox')]).toEqual([7, 0]);
   });
 
   it('is erased after a request in flight has ended', async () => {

@@ -1,23 +1,13 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { CreateListenerDto, UpdateListenerDto, type CreateListenerInput } from 'nestjs-entity-webhooks';
 import { validate } from 'class-validator';
-import { describeDatabases, type FreshDatabase } from '../support/databases.js';
-import { startApp, type TestApp } from '../support/webhooks-app.js';
+import { describeDatabases } from '../support/databases.js';
+import { sharedApp } from '../support/shared-app.js';
 
 const TAKEN = { code: 'EXTERNAL_ID_TAKEN', httpStatus: 409 };
 
 describeDatabases('external id and metadata of a listener', (database) => {
-  let fresh: FreshDatabase;
-  let app: TestApp;
-
-  beforeEach(async () => {
-    fresh = await database.reuse();
-    app = await startApp({ database: fresh.options, entities: [] });
-  });
-  afterEach(async () => {
-    await app.close();
-    await fresh.drop();
-  });
+  const app = sharedApp(database, { entities: [] });
 
   const create = (input: Partial<CreateListenerInput>) =>
     app.listeners.create({ events: ['*'], url: app.receiver.url, ...input });
@@ -78,6 +68,9 @@ describeDatabases('external id and metadata of a listener', (database) => {
     ['an empty external id', { externalId: '' }],
     ['a long external id', { externalId: 'x'.repeat(256) }],
     ['an external id with NUL', { externalId: 'a\0' }],
+    ['an external id with half a surrogate pair', { externalId: 'a\ud800' }],
+    ['a name with half a surrogate pair', { name: '\udfffb' }],
+    ['a description with half a surrogate pair', { description: 'a\ud800b' }],
     ['an external id that is no text', { externalId: 7 }],
     ['metadata that is no object', { metadata: 'gold' }],
     ['metadata that is a list', { metadata: [1] }],

@@ -260,19 +260,19 @@ describeDatabases('routing', (database) => {
       for (const [label, where] of Object.entries(conditions)) {
         await app.listeners.create({ events: ['article.*'], where, url: url(label) });
       }
-      const told = async (change: object) => {
+      const listenersOf = async (change: object) => {
         await save({ id: row.id, ...change });
         await app.dispatcher.drain();
         const received = app.receiver.requests.map((request) => request.url.split('l=')[1]).toSorted();
         app.receiver.clear();
         return received;
       };
-      expect(await told({ stock: 2 })).toEqual(['changed', 'from', 'to']);
-      expect(await told({ name: 'still 2' })).toEqual(['unchanged']);
-      expect(await told({ stock: 3 })).toEqual(['changed']);
-      expect(await told({ price: '2.00' })).toEqual(['both', 'unchanged']);
-      expect(await told({ address: { city: 'Lyon' } })).toEqual(['embedded', 'unchanged']);
-      expect(await told({ since: null })).toEqual(['cleared', 'unchanged']);
+      expect(await listenersOf({ stock: 2 })).toEqual(['changed', 'from', 'to']);
+      expect(await listenersOf({ name: 'still 2' })).toEqual(['unchanged']);
+      expect(await listenersOf({ stock: 3 })).toEqual(['changed']);
+      expect(await listenersOf({ price: '2.00' })).toEqual(['both', 'unchanged']);
+      expect(await listenersOf({ address: { city: 'Lyon' } })).toEqual(['embedded', 'unchanged']);
+      expect(await listenersOf({ since: null })).toEqual(['cleared', 'unchanged']);
       await save({ name: 'new', stock: 2 });
       await app.dispatcher.drain();
       expect(app.receiver.requests.map((request) => request.url.split('l=')[1])).toEqual(['unchanged']);

@@ -133,7 +133,7 @@ describe('an application with a configuration mistake does not start, and the er
     const imports = [database(await newDatabase(), [Note]), emitter, webhooks(), WebhooksModule.forFeature([Note])];
     await expect(boot([...imports, webhooks({ dispatch: 'inline' })])).rejects.toMatchObject({
       code: 'DATA_SOURCE_SERVED_TWICE',
-      message: expect.stringContaining('Import it once') as string,
+      message: expect.stringContaining('Import WebhooksModule.forRoot() once') as string,
     });
   });
 

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { generateSecret } from 'nestjs-entity-webhooks';
 
+import { API_OPTIONS } from '../../libs/webhooks/src/api/api-options.js';
+import { DASHBOARD_OPTIONS } from '../../libs/webhooks/src/dashboard/dashboard-options.js';
 import { KEYS_OPTIONS } from '../../libs/webhooks/src/keys/webhooks-keys.module.js';
 import {
   flag,
@@ -14,6 +16,7 @@ import {
   INCOMING_WEBHOOKS_OPTIONS,
   resolveIncomingWebhooksOptions,
 } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
+import { TELEMETRY_OPTIONS } from '../../libs/webhooks/src/otel/webhooks-telemetry.module.js';
 import { VERIFY_OPTIONS } from '../../libs/webhooks/src/verify/webhooks-verify.module.js';
 
 const SECRET = generateSecret();
@@ -24,6 +27,13 @@ const MODULES: [name: string, table: AnyOptionTable, required: object][] = [
   ['IncomingWebhooksModule', INCOMING_WEBHOOKS_OPTIONS, { sources: { a: { secrets: SECRET } } }],
   ['WebhooksVerifyModule', VERIFY_OPTIONS, {}],
   ['WebhooksKeysModule', KEYS_OPTIONS, {}],
+  ['WebhooksDashboardModule', DASHBOARD_OPTIONS, {}],
+  ['WebhooksTelemetryModule', TELEMETRY_OPTIONS, {}],
+  [
+    'WebhooksApiModule',
+    API_OPTIONS,
+    { access: () => null, sessions: { keys: [{ id: 'a', key: Buffer.alloc(32).toString('base64') }] } },
+  ],
 ];
 
 /** Checked where their providers are made, with another code: `INVALID_PART`. */

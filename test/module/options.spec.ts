@@ -113,6 +113,8 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['sqlite.lockTimeoutMs', '0', { sqlite: { lockTimeoutMs: 0 } }],
   ['wakeUp', 'true', { wakeUp: true }],
   ['wakeUp.url', `'…'`, { wakeUp: { url: 'mysql://root:secret@db/shop' } }],
+  ['wakeUp.redis', `'…'`, { wakeUp: { redis: 'redis://me:pw@cache' } }],
+  ['wakeUp.url', `'…'`, { wakeUp: { redis: () => undefined, url: 'postgres://me:pw@db/app' } }],
   ['retries', UNKNOWN, { retries: 3 }],
   ['parts.transprt', UNKNOWN, { parts: { transprt: class {} } }],
   ['parts.payloadFormats', '7', { parts: { payloadFormats: 7 } }],
@@ -156,7 +158,7 @@ describe('an invalid option', () => {
     const options = { dispatcher: { concurrency: 0 } };
     const error = await refusal(WebhooksModule.forRootAsync({ useFactory: async () => options }));
     expect(error?.message).toContain(
-      'Invalid value 0 for `dispatcher.concurrency` of WebhooksModule. Allowed: a whole number from 1 to 10,000. Remove it to use the default: 64.',
+      'Invalid value 0 for `dispatcher.concurrency` of WebhooksModule. Allowed: a whole number from 1 to 10,000. Remove the option to use the default: 64.',
     );
   });
 
@@ -168,7 +170,7 @@ describe('an invalid option', () => {
   it.each(['dataSource', 'parts'])('is `%s` in the result of a factory, which is called too late', async (key) => {
     const error = await refusal(WebhooksModule.forRootAsync({ useFactory: () => ({ [key]: 'billing' }) }));
     expect(error?.message).toMatch(
-      new RegExp(`^Unknown option \`${key}\` of WebhooksModule. Set it beside \`useFactory\``),
+      new RegExp(`^Unknown option \`${key}\` of WebhooksModule. Set this option beside \`useFactory\``),
     );
   });
 

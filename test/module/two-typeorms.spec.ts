@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module';
-import { DataSource, type DataSourceOptions } from 'typeorm';
+import { Column, DataSource, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Webhook } from 'nestjs-entity-webhooks';
+import { databases } from '../support/databases.js';
 import { startApp } from '../support/webhooks-app.js';
 
 const require = createRequire(import.meta.url);
@@ -38,5 +40,40 @@ describe('a data source of another copy of TypeORM', () => {
       code: 'TYPEORM_TWICE',
       message: expect.stringContaining('npm ls typeorm') as string,
     });
+  });
+});
+
+describe('an entity that another copy of this library has decorated', () => {
+  type Library = typeof import('nestjs-entity-webhooks');
+  /** A package of entities finds its own copy if the versions differ. The query makes it another module. */
+  const copyOf = (file: string) =>
+    import(/* @vite-ignore */ `../../libs/webhooks/src/${file}?copy`) as Promise<Library>;
+
+  it('keeps its options: hidden columns are not sent, and its owner is known', async () => {
+    const decorators = await copyOf('entities/webhook.decorator.ts');
+    const events = await copyOf('events/webhook-event.ts');
+    expect(decorators.Webhook).not.toBe(Webhook);
+
+    @decorators.Webhook({ owner: events.EVERY_OWNER })
+    @Entity()
+    class Account {
+      @PrimaryGeneratedColumn()
+      id: number;
+
+      @decorators.WebhookHidden()
+      @Column({ type: 'varchar' })
+      passwordHash: string;
+    }
+    const fresh = await (databases[0] as (typeof databases)[number]).create();
+    const app = await startApp({ database: fresh.options, entities: [Account] });
+    try {
+      await app.listeners.create({ events: ['account.*'], url: app.receiver.url, owner: 'anybody' });
+      await app.dataSource.getRepository(Account).save({ passwordHash: 'x' });
+      await app.dispatcher.drain();
+      expect(app.receiver.requests.map(({ json }) => (json as { data: object }).data)).toEqual([{ id: 1 }]);
+    } finally {
+      await app.close();
+      await fresh.drop();
+    }
   });
 });

@@ -1,6 +1,6 @@
 // A small application that uses the packed package. `scripts/pack-test.mjs` compiles it with the types of the package and runs it, with
 // the oldest and the newest peers. It exits with 0 only if a receiver got a signed webhook for a saved entity, and if a Nest application on
-// either platform accepts each genuine webhook once, and no other webhook.
+// either platform accepts each genuine webhook once, and no other webhook, and serves the API to the client of the package.
 import 'reflect-metadata';
 import { strictEqual } from 'node:assert';
 import { Controller, HttpCode, Module, Post } from '@nestjs/common';
@@ -18,6 +18,9 @@ import {
   WebhooksService,
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
+import { webhookCatalog } from 'nestjs-entity-webhooks/catalog';
+import { MANAGE, WebhooksApiModule } from 'nestjs-entity-webhooks/api';
+import { createWebhooksClient } from 'nestjs-entity-webhooks/client';
 import { webhookMigrations } from 'nestjs-entity-webhooks/migrations';
 import { StandardScheme, verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import {
@@ -137,6 +140,32 @@ for (const platform of [new ExpressAdapter(), new FastifyAdapter()]) {
   await hooks.close();
 }
 
+const catalog = await webhookCatalog(app);
+const unconnected = new DataSource({ type: 'better-sqlite3', database: '/nowhere/none.sqlite', entities: [Invoice] });
+strictEqual(
+  catalog.typeScript(),
+  (await webhookCatalog(unconnected, { publishedTypes: ['report.ready'] })).typeScript(),
+);
+
 await app.close();
+
+for (const platform of [new ExpressAdapter(), new FastifyAdapter()]) {
+  @Module({
+    imports: [AppModule, WebhooksApiModule.forRoot({ access: () => ({ kind: 'owner', owner: 'acme', can: MANAGE }) })],
+  })
+  class ApiModule {}
+  const api = await NestFactory.create(ApiModule, platform, { logger: ['error', 'warn'] });
+  api.setGlobalPrefix('api');
+  await api.listen(0, '127.0.0.1');
+  const client = createWebhooksClient({ url: `${await api.getUrl()}/api/webhooks/v1` });
+  const { id } = await client.createListener({ body: { events: ['invoice.*'], url: receiver.url } });
+  strictEqual((await client.listListeners()).items[0]?.id, id);
+  strictEqual((await client.listDeliveries({ query: { type: 'invoice.created' } })).items[0]?.state, 'succeeded');
+  await client.deleteListener({ id });
+  const code = await client.getListener({ id }).catch((error: unknown) => (error as { code: string }).code);
+  strictEqual(code, 'LISTENER_NOT_FOUND');
+  await api.close();
+}
+
 await receiver.stop();
 console.log(`delivered ${verified.payload.type} as ${verified.id}`);

@@ -16,6 +16,9 @@ const FILES = [
   'receiver/nest/incoming-webhooks-options.ts',
   'verify/webhooks-verify.module.ts',
   'keys/webhooks-keys.module.ts',
+  'otel/webhooks-telemetry.module.ts',
+  'api/api-options.ts',
+  'dashboard/dashboard-options.ts',
 ];
 
 /** An option with its comment in the interface. */

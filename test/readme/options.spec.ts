@@ -3,10 +3,13 @@ import { join } from 'node:path';
 import { format, resolveConfig } from 'prettier';
 import { describe, expect, it } from 'vitest';
 
+import { API_OPTIONS } from '../../libs/webhooks/src/api/api-options.js';
+import { DASHBOARD_OPTIONS } from '../../libs/webhooks/src/dashboard/dashboard-options.js';
 import { KEYS_OPTIONS } from '../../libs/webhooks/src/keys/webhooks-keys.module.js';
 import { WEBHOOKS_MODULE_OPTIONS } from '../../libs/webhooks/src/options/resolve-options.js';
 import type { AnyOptionTable } from '../../libs/webhooks/src/option-table.js';
 import { INCOMING_WEBHOOKS_OPTIONS } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
+import { TELEMETRY_OPTIONS } from '../../libs/webhooks/src/otel/webhooks-telemetry.module.js';
 import { VERIFY_OPTIONS } from '../../libs/webhooks/src/verify/webhooks-verify.module.js';
 import { WORKSPACE } from '../support/scratch-project.js';
 import { documentedOptions, optionRows } from './option-rows.js';
@@ -14,8 +17,11 @@ import { documentedOptions, optionRows } from './option-rows.js';
 const PAGES: [page: string, type: string, table: AnyOptionTable][] = [
   ['options.md', 'WebhooksModuleOptions', WEBHOOKS_MODULE_OPTIONS],
   ['receiving/nest.md', 'IncomingWebhooksModuleOptions', INCOMING_WEBHOOKS_OPTIONS],
+  ['api.md', 'WebhooksApiOptions', API_OPTIONS],
+  ['dashboard.md', 'WebhooksDashboardOptions', DASHBOARD_OPTIONS],
   ['verify.md', 'WebhooksVerifyOptions', VERIFY_OPTIONS],
   ['signing.md', 'WebhooksKeysOptions', KEYS_OPTIONS],
+  ['observability.md', 'WebhooksTelemetryOptions', TELEMETRY_OPTIONS],
 ];
 
 const PLACE = /(<!-- options -->\n)[\s\S]*?(<!-- \/options -->)/;

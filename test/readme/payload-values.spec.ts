@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { codeBlock } from '../support/scratch-project.js';
+import { PayloadSchemas } from '../support/payload-schemas.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 interface Specimen {
@@ -124,8 +125,12 @@ describeDatabases('the values of docs/payload.md', (db) => {
       await database.drop();
     });
 
+    /** What was sent, by type. It fits the schemas of the catalogue. */
     const sent = async () => {
       await app.dispatcher.drain();
+      const schemas = await PayloadSchemas.of(app);
+      const payloads = app.receiver.requests.map(({ json }) => json as { type: string; data: object });
+      expect(payloads.flatMap((payload) => schemas.mistakesOf(payload))).toEqual([]);
       return Object.fromEntries(
         app.receiver.requests.map(({ json }) => {
           const { type, data } = json as { type: string; data: unknown };

@@ -20,11 +20,13 @@ const FILES = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller
 /** Every TypeScript block of these pages is compiled. */
 const PAGES = [
   'README.md',
+  'docs/api.md',
   'docs/customers.md',
   'docs/errors.md',
   'docs/filters.md',
   'docs/how-it-works.md',
   'docs/my-event-did-not-arrive.md',
+  'docs/observability.md',
   'docs/options.md',
   'docs/ordering.md',
   'docs/owners.md',
@@ -118,7 +120,7 @@ async function untilEverythingIsSent(file: string): Promise<void> {
   try {
     const waiting = database
       .prepare(
-        `select (select count(*) from webhook_events where state = 'pending')
+        `select (select count(*) from webhook_outbox)
               + (select count(*) from webhook_deliveries where state in ('due', 'leased'))`,
       )
       .pluck();

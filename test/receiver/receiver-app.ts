@@ -72,7 +72,7 @@ export async function startReceiverApp(options: ReceiverAppOptions): Promise<Rec
   const rejected: IncomingWebhookRejectedEvent[] = [];
   app
     .get(EventEmitter2)
-    .on(INCOMING_WEBHOOK_EVENTS.rejected, (fact: IncomingWebhookRejectedEvent) => rejected.push(fact));
+    .on(INCOMING_WEBHOOK_EVENTS.rejected, (event: IncomingWebhookRejectedEvent) => rejected.push(event));
   return {
     app,
     url,

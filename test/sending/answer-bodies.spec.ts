@@ -1,6 +1,8 @@
 import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
-import { BOTH_WAYS, http, request, sockets } from './transport-setup.js';
+import { cleanUpAfterEach, BOTH_WAYS, http, request, sockets } from './transport-setup.js';
+
+cleanUpAfterEach();
 
 /** A server that answers 200, then continues as the test defines. */
 function answering(then: (response: ServerResponse) => void): Promise<string> {

@@ -4,7 +4,19 @@ import type { Socket } from 'node:net';
 
 import { describe, expect, it } from 'vitest';
 
-import { LOOPBACK, OK, cleanups, BOTH_WAYS, listen, receiver, request, tcp } from './transport-setup.js';
+import {
+  cleanUpAfterEach,
+  LOOPBACK,
+  OK,
+  cleanups,
+  BOTH_WAYS,
+  listen,
+  receiver,
+  request,
+  tcp,
+} from './transport-setup.js';
+
+cleanUpAfterEach();
 
 /** A server whose answers have the given length, and the connections that it accepted. */
 async function answering(length: number): Promise<{ url: string; connections: ReadonlySet<Socket> }> {

@@ -7,7 +7,9 @@ import { describe, expect, it } from 'vitest';
 import { AddressGuard } from '../../libs/webhooks/src/sending/address-guard.js';
 import { guardedLookup } from '../../libs/webhooks/src/sending/guarded-agent.js';
 import { FakeDns } from '../../libs/webhooks/src/testing/index.js';
-import { LOOPBACK, listen, setup, request } from './transport-setup.js';
+import { cleanUpAfterEach, LOOPBACK, listen, setup, request } from './transport-setup.js';
+
+cleanUpAfterEach();
 
 describe('the address of a request', () => {
   /** A server that counts every connection. */

@@ -44,9 +44,9 @@ describe('a corpus of hostile URLs', () => {
   const dns = new FakeDns();
   const created = new Map<HostileUrl, string>();
   const sent = new Map<HostileUrl, Attempt>();
-  let canaryHeard = 0;
+  let canaryConnections = 0;
   const canary = createServer((socket) => {
-    canaryHeard++;
+    canaryConnections++;
     socket.on('error', () => undefined).end();
   });
   let redirector: ReturnType<typeof createHttpServer>;
@@ -148,13 +148,13 @@ describe('a corpus of hostile URLs', () => {
     const redirects = HOSTILE_URLS.filter(({ url }) => url.includes('REDIRECTOR'));
     expect(new Set(attempts.addresses)).toEqual(new Set([REDIRECTOR]));
     expect(attempts.all.length).toBeLessThanOrEqual(redirects.length);
-    expect(canaryHeard).toBe(0);
+    expect(canaryConnections).toBe(0);
     // The canary and the socket observer would have noticed a connection to any address of this machine.
     for (const host of ['127.0.0.1', '127.0.0.2', '::1']) {
       const socket = connect(Number(port), host);
       await once(socket, 'close');
     }
-    expect(canaryHeard).toBe(3);
+    expect(canaryConnections).toBe(3);
     expect(attempts.addresses.slice(-3)).toEqual(['127.0.0.1', '127.0.0.2', '::1']);
   });
 });

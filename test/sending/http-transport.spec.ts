@@ -7,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { USER_AGENT, type Outcome } from '../../libs/webhooks/src/sending/index.js';
 import { FakeClock, FakeDns } from '../../libs/webhooks/src/testing/index.js';
 import {
+  cleanUpAfterEach,
   LOOPBACK,
   BODY,
   OK,
@@ -21,6 +22,8 @@ import {
   request,
   intercept,
 } from './transport-setup.js';
+
+cleanUpAfterEach();
 
 const comparable = ({ durationMs: _durationMs, ...rest }: Outcome) => rest;
 

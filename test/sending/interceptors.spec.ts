@@ -1,7 +1,9 @@
 import axios, { type InternalAxiosRequestConfig } from 'axios';
 import { describe, expect, it } from 'vitest';
 
-import { BODY, cleanups, receiver, setup, request, intercept, tcp } from './transport-setup.js';
+import { cleanUpAfterEach, BODY, cleanups, receiver, setup, request, intercept, tcp } from './transport-setup.js';
+
+cleanUpAfterEach();
 
 describe('axios that the application uses elsewhere', () => {
   it('does not affect a webhook: global interceptors, defaults and base URL', async () => {

@@ -25,10 +25,13 @@ export const cleanups: (() => Promise<unknown> | void)[] = [];
 /** Open connections of the servers of this test. */
 export const sockets = new Set<Socket>();
 
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-  await expect.poll(() => sockets.size, { message: 'every connection is closed again' }).toBe(0);
-});
+/** Each suite calls this. A hook at the top of this file would exist in the first suite of a process only. */
+export function cleanUpAfterEach(): void {
+  afterEach(async () => {
+    for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+    await expect.poll(() => sockets.size, { message: 'every connection is closed again' }).toBe(0);
+  });
+}
 
 function track<S extends TcpServer | Server>(server: S): S {
   server.on('connection', (socket: Socket) => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 
 import { isFileSqlite, isolateSqlite, sqliteWriterLock } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
 import {
+  closeAfterEach,
   isolated,
   isPending,
   ItemSchema,
@@ -14,6 +15,8 @@ import {
   stock,
   type PlainConnection,
 } from './support.js';
+
+closeAfterEach();
 
 /** Runs one query on four connections that are in use at the same time, and in a write transaction. */
 async function onEveryConnection(dataSource: DataSource, sql: string): Promise<unknown[]> {
@@ -285,7 +288,7 @@ describe('isolateSqlite()', () => {
   it('refuses other databases', () => {
     const dataSource = new DataSource({ type: 'postgres' });
     expect(isFileSqlite(dataSource)).toBe(false);
-    expect(() => isolateSqlite(dataSource)).toThrow('This one has the type postgres');
+    expect(() => isolateSqlite(dataSource)).toThrow('This DataSource has the type postgres');
   });
 
   it.each([0, -1, 1.5, Number.NaN, 2 ** 31])('refuses lockTimeoutMs %d', (lockTimeoutMs) => {

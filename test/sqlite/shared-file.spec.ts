@@ -7,6 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 
 import { isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
 import {
+  closeAfterEach,
   isolated,
   ItemSchema,
   names,
@@ -16,6 +17,8 @@ import {
   stock,
   type PlainConnection,
 } from './support.js';
+
+closeAfterEach();
 
 const INCREMENTS = 100;
 

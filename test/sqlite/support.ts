@@ -1,12 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { DataSource, EntitySchema, type DataSourceOptions } from 'typeorm';
 import { afterEach } from 'vitest';
 
 import { isolateSqlite, type IsolateSqliteOptions } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
+import { memoryFolder } from '../support/memory-folder.js';
 
 export interface Item {
   id: number;
@@ -44,15 +44,20 @@ const opened: DataSource[] = [];
 const plain: PlainConnection[] = [];
 const directories: string[] = [];
 
-/** Resources that a test opened. They are closed after the test, also after a failure. */
-afterEach(async () => {
-  for (const connection of plain.splice(0)) connection.close();
-  for (const dataSource of opened.splice(0)) if (dataSource.isInitialized) await dataSource.destroy();
-  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true });
-});
+/**
+ * Closes what a test opened, also after a failure. Each suite calls this: a hook at the top of this file would exist in the first suite of a
+ * process only.
+ */
+export function closeAfterEach(): void {
+  afterEach(async () => {
+    for (const connection of plain.splice(0)) connection.close();
+    for (const dataSource of opened.splice(0)) if (dataSource.isInitialized) await dataSource.destroy();
+    for (const directory of directories.splice(0)) rmSync(directory, { recursive: true });
+  });
+}
 
 export function newFile(name = 'test.sqlite'): string {
-  const directory = mkdtempSync(join(tmpdir(), 'isolate-sqlite-'));
+  const directory = mkdtempSync(join(memoryFolder(), 'isolate-sqlite-'));
   directories.push(directory);
   return join(directory, name);
 }

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 
 import { isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
 import {
+  closeAfterEach,
   ItemSchema,
   isPending,
   isolated,
@@ -13,6 +14,8 @@ import {
   stock,
   type Item,
 } from './support.js';
+
+closeAfterEach();
 
 /** Works like a hook of an application: it awaits, and rejects some rows. */
 const refusesSome: EntitySubscriberInterface<Item> = {

@@ -7,6 +7,8 @@ import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import { recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
 import type { Script } from '../../libs/webhooks/src/store/database/script.js';
 import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
+import sql from 'sql-template-tag';
+import { fanOutWide } from '../../libs/webhooks/src/store/queue/wide-fan-out.js';
 import { describeServers, type FreshDatabase } from '../support/databases.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { attemptOf, CIRCUIT, failureOf, LEASE_MS, OWN_TEXT, roomFor } from './support.js';
@@ -77,6 +79,25 @@ describeServers('while the store works', (target) => {
   const policy = () => ({ now: now(), leaseMs: LEASE_MS, circuit: CIRCUIT });
   const fan = (room: number) => () =>
     fanOut(database, { ...policy(), limit: 10, room: roomFor(room), bodyOf: OWN_TEXT });
+
+  it.skipIf(target.name === 'postgres')(
+    'a page of a wide event waits for a claim that has locked its row and came too late',
+    async () => {
+      const { outbox: o } = database.tables;
+      await app.dataSource.query("UPDATE webhook_outbox SET routed_through = ''");
+      const late = new HeldScript(database, function* () {
+        yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${database.forUpdate}`;
+      });
+      await late.isHeld;
+      const paging = database.transaction(() => fanOutWide(database, { now: now(), bodyOf: OWN_TEXT }));
+      // InnoDB refreshes this table only if nothing has read it for 100 ms.
+      const waiting = () =>
+        app.dataSource.query("SELECT trx_id FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'");
+      await expect.poll(waiting, { interval: 200, timeout: 5_000 }).not.toEqual([]);
+      await late.release();
+      expect((await paging).made).toHaveLength(3);
+    },
+  );
 
   it.each<{ what: string; prepare: () => Promise<() => Script<unknown>> }>([
     { what: 'a fan-out', prepare: () => Promise.resolve(fan(5)) },

@@ -8,8 +8,10 @@ import {
   type ClaimedDelivery,
 } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
+import { MAX_SCANNED } from '../../libs/webhooks/src/store/database/page.js';
 import {
   countDeliveries,
+  deliveryScanEnd,
   listDeliveries,
   readAttempts,
   readDelivery,
@@ -18,17 +20,23 @@ import {
   type DeliveryRow,
 } from '../../libs/webhooks/src/store/queue/delivery-rows.js';
 import { readCandidateById, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
+import { COUNTED, readBacklog } from '../../libs/webhooks/src/store/queue/read-backlog.js';
 import { replayEvents } from '../../libs/webhooks/src/store/queue/replay-events.js';
 import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
+  listenerScanEnd,
+  listListeners,
+  type ListenerFilterRow,
+} from '../../libs/webhooks/src/store/listeners/listed-listeners.js';
+import {
   discardDue,
   insertListener,
-  listListeners,
   lockListener,
   removeListener,
   type ListenerRow,
 } from '../../libs/webhooks/src/store/listeners/listener-rows.js';
 import { expectDeliveries } from '../../libs/webhooks/src/store/listeners/listener-state.js';
+import { listEvents, type EventFilterRow } from '../../libs/webhooks/src/store/outbox/listed-events.js';
 import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
 import {
   isOneStatement,
@@ -57,6 +65,7 @@ import {
 
 const ROWS = 200_000;
 const LISTENERS = 20_000;
+const OUTBOX = 20_000;
 /** How many of the listeners have a due delivery; all are due at the same time. */
 const READY = 5_000;
 const NOW = 1_800_000_000_000;
@@ -127,6 +136,7 @@ function* fillTables(database: Database): Script<void> {
     sequence: raw('0'),
     handshake: constant('none'),
     state: raw(`case when n % 100 = 1 then 'disabled' else 'active' end`),
+    revision: raw('1'),
     afterSeq: raw('0'),
     createdAt: raw(`${NOW} - n`),
     updatedAt: raw(`${NOW} - n`),
@@ -140,7 +150,6 @@ function* fillTables(database: Database): Script<void> {
   yield* fill(database, 'events', ROWS, {
     id: numbered(database, 'evt_'),
     type: constant('order.created'),
-    state: raw(`case when n < ${ROWS - 1_000} then 'routed' else 'pending' end`),
     audience: raw(`case when n < ${ROWS / 2} then 'owner' else 'application' end`),
     owner: raw(`case when n < ${ROWS / 2} then '${GLOBEX}' else null end`),
     ownerKey: sql`case when n < ${raw(String(ROWS / 2))} then ${bytes(ownerKeyOf(GLOBEX))} else null end`,
@@ -148,10 +157,18 @@ function* fillTables(database: Database): Script<void> {
     payload: PAYLOAD,
     createdAt,
   });
+  // The last events are in the outbox.
+  yield* fill(database, 'outbox', OUTBOX, {
+    seq: raw(`${ROWS} - ${OUTBOX} + 1 + n`),
+    eventAt: raw(`${NOW} - ${OUTBOX} + n`),
+    claims: raw('0'),
+    leaseUntil: raw('0'),
+  });
   const back = `${ROWS} - 1 - n`;
   yield* fill(database, 'deliveries', ROWS, {
     id: numbered(database, 'dlv_'),
     eventSeq: raw('n + 1'),
+    eventAt: createdAt,
     listenerId: sql`case when n % 10 = 0 then ${raw(`'${HOT_LISTENER}'`)} else ${numbered(database, 'lst_', `(${back}) % ${LISTENERS}`)} end`,
     type: raw(`case when n % 1000 = 0 then 'order.deleted' else 'order.created' end`),
     owner,
@@ -170,7 +187,8 @@ function* fillTables(database: Database): Script<void> {
     createdAt,
   });
   yield* fill(database, 'attempts', ROWS, {
-    deliverySeq: raw('n + 1'),
+    deliveryId: numbered(database, 'dlv_'),
+    eventAt: createdAt,
     number: raw('1'),
     outcome: constant('accepted'),
     status: raw('200'),
@@ -234,14 +252,16 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
   /** Leased deliveries in the form in which a worker has them. */
   const leased = async () => {
     const { deliveries: d } = database.tables;
-    const rows = await rowsOf<{ seq: unknown; listenerId: string }>(
+    const rows = await rowsOf<{ seq: unknown; id: string; listenerId: string }>(
       database,
-      sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.seq} desc limit ${BATCH}`,
+      sql`select ${d.select('d', 'seq', 'id', 'listenerId')} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.seq} desc limit ${BATCH}`,
     );
-    return rows.map(({ seq, listenerId }): ClaimedDelivery => ({
+    return rows.map(({ seq, id, listenerId }): ClaimedDelivery => ({
       seq: String(seq),
-      id: '',
+      id,
       leaseToken: 'lease_1',
+      lease: null,
+      routedAt: NOW,
       attempts: 1,
       retries: 1,
       type: '',
@@ -296,7 +316,18 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 1,
         script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(1) }),
       },
-      { what: 'the outlook reads one row of each kind', rows: 3, script: () => readOutlook(database), as: 'single' },
+      {
+        what: 'the outlook reads one row of each kind',
+        rows: 3,
+        script: () => readOutlook(database, NOW),
+        as: 'single',
+      },
+      {
+        what: 'the backlog is counted up to a limit, whatever the size of the tables',
+        rows: COUNTED,
+        script: () => readBacklog(database, NOW, []),
+        as: 'single',
+      },
       { what: 'reclaiming reads the expired leases', rows: 50, script: () => reclaimExpired(database, NOW, 500) },
       {
         what: 'a listener is made due without looking at others',
@@ -324,7 +355,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         script: () => publishOnce(database, anEvent(), Buffer.alloc(16, 1)),
       },
       { what: 'a delivery is read by its id', rows: 1, script: () => readDelivery(database, 'dlv_777', undefined) },
-      { what: 'its attempts are read by its sequence', rows: 1, script: () => readAttempts(database, 777) },
+      { what: 'its attempts are read by its id', rows: 1, script: () => readAttempts(database, 'dlv_777') },
       {
         what: 'a delivery is sent again',
         rows: 1,
@@ -338,7 +369,11 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 2,
         script: function* () {
           yield* readSentEvent(database, 'evt_777', 10);
-          yield* readSentDeliveries(database, 778, { bodyLength: 10, before: null, limit: 100 });
+          yield* readSentDeliveries(
+            database,
+            { seq: 778, createdAt: NOW - ROWS + 777 },
+            { bodyLength: 10, before: null, limit: 100 },
+          );
         },
       },
     ])('$what', async ({ rows, script, as }) => {
@@ -377,6 +412,72 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       // A far page: a list of everything has skipped most of the table here.
       const deep = { at: NOW - 150_000, seq: String(ROWS - 150_000) };
       expectCheap((await measure(database, () => listDeliveries(database, of(filter), deep, PAGE))).costs, PAGE);
+    });
+
+    it.each<{ filter: Partial<EventFilterRow> }>([
+      { filter: {} },
+      { filter: { owner: GLOBEX } },
+      { filter: { scope: GLOBEX } },
+      { filter: { scope: GLOBEX, since: NOW - 180_000, until: NOW - 140_000 } },
+      { filter: { since: NOW - 10_000 } },
+      { filter: { until: NOW - 100_000 } },
+    ])('a page of the events of $filter reads that page, wherever it begins', async ({ filter }) => {
+      const deep = { at: NOW - 150_000, seq: String(ROWS - 150_000) };
+      for (const after of [null, deep]) {
+        const list = () => listEvents(database, { scope: undefined, ...filter }, after, PAGE);
+        const { costs, result } = await measure(database, list);
+        expectCheap(costs, PAGE);
+        expect(result.rows).toHaveLength(filter.since === NOW - 10_000 && after ? 0 : PAGE);
+      }
+    });
+
+    it.each<{ filter: Partial<EventFilterRow> }>([
+      { filter: { type: 'order.lost' } },
+      { filter: { owner: GLOBEX, type: 'order.lost', until: NOW - 150_000 } },
+    ])('a page of the events of $filter, which match none, ends within the bound', async ({ filter }) => {
+      const list = () => listEvents(database, { scope: undefined, ...filter }, null, PAGE);
+      const { costs, result } = await measure(database, list);
+      expect(result).toEqual({ rows: [], scanEnd: expect.anything() as object });
+      expectBounded(costs, MAX_SCANNED);
+    });
+
+    it('a page of the events of an owner and of a rare type shares the bound among its two scans', async () => {
+      const filter = { scope: GLOBEX, type: 'order.lost' };
+      const { costs, result } = await measure(database, () => listEvents(database, filter, null, PAGE));
+      expect(result).toEqual({ rows: [], scanEnd: expect.anything() as object });
+      expectBounded(costs, MAX_SCANNED / 2);
+    });
+
+    it.each<{ filter: Partial<DeliveryFilterRow> }>([
+      { filter: { type: 'order.lost' } },
+      { filter: { status: [500, 599] } },
+      { filter: { errorCode: 'TIMEOUT', scope: GLOBEX } },
+      { filter: { errorCode: 'TIMEOUT', owner: GLOBEX, until: NOW - 100_000 } },
+      { filter: { errorCode: 'TIMEOUT', listenerId: HOT_LISTENER } },
+      { filter: { status: [500, 599], state: 'succeeded' } },
+    ])('a page of the deliveries of $filter, which match none, ends within the bound', async ({ filter }) => {
+      const list = function* () {
+        const end = yield* deliveryScanEnd(database, of(filter), null);
+        return { end, rows: yield* listDeliveries(database, of(filter), null, PAGE, end) };
+      };
+      const { costs, result } = await measure(database, list);
+      expect(result).toEqual({ rows: [], end: expect.anything() as object });
+      expectBounded(costs, MAX_SCANNED);
+    });
+
+    it.each<{ filter: Partial<ListenerFilterRow> }>([
+      { filter: { patterns: ['order.lost'] } },
+      { filter: { search: 'nowhere' } },
+      { filter: { isFailing: true } },
+    ])('a page of the listeners of an owner with $filter reads no others', async ({ filter }) => {
+      const options = { scope: ACME, ...filter, after: null };
+      const list = function* () {
+        const until = yield* listenerScanEnd(database, options, null);
+        return yield* listListeners(database, { ...options, until, limit: PAGE });
+      };
+      const { costs, result } = await measure(database, list);
+      expect(result).toEqual([]);
+      expectBounded(costs, LISTENERS / 100);
     });
 
     // MySQL and MariaDB find these rows by an estimate of the state's index, which needs fresh statistics.
@@ -438,6 +539,13 @@ const READS_PER_ROW = 8;
 /** For statements without a result, and for the few rows of `route_paths`. */
 const READS_AT_LEAST = 40;
 
+/** Rows read per row that a list passes: the row, its key, and the row of another table that a filter names. */
+const READS_PER_PASSED_ROW = 3;
+
+function expectBounded(costs: readonly Cost[], passed: number): void {
+  expectCheap(costs, Math.ceil((READS_PER_PASSED_ROW * passed) / READS_PER_ROW));
+}
+
 function expectCheap(costs: readonly Cost[], answer: number): void {
   for (const { text, rows, plan } of costs) {
     if (rows === null) {
@@ -445,7 +553,9 @@ function expectCheap(costs: readonly Cost[], answer: number): void {
       const isLimited = text.includes('limit') && !plan.includes('TEMP B-TREE FOR ORDER BY');
       const scans = plan.split('\n').filter((step) => {
         const scanned = /^SCAN (\S+)( USING .*INDEX)?/.exec(step);
-        return scanned && !/^(json_each|CONSTANT|p|c|b\d+)$/.test(scanned[1] ?? '') && !(scanned[2] && isLimited);
+        // A walk along the row ids of the outbox, `o`, is one along its primary key.
+        const isWalk = scanned?.[2] ?? scanned?.[1] === 'o';
+        return scanned && !/^(json_each|CONSTANT|p|c|b\d+)$/.test(scanned[1] ?? '') && !(isWalk && isLimited);
       });
       expect(scans, `${text}\n${plan}`).toEqual([]);
     } else {

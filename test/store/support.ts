@@ -1,7 +1,7 @@
 // Base64. cspell:ignore Vjcm
 import sql, { type Sql } from 'sql-template-tag';
 import { DataSource, type DataSourceOptions } from 'typeorm';
-import { eventRow, insertEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';
+import { eventRow, storeEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
 import { newId } from '../../libs/webhooks/src/ids.js';
 import type { CircuitPolicy } from '../../libs/webhooks/src/health/circuit.js';
@@ -144,21 +144,15 @@ export function anEvent(options: EventOptions = {}) {
 /** @returns their ids */
 export async function addEvents(database: Database, count: number, options: EventOptions = {}): Promise<string[]> {
   const rows = Array.from({ length: count }, () => anEvent(options));
-  await database.transaction(function* () {
-    yield insertEvents(database.tables, rows);
-  });
+  await database.transaction(() => storeEvents(database, rows));
   return rows.map((row) => row.source.event.id);
 }
 
 /** The result of an attempt, for `recordAttempts`. */
 export function attemptOf(delivery: ClaimedDelivery, now: number, options: Partial<AttemptRecord> = {}): AttemptRecord {
   return {
-    deliverySeq: delivery.seq,
-    leaseToken: delivery.leaseToken,
-    listenerId: delivery.listener.id,
+    delivery,
     wasFailing: delivery.listener.isFailing,
-    isOrdered: delivery.isOrdered,
-    number: delivery.attempts + 1,
     outcome: 'accepted',
     status: 200,
     errorCode: null,
@@ -219,5 +213,19 @@ export async function deliveriesOf(database: Database) {
     attempts: Number(row.attempts),
     nextAt: Number(row.nextAt),
     leaseUntil: row.leaseUntil === null ? null : Number(row.leaseUntil),
+  }));
+}
+
+/** Every row of the outbox, in the order of the events. */
+export async function outboxOf(database: Database) {
+  const { outbox: o } = database.tables;
+  const rows = await rowsOf<{ seq: unknown; claims: unknown; leaseUntil: unknown }>(
+    database,
+    sql`select ${o.select('o', 'seq', 'claims', 'leaseUntil')} from ${o.sql} o order by o.${o.$.seq}`,
+  );
+  return rows.map(({ seq, claims, leaseUntil }) => ({
+    seq: String(seq),
+    claims: Number(claims),
+    leaseUntil: Number(leaseUntil),
   }));
 }

@@ -20,3 +20,22 @@ export function chosenDatabases(list = process.env['DATABASES']): readonly Datab
   }
   return DATABASE_NAMES.filter((name) => names.includes(name));
 }
+
+/** Suites that run on no other database than these. vitest fails a suite without tests. */
+const NEEDED: Readonly<Record<string, readonly DatabaseName[]>> = {
+  'test/faults/database-down-at-start.spec.ts': ['postgres', 'mariadb'],
+  'test/faults/lost-answer.spec.ts': ['postgres', 'mariadb'],
+  'test/faults/silent-database.spec.ts': ['postgres', 'mariadb'],
+  'test/faults/terminated-connection.spec.ts': ['postgres'],
+  'test/readme/production.spec.ts': ['postgres'],
+};
+
+/** The suites that `DATABASES` leaves out, because it names none of the databases that they need. */
+export function suitesLeftOut(chosen = chosenDatabases()): readonly string[] {
+  return Object.keys(NEEDED).filter((suite) => !NEEDED[suite]?.some((name) => chosen.includes(name)));
+}
+
+/** Suites in a real browser have a run of their own, `npm run test:browser`, because a browser uses both processors of a small machine. */
+export function browserSuitesLeftOut(): readonly string[] {
+  return process.env['BROWSER'] === '1' ? [] : ['test/dashboard/browser/**'];
+}

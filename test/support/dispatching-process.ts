@@ -34,7 +34,7 @@ class Parcel {
   @Column({ type: 'varchar', length: 50 }) name: string;
 }
 
-const { database, webhooks, saves } = JSON.parse(process.env.PROCESS ?? '{}');
+const { database, webhooks, saves, uncommitted } = JSON.parse(process.env.PROCESS ?? '{}');
 
 @Module({
   imports: [
@@ -48,7 +48,13 @@ class AppModule {}
 
 const app = await NestFactory.createApplicationContext(AppModule, { logger: ['error', 'warn'] });
 app.enableShutdownHooks();
-for (const name of saves) await app.get(DataSource).getRepository(Parcel).save({ name });
+const dataSource = app.get(DataSource);
+await dataSource.getRepository(Parcel).save(saves.map((name: string) => ({ name })));
+if (uncommitted) {
+  const runner = dataSource.createQueryRunner();
+  await runner.startTransaction();
+  await runner.manager.save(Parcel, { name: uncommitted });
+}
 console.log('ready');
 `;
 
@@ -69,14 +75,25 @@ export interface DispatchingProcessOptions {
   webhooks?: WebhooksOptions;
   /** How far its host's clock is ahead, in ms. */
   clockShiftMs?: number;
-  /** Names of the parcels that it saves when it starts. */
+  /** Names of the parcels that it saves when it starts, in one transaction. */
   saves?: readonly string[];
+  /** Name of a parcel that it saves in a transaction which it leaves open. */
+  uncommitted?: string;
+}
+
+/** A process that runs. */
+export interface DispatchingProcess {
+  kill(signal: NodeJS.Signals): void;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<unknown>;
+  /** Kills it, and waits for its end. */
+  stop(): Promise<void>;
 }
 
 /** Another process on the same database, with the library as users install it. */
 export interface DispatchingProcesses {
   /** Resolves when it runs and has saved its parcels. It dispatches unless its options prevent it. */
-  start(options: DispatchingProcessOptions): Promise<{ stop(): Promise<void> }>;
+  start(options: DispatchingProcessOptions): Promise<DispatchingProcess>;
   remove(): Promise<void>;
 }
 
@@ -85,16 +102,16 @@ export async function prepareProcesses(): Promise<DispatchingProcesses> {
   const scratch = await createScratchProject();
   await scratch.write('src/main.ts', MAIN);
   await scratch.write('src/shift.ts', SHIFT);
-  await scratch.compile();
+  await scratch.transpile();
   const dist = (file: string) => join(scratch.folder, 'dist', file);
   return {
-    async start({ database, webhooks, clockShiftMs = 0, saves = [] }) {
-      const settings = { database, webhooks: { security: LOOPBACK, ...webhooks }, clockShiftMs, saves };
+    async start({ database, webhooks, clockShiftMs = 0, saves = [], uncommitted }) {
+      const settings = { database, webhooks: { security: LOOPBACK, ...webhooks }, clockShiftMs, saves, uncommitted };
       const child = spawn(process.execPath, ['--import', dist('shift.js'), dist('main.js')], {
         env: { ...process.env, PROCESS: JSON.stringify(settings) },
         stdio: ['ignore', 'pipe', 'inherit'],
       });
-      const exited = once(child, 'exit');
+      const ended = once(child, 'exit');
       const lines = createInterface(child.stdout);
       const isReady = (async () => {
         for await (const line of lines) if (line === 'ready') return;
@@ -103,9 +120,11 @@ export async function prepareProcesses(): Promise<DispatchingProcesses> {
       await isReady;
       child.stdout.resume();
       return {
+        kill: (signal) => void child.kill(signal),
+        ended,
         async stop() {
           child.kill('SIGKILL');
-          await exited;
+          await ended;
         },
       };
     },

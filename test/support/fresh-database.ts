@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { createConnection, type Connection } from 'mysql2/promise';
 import pg from 'pg';
 import type { DataSourceOptions } from 'typeorm';
+
+import { memoryFolder } from './memory-folder.js';
 
 export interface FreshDatabase {
   /** The options of a `DataSource` or `TypeOrmModule.forRoot`; spread them and add the entities. */
@@ -19,8 +20,8 @@ function uniqueName(prefix = 'webhooks_test_'): string {
   return `${prefix}${randomBytes(8).toString('hex')}`;
 }
 
-/** A file in a new folder, by default a temporary one. */
-export async function createSqlite(parent = tmpdir()): Promise<FreshDatabase> {
+/** A file in a new folder. */
+export async function createSqlite(parent = memoryFolder()): Promise<FreshDatabase> {
   const folder = await mkdtemp(join(parent, 'webhooks-sqlite-'));
   return {
     options: { type: 'better-sqlite3', database: join(folder, 'test.sqlite') },
@@ -66,16 +67,25 @@ export async function createMysql(server: string, type: 'mariadb' | 'mysql', pre
       charset: 'utf8mb4',
       timezone: 'Z',
     },
-    drop: () =>
-      onMysql(server, async (connection) => {
-        // An open transaction holds metadata locks, which `drop database` would wait for.
-        const [open] = await connection.query('select id from information_schema.processlist where db = ?', [database]);
-        for (const { id } of open as { id: number }[]) {
-          await connection.query('kill ?', [id]).catch(() => undefined); // it may have ended already
-        }
-        await connection.query(`drop database if exists ${database}`);
-      }),
+    drop: () => onMysql(server, (connection) => dropMysql(connection, database)),
   };
+}
+
+/** A killed session may still create a table: its file appears while the server removes the folder. */
+const ER_DB_DROP_RMDIR = 1010;
+
+async function dropMysql(connection: Connection, database: string, triesLeft = 5): Promise<void> {
+  // An open transaction holds metadata locks, which `drop database` would wait for.
+  const [open] = await connection.query('select id from information_schema.processlist where db = ?', [database]);
+  for (const { id } of open as { id: number }[]) {
+    await connection.query('kill ?', [id]).catch(() => undefined); // it may have ended already
+  }
+  try {
+    await connection.query(`drop database if exists ${database}`);
+  } catch (error) {
+    if ((error as { errno?: number }).errno !== ER_DB_DROP_RMDIR || triesLeft === 0) throw error;
+    await dropMysql(connection, database, triesLeft - 1);
+  }
 }
 
 async function onMysql(server: string, run: (connection: Connection) => Promise<unknown>): Promise<void> {

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { createConnection } from 'mysql2/promise';
@@ -8,7 +7,9 @@ import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 
 import { chosenDatabases } from './chosen-databases.js';
+import { memoryFolder } from './memory-folder.js';
 import { startEmbeddedPostgres } from './embedded-postgres.js';
+import { installedPromtool } from './promtool.js';
 import { installedPgBouncer, type InstalledPgBouncer } from './installed-pgbouncer.js';
 
 /** The servers of this run, for the workers and the reporter. */
@@ -17,8 +18,12 @@ export interface TestServers {
   postgres?: { url: string; version: string; embedded: boolean };
   /** Missing without `MYSQL_URL`, and if `DATABASES` names neither type. The products differ: only MariaDB has `RETURNING`. */
   mysql?: { url: string; version: string; product: 'MariaDB' | 'MySQL' };
+  /** Missing without `REDIS_URL`. */
+  redis?: { url: string };
   /** Missing if it is not installed. */
   pgbouncer?: InstalledPgBouncer;
+  /** Version of Prometheus' promtool. Missing if it is not installed. */
+  promtool?: string;
 }
 
 /** What the end of the run removes. */
@@ -53,7 +58,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   }
   const mysql = MYSQL_URL && wantsMysql ? await mysqlServer(MYSQL_URL) : undefined;
   const embedded = chosen.includes('postgres') && !POSTGRES_URL ? await startEmbeddedPostgres() : undefined;
-  const folder = await mkdtemp(join(tmpdir(), 'webhooks-test-'));
+  const folder = await mkdtemp(join(memoryFolder(), 'webhooks-test-'));
   const prefix = `webhooks_test_${randomBytes(4).toString('hex')}_`;
   const stop = async () => {
     await rm(folder, { recursive: true, force: true });
@@ -62,10 +67,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
   try {
     const postgres = chosen.includes('postgres') && (await postgresServer(embedded?.url ?? POSTGRES_URL!, !!embedded));
     const pgbouncer = postgres && installedPgBouncer();
+    const promtool = installedPromtool();
     project.provide('servers', {
       ...(postgres && { postgres }),
       ...(mysql && { mysql }),
+      ...(REDIS_URL && { redis: { url: REDIS_URL } }),
       ...(pgbouncer && { pgbouncer }),
+      ...(promtool !== undefined && { promtool }),
     });
     project.provide('run', { prefix, folder });
     return async () => {

@@ -1,7 +1,8 @@
 import type { Reporter, Vitest } from 'vitest/node';
 
-import { chosenDatabases, DATABASE_NAMES } from './chosen-databases.js';
+import { browserSuitesLeftOut, chosenDatabases, DATABASE_NAMES, suitesLeftOut } from './chosen-databases.js';
 import type { TestServers } from './global-setup.js';
+import { CHROMIUM } from './installed-chromium.js';
 
 /**
  * Prints one line at the end of a run: the databases that it used, and those that it left out, because there is no server or `DATABASES`
@@ -22,7 +23,7 @@ export default class LeftOutReporter implements Reporter {
   }
 }
 
-function summary({ postgres, mysql, pgbouncer }: TestServers): string {
+function summary({ postgres, mysql, pgbouncer, promtool }: TestServers): string {
   const chosen = chosenDatabases();
   const notChosen = DATABASE_NAMES.filter((name) => !chosen.includes(name));
   const ran = chosen.includes('sqlite') ? ['SQLite'] : [];
@@ -38,16 +39,23 @@ function summary({ postgres, mysql, pgbouncer }: TestServers): string {
   } else if (postgres) {
     leftOut.push('PgBouncer (install pgbouncer)');
   }
+  if (promtool !== undefined) {
+    ran.push(`promtool ${promtool}`);
+  } else {
+    leftOut.push('promtool, for the alert rules (install prometheus)');
+  }
   if (postgres?.embedded) {
     leftOut.push('a PostgreSQL server of your own (set POSTGRES_URL)');
   }
   if (!process.env['REDIS_URL'] && notChosen.length === 0) {
-    leftOut.push('Redis (set REDIS_URL; no suite needs it yet)');
+    leftOut.push('Redis (set REDIS_URL)');
   }
+  if (browserSuitesLeftOut().length === 0 && CHROMIUM === undefined) leftOut.push('Chromium (install chromium)');
   const reasons = [
-    ...(notChosen.length > 0 ? [`left out by DATABASES: ${notChosen.join(', ')}`] : []),
-    ...(leftOut.length > 0 ? [`left out for want of a server: ${leftOut.join(', ')}`] : []),
+    ...(notChosen.length > 0 ? [`left out by DATABASES: ${[...notChosen, ...suitesLeftOut()].join(', ')}`] : []),
+    ...(leftOut.length > 0 ? [`left out for want of a server or program: ${leftOut.join(', ')}`] : []),
   ];
+  if (browserSuitesLeftOut().length > 0) reasons.push('the suites in a browser run by npm run test:browser');
   const left = reasons.length > 0 ? reasons.join('; ') : 'nothing left out';
   return `  Databases  ${ran.join(', ')}; ${left}\n`;
 }

@@ -10,16 +10,26 @@ const LONG = [
   'test/store/conformance.',
   'test/dispatcher/kill.',
   'test/dispatcher/leases.',
+  'test/dispatcher/clock.',
+  'test/dispatcher/set-back.',
+  'test/dispatcher/bulkheads.',
+  'test/dispatcher/shutdown.',
   'test/demo/',
   'test/readme/tour.',
   'test/readme/production.',
   'test/readme/receivers.',
+  'test/readme/words.',
   'test/cli/type-script.',
   'test/tables/upgrade.',
+  'test/sending/connections.',
+  'test/sending/answer-bodies.',
+  'test/faults/process.',
+  'test/layout/arrows.',
+  'test/verify/event-loop.',
 ];
 
 /**
- * The suites that take longest start first, so that both workers end at about the same time. vitest orders the rest: by the time of the last
+ * The suites that take longest start first, so that all workers end at about the same time. vitest orders the rest: by the time of the last
  * run, or by the size of the file if there was none, as in CI.
  */
 export default class LongestFirst extends BaseSequencer {

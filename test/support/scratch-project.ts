@@ -3,12 +3,15 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile }
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { inject } from 'vitest';
 
 import type {} from './global-setup.js';
 
 const run = promisify(execFile);
+
+const POLL_MS = 50;
 
 /** The root of the workspace. */
 export const WORKSPACE = resolve(import.meta.dirname, '../..');
@@ -41,10 +44,15 @@ export interface ScratchProject {
   write(name: string, text: string): Promise<void>;
   /** Compiles the files strictly to `dist`. @throws with the output of the compiler */
   compile(): Promise<void>;
+  /** Writes the files to `dist` as JavaScript, in a tenth of the time: reads no other files, and so checks no types. */
+  transpile(): Promise<void>;
   /** Runs a command of a page, such as `npm run build`, in the folder. @throws with the output */
   shell(command: string, env?: Readonly<Record<string, string>>): Promise<void>;
   remove(): Promise<void>;
 }
+
+/** For the script of a page: `npx` runs the built program, because the real one would look into the registry. */
+export const NPX = 'npx() { shift; node node_modules/nestjs-entity-webhooks/dist/cli/main.js "$@"; }';
 
 /** The files of `nest new` (Nest 12, ESM, strict) that a build depends on. */
 const NEST_NEW = {
@@ -94,6 +102,17 @@ export async function createScratchProject(): Promise<ScratchProject> {
     folder,
     write,
     compile: () => compiler('-p', join(folder, 'tsconfig.build.json')),
+    transpile: () =>
+      compiler(
+        '-p',
+        join(folder, 'tsconfig.build.json'),
+        '--noCheck',
+        '--noResolve',
+        '--types',
+        '',
+        '--declaration',
+        'false',
+      ),
     shell: (command, env = {}) => shell(command, { cwd: folder, env: { ...process.env, ...env } }),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
@@ -108,27 +127,42 @@ async function installDependencies(nodeModules: string): Promise<void> {
   await cp(await builtLibrary(), join(nodeModules, 'nestjs-entity-webhooks'), { recursive: true });
 }
 
-/** The built library as a package. It is built once in a run, because that takes longer than most suites. */
+/** The built library as a package. One worker builds it, once in a run, because that takes longer than most suites. */
 async function builtLibrary(): Promise<string> {
   const built = join(inject('run').folder, 'library');
-  if (existsSync(built)) return built;
-  const library = await mkdtemp(`${built}-`);
-  const source = join(WORKSPACE, 'libs/webhooks');
-  await writeFile(join(library, 'package.json'), await readFile(join(source, 'package.json')));
-  await compiler('-p', join(source, 'tsconfig.lib.json'), '--outDir', join(library, 'dist'));
-  try {
-    await rename(library, built);
-    return built;
-  } catch (error) {
-    // The other worker was faster.
-    if (existsSync(built)) return built;
-    throw error;
+  const failed = `${built}-failed`;
+  // Only one worker can make this folder.
+  if (await mkdir(`${built}-lock`).then(() => true, isTaken)) {
+    await buildLibrary(`${built}-build`).catch((error: Error) => writeFile(failed, error.message));
+    if (!existsSync(failed)) await rename(`${built}-build`, built);
   }
+  while (!existsSync(built)) {
+    if (existsSync(failed)) throw new Error(await readFile(failed, 'utf8'));
+    await pause(POLL_MS);
+  }
+  return built;
 }
 
-async function compiler(...args: string[]): Promise<void> {
+function isTaken(error: NodeJS.ErrnoException): false {
+  if (error.code === 'EEXIST') return false;
+  throw error;
+}
+
+async function buildLibrary(folder: string): Promise<void> {
+  const source = join(WORKSPACE, 'libs/webhooks');
+  await mkdir(folder);
+  await writeFile(join(folder, 'package.json'), await readFile(join(source, 'package.json')));
+  // Packages of which the workspace has another version than the library.
+  await cp(join(source, 'node_modules'), join(folder, 'node_modules'), { recursive: true });
+  // `npm run typecheck` checks the types.
+  const quick = ['--noCheck', '--sourceMap', 'false', '--inlineSources', 'false'];
+  await compiler('-p', join(source, 'tsconfig.lib.json'), '--outDir', join(folder, 'dist'), ...quick);
+}
+
+/** TypeScript 7 takes a fourth of the time of 6. The build and the pack test use 6 and 5.9. */
+export async function compiler(...args: string[]): Promise<void> {
   try {
-    await run(process.execPath, [join(WORKSPACE, 'node_modules/typescript/bin/tsc'), ...args]);
+    await run(process.execPath, [join(WORKSPACE, 'node_modules/typescript-7/bin/tsc'), ...args]);
   } catch (error) {
     throw new Error(`tsc ${args.join(' ')}\n${(error as { stdout: string }).stdout}`, { cause: error });
   }

@@ -19,6 +19,8 @@ export class TcpProxy {
   private isSilent = false;
   /** Decides by the text of the client whether the next answer is dropped. */
   private losesAnswerTo: ((said: string) => boolean) | null = null;
+  /** Decides by the text of the client whether the server of its connection vanishes. */
+  private vanishesAt: ((said: string) => boolean) | null = null;
   /** Appended to the next answer that matches. */
   private lastWords: { readonly isIt: (answer: string) => boolean; readonly words: Buffer } | null = null;
   private readonly pairs = new Set<Pair>();
@@ -50,11 +52,20 @@ export class TcpProxy {
   /** Closes the server side of the connections without notice to the clients: their data is accepted, and no answer comes. */
   vanish({ alsoNew = false } = {}): void {
     this.isSilent = alsoNew;
-    for (const pair of this.pairs) {
-      this.pairs.delete(pair);
-      this.swallow(pair.client);
-      pair.server.destroy();
-    }
+    for (const pair of this.pairs) this.lose(pair);
+  }
+
+  /** Lets the server of one connection vanish when its client sends matching text. Other connections work. @returns when it happened */
+  vanishAt(isIt: (said: string) => boolean): Promise<void> {
+    for (const pair of this.pairs) pair.said = '';
+    return new Promise((resolve) => {
+      this.vanishesAt = (said) => {
+        if (!isIt(said)) return false;
+        this.vanishesAt = null;
+        resolve();
+        return true;
+      };
+    });
   }
 
   mend(): void {
@@ -77,6 +88,12 @@ export class TcpProxy {
     this.cut();
     this.server.close();
     await once(this.server, 'close');
+  }
+
+  private lose(pair: Pair): void {
+    this.pairs.delete(pair);
+    this.swallow(pair.client);
+    pair.server.destroy();
   }
 
   private swallow(client: Socket): void {
@@ -127,9 +144,10 @@ export class TcpProxy {
   }
 
   private onData(pair: Pair, data: Buffer): void {
-    if (!this.losesAnswerTo) return;
+    if (!this.losesAnswerTo && !this.vanishesAt) return;
     pair.said += data.toString('latin1');
-    if (!this.losesAnswerTo(pair.said)) return;
+    if (this.vanishesAt?.(pair.said)) this.lose(pair);
+    if (!this.losesAnswerTo?.(pair.said)) return;
     this.losesAnswerTo = null;
     pair.isLost = true;
   }

@@ -23,6 +23,22 @@ import {
 import { FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
 import { reusedDatabase } from './reused-databases.js';
 
+/** Waits longer than a `TestReceiver` does by default, because other processes may use the processors. A request that came does not wait. */
+class PatientReceiver extends TestReceiver {
+  override waitFor(count: number, options: { timeoutMs?: number } = {}): ReturnType<TestReceiver['waitFor']> {
+    return super.waitFor(count, { timeoutMs: WAIT_MS, ...options });
+  }
+
+  override waitForRequest(
+    predicate: Parameters<TestReceiver['waitForRequest']>[0],
+    options: { timeoutMs?: number } = {},
+  ): ReturnType<TestReceiver['waitForRequest']> {
+    return super.waitForRequest(predicate, { timeoutMs: WAIT_MS, ...options });
+  }
+}
+
+const WAIT_MS = 20_000;
+
 /** Allows the addresses of receivers on this machine. */
 export const LOOPBACK = { allowedAddresses: ['127.0.0.0/8', '::1/128'], allowHttp: true };
 
@@ -61,7 +77,7 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const application = applicationOf(options);
   const reused = reusedDatabase(options.database);
   const synchronize = !(await reused?.has(application));
-  const receiver = new TestReceiver();
+  const receiver = new PatientReceiver();
   await receiver.start();
   const clock = new FakeClock(Date.now());
   const features = [...options.entities] as WebhookFeature[];
@@ -82,6 +98,8 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
       EventEmitterModule.forRoot(),
       WebhooksModule.forRoot({
         security: LOOPBACK,
+        // Tests make attempts fail on purpose.
+        log: { attempts: 'none' },
         ...options.webhooks,
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),

@@ -1,14 +1,15 @@
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DataSource, type DataSourceOptions, type TableIndex } from 'typeorm';
 import type { SupportedDriver, WebhooksError } from 'nestjs-entity-webhooks';
 import { webhookEntities, webhookMigrations } from 'nestjs-entity-webhooks/migrations';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel } from '../support/dispatching-process.js';
+import { createProxied, networked } from '../support/proxied-database.js';
 import { startApp } from '../support/webhooks-app.js';
 
 /** One unique index, one partial index, and one index that a statement names on MySQL. */
 const LOST = [
-  { table: 'webhook_deliveries', columns: ['event_seq', 'listener_id'] },
+  { table: 'webhook_deliveries', columns: ['event_at', 'event_seq', 'listener_id'] },
   {
     table: 'webhook_deliveries',
     columns: ['listener_id', 'state', 'next_at', 'seq'],
@@ -22,13 +23,12 @@ describeDatabases('a migration that was interrupted after it had made a table', 
   let source: DataSource;
 
   const isMysql = database.name === 'mariadb' || database.name === 'mysql2';
-  const describe = (index: TableIndex) =>
-    `${index.isUnique ? 'unique ' : ''}${index.name} on ${index.columnNames.join()}`;
+  const shown = (index: TableIndex) => `${index.isUnique ? 'unique ' : ''}${index.name} on ${index.columnNames.join()}`;
   const indexes = async () => {
     const runner = source.createQueryRunner();
     const tables = await runner.getTables(['webhook_deliveries', 'webhook_listener_state', 'webhook_events']);
     await runner.release();
-    return tables.flatMap(({ indices }) => indices.map(describe)).toSorted();
+    return tables.flatMap(({ indices }) => indices.map(shown)).toSorted();
   };
   const loseIndexes = async () => {
     const runner = source.createQueryRunner();
@@ -85,3 +85,44 @@ describeDatabases('a migration that was interrupted after it had made a table', 
     await app.close();
   });
 });
+
+// `mysql2` has no limit for the answer to a statement.
+describe.each(networked.filter(({ name }) => name === 'postgres'))(
+  'a migration whose server vanishes ($name)',
+  (target) => {
+    it.each(['all', 'none'] as const)(
+      'ends by the `query_timeout` of the data source, and runs again (%s)',
+      async (migrationsTransactionMode) => {
+        const database = await createProxied(target);
+        const settings = {
+          migrationsTransactionMode,
+          entities: webhookEntities({ type: 'postgres' }),
+          migrations: webhookMigrations(),
+        };
+        const extra = { query_timeout: 500 };
+        const silent = await new DataSource({
+          ...database.proxied,
+          ...settings,
+          extra,
+        } as DataSourceOptions).initialize();
+        const source = await new DataSource({ ...database.options, ...settings } as DataSourceOptions).initialize();
+        try {
+          const vanished = database.proxy.vanishAt((text) => text.includes('CREATE UNIQUE INDEX'));
+          await expect(silent.runMigrations()).rejects.toThrow(/timeout/i);
+          await vanished;
+          await source.runMigrations();
+          // It checks tables and indexes.
+          const app = await startApp({
+            database: { ...database.options, synchronize: false } as DataSourceOptions,
+            entities: [],
+          });
+          await app.close();
+        } finally {
+          await source.destroy();
+          await silent.destroy();
+          await database.drop();
+        }
+      },
+    );
+  },
+);

@@ -23,7 +23,7 @@ class NextMigration1999999999999 implements MigrationInterface {
       new TableColumn({ name: 'priority', type: 'int', isNullable: false, default: 5 }),
     );
     await runner.createIndex('webhook_deliveries', new TableIndex({ name: 'IDX_note', columnNames: ['note', 'seq'] }));
-    await runner.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (2, 1)');
+    await runner.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (3, 2)');
   }
 
   down(): Promise<void> {
@@ -66,6 +66,29 @@ describeDatabases('an upgrade', (database) => {
   afterEach(async () => {
     for (const app of running.toReversed()) await app.close();
     await fresh.drop();
+  });
+
+  it('refuses tables of before version 2, at the start and in the migration, and says what to do', async () => {
+    const tooOld = { code: 'TABLES_TOO_OLD', message: expect.stringContaining('docs/upgrades.md') as string };
+    source = await new DataSource({
+      ...fresh.options,
+      migrations: webhookMigrations({ tablePrefix: 'old_' }),
+    } as DataSourceOptions).initialize();
+    const runner = source.createQueryRunner();
+    const state = new TableColumn({ name: 'state', type: 'varchar', length: '16', isNullable: true });
+    await runner.addColumn('webhook_events', state);
+    await runner.query('CREATE TABLE old_events (state varchar(16))');
+    await runner.release();
+    await expect(start()).rejects.toMatchObject(tooOld);
+    await expect(source.runMigrations()).rejects.toMatchObject(tooOld);
+    await source.destroy();
+  });
+
+  it('refuses tables whose stored version is older than 2', async () => {
+    source = await new DataSource(fresh.options).initialize();
+    await source.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (1, 1)');
+    await source.destroy();
+    await expect(start()).rejects.toMatchObject({ code: 'TABLES_TOO_OLD', details: { version: '1' } });
   });
 
   it('runs beside a process of the old version, which continues beside processes of the new version', async () => {

@@ -11,7 +11,7 @@ import { databases, describeDatabases, describeOn, type FreshDatabase } from '..
 import { codeBlock, WORKSPACE } from '../support/scratch-project.js';
 import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
 
-const COPIED = 'type, state, audience, owner, owner_key, order_key, ordered, payload, created_at';
+const COPIED = 'type, audience, owner, owner_key, order_key, ordered, payload, created_at';
 
 describeDatabases('a witness', (database) => {
   let fresh: FreshDatabase;
@@ -56,6 +56,15 @@ describeDatabases('a witness', (database) => {
         await manager.delete(Order, order.id);
       });
       expect(await witness.expectEveryEvent()).toBe(7);
+    });
+
+    it('accepts updates that set and clear the delete date', async () => {
+      const { id } = await orders().save({ status: 'new' });
+      await orders().update(id, { deletedAt: new Date('2026-01-01T00:00:00Z'), status: 'gone' });
+      await orders().update(id, { deletedAt: null, status: 'back' });
+      await orders().softDelete(id);
+      await orders().restore(id);
+      expect(await witness.expectEveryEvent()).toBe(5);
     });
 
     it('counts no change of a transaction that was rolled back, or of an entity without webhooks', async () => {

@@ -23,19 +23,28 @@ async function newestEvent({ app }: VerifyApp): Promise<StoredEvent> {
 
 describeDatabases('A receiver that asks whether a webhook is genuine', (db) => {
   let database: FreshDatabase;
+  /** Of the tests without options, one after the other. */
+  let shared: VerifyApp;
   let test: VerifyApp;
 
   beforeAll(async () => {
     database = await db.create();
+    shared = await startVerifyApp({ database: database.options });
   });
-  afterAll(() => database.drop());
+  afterAll(async () => {
+    await shared?.close();
+    await database.drop();
+  });
   afterEach(async () => {
     // One database for all: listeners of one test must not receive the events of the next.
     for (const { id } of (await test.listeners.list({ limit: 100 })).items) await test.listeners.remove(id);
-    await test.close();
+    if (test !== shared) await test.close();
   });
-  const start = async (webhooks: WebhooksModuleOptions = {}) => {
-    test = await startVerifyApp({ database: database.options, webhooks });
+  const start = async (webhooks?: WebhooksModuleOptions) => {
+    if (webhooks) return (test = await startVerifyApp({ database: database.options, webhooks }));
+    test = shared;
+    test.receiver.respond({ status: 204 }).clear();
+    test.clock.set(Math.max(test.clock.now(), Date.now()));
     return test;
   };
 

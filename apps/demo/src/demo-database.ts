@@ -11,11 +11,14 @@ export interface DemoDatabase {
   readonly options: DataSourceOptions;
   /** A name to print, without the password. */
   readonly label: string;
-  /** Removes the temporary file, if there is one. Call it after the application is closed. */
+  /** Removes the temporary file, if there is a temporary file. Call `discard()` after the application is closed. */
   discard(): Promise<void>;
 }
 
-/** `synchronize` creates the tables of the shop and of the library; use migrations in production. The prefix avoids other tables. */
+/**
+ * `synchronize` creates the tables of the shop and of the library. In production, use migrations instead. With the prefix, the demo
+ * does not change other tables.
+ */
 const TABLES = { synchronize: true, entityPrefix: 'webhooks_demo_' };
 
 const TYPES: ReadonlyMap<string, 'postgres' | 'mysql' | 'mariadb'> = new Map([
@@ -26,8 +29,8 @@ const TYPES: ReadonlyMap<string, 'postgres' | 'mysql' | 'mariadb'> = new Map([
 ]);
 
 /**
- * @param url `postgres://`, `mysql://` or `mariadb://`: the tables `webhooks_demo_*` there are dropped and created again. Without a
- * URL: SQLite in a temporary file.
+ * @param url a URL that begins with `postgres://`, `mysql://` or `mariadb://`. The tables `webhooks_demo_*` in this database are
+ * dropped and created again. Without a URL, the demo uses SQLite in a temporary file
  */
 export async function freshDatabase(url: string | undefined): Promise<DemoDatabase> {
   return url ? onServer(url) : inTemporaryFile();
@@ -48,7 +51,7 @@ async function onServer(url: string): Promise<DemoDatabase> {
   const type = TYPES.get(address?.protocol ?? '');
   if (!address || !type) {
     throw new Error(
-      'DATABASE_URL must begin with postgres://, mysql:// or mariadb://. Remove it to run the demo on SQLite.',
+      'DATABASE_URL must begin with postgres://, mysql:// or mariadb://. Remove DATABASE_URL to run the demo on SQLite.',
     );
   }
   const options: DataSourceOptions = { type, url, ...TABLES };
@@ -56,7 +59,10 @@ async function onServer(url: string): Promise<DemoDatabase> {
   return { options, label: `${type} at ${address.host}${address.pathname}`, discard: async () => undefined };
 }
 
-/** Runs before the application starts. Otherwise the dispatcher would send the pending deliveries of the last tour. */
+/**
+ * Drops the tables of the last tour before the application starts. Otherwise the dispatcher would send the pending
+ * deliveries of that tour.
+ */
 async function dropTables(options: DataSourceOptions, type: 'postgres' | 'mysql' | 'mariadb'): Promise<void> {
   const entities = [User, Order, ...webhookEntities({ type })];
   const dataSource = await connected(new DataSource({ ...options, entities, synchronize: false }));

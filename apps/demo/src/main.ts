@@ -4,8 +4,10 @@ import { NestFactory } from '@nestjs/core';
 import type { NestExpressApplication } from '@nestjs/platform-express';
 import { DeliveryService, generateSecret } from 'nestjs-entity-webhooks';
 import { AppModule } from './app.module.js';
+import { pageUrls } from './dashboard/dashboard.module.js';
 import { type DemoDatabase, freshDatabase } from './demo-database.js';
 import { ReceiverService } from './receiver/receiver.service.js';
+import { ShowcaseService } from './showcase/showcase.service.js';
 import { receivedLine } from './tour/received-line.js';
 import { TourService } from './tour/tour.service.js';
 import { urlsToTry } from './tour/urls-to-try.js';
@@ -15,7 +17,7 @@ const KIB = 1_024;
 
 const print = (line: string) => void process.stdout.write(`${line}\n`);
 
-/** Plays the tour. With `--once` the program then ends; otherwise the shop stays open until Ctrl-C. */
+/** Plays the tour. With `--once`, the program ends after the tour. Otherwise the shop stays open until Ctrl-C. */
 async function main(): Promise<void> {
   const { once: isOnce } = parseArgs({ options: { once: { type: 'boolean', default: false } } }).values;
   const port = portOf(process.env['PORT'], isOnce);
@@ -37,7 +39,7 @@ async function main(): Promise<void> {
   }
 }
 
-/** With `--once` any free port (0) will do, because only the demo itself sends requests. */
+/** Returns the port of the shop. With `--once`, any free port (0) is suitable, because only the demo itself sends requests. */
 function portOf(given: string | undefined, isOnce: boolean): number {
   const port = Number(given ?? (isOnce ? 0 : 3_000));
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
@@ -52,13 +54,15 @@ async function createApp({ options }: DemoDatabase): Promise<NestExpressApplicat
     logger: ['warn', 'error', 'fatal'],
     abortOnError: false,
   });
-  // A payload may have 256 KiB; the default limit of Express is 100 KiB.
+  // A payload may have 256 KiB, but the default limit of Express is 100 KiB.
   app.useBodyParser('json', { limit: 256 * KIB });
   return app;
 }
 
 async function playTour(app: NestExpressApplication, baseUrl: string): Promise<boolean> {
-  app.get(ReceiverService).onReceived((received) => print(receivedLine(received)));
+  app.get(ReceiverService).onReceived((received) => {
+    if (!ShowcaseService.isPart(received)) print(receivedLine(received));
+  });
   const { expected, problems } = await app.get(TourService).play({ baseUrl, print, deadlineMs: 30 * SECOND });
   if (problems.length === 0) {
     print(`\nAll ${expected} webhooks arrived, verified with the standardwebhooks package, and nothing else did.`);
@@ -73,8 +77,12 @@ async function stayOpen(app: NestExpressApplication, baseUrl: string): Promise<v
   const secret = generateSecret();
   app.get(ReceiverService).open('inbox', secret);
   const [newest] = (await app.get(DeliveryService).list({ limit: 1 })).items;
+  const { dashboard, portal } = await pageUrls(baseUrl, await app.get(ShowcaseService).play(baseUrl));
   print('\nThe shop stays open; Ctrl-C closes it. Try:');
   for (const line of urlsToTry(baseUrl, secret, newest?.id ?? '')) print(`  ${line}`);
+  print('\nOpen in a browser, logged in for 8 hours:');
+  print(`  Dashboard  ${dashboard}`);
+  print(`  Portal     ${portal}`);
   await new Promise<void>((resolve) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
   });

@@ -4,12 +4,12 @@ import { dataSourceOf } from './typeorm-compat.js';
 
 /** The used members of `TransactionHost` of `@nestjs-cls/transactional`. The package itself is never imported. */
 interface TransactionHost {
-  /** The client of the transaction. With the TypeORM adapter this is an `EntityManager`. */
+  /** The client of the transaction. With the TypeORM adapter, the client is an `EntityManager`. */
   readonly tx: unknown;
   isTransactionActive(): boolean;
 }
 
-/** What {@link AmbientManagers} searches. */
+/** The places that {@link AmbientManagers} searches. */
 export interface AmbientManagersParts {
   readonly dataSource: DataSource;
   /** The option `currentManager`. */
@@ -30,12 +30,14 @@ export class AmbientManagers {
 
   constructor(private readonly parts: AmbientManagersParts) {}
 
-  /** Searches for hosts again at the next call. Call it when all providers are instantiated. */
+  /** Makes the next call search for hosts again. Call `reset()` when all providers are instantiated. */
   reset(): void {
     this.hosts = undefined;
   }
 
-  /** The manager of the transaction around this call. Outside a transaction it is a manager that has no transaction. */
+  /**
+   * The manager of the transaction around this call. Outside a transaction, this is a manager that has no transaction.
+   */
   get current(): EntityManager {
     const { dataSource, currentManager } = this.parts;
     return currentManager?.() ?? this.hostManager() ?? dataSource.manager;

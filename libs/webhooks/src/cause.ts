@@ -7,12 +7,12 @@ export interface Cause {
   readonly context: JsonObject | null;
   /**
    * The number of events in the chain of causes: 0 for a request, 1 while an event of that request is handled, and so on. In a loop the
-   * number grows without end, which distinguishes the loop from work that takes long.
+   * number grows without end. In long work without a loop the number stays small.
    */
   readonly depth: number;
 }
 
-/** The settings for a write that come from its surrounding calls, not from its own arguments. */
+/** The settings that a write gets from its surrounding calls, not from its own arguments. */
 interface WriteScope extends Cause {
   /** Data sources whose writes make no events. */
   readonly uncaptured: ReadonlySet<object>;
@@ -20,8 +20,7 @@ interface WriteScope extends Cause {
 
 const OUTSIDE: WriteScope = { context: null, depth: 0, uncaptured: new Set() };
 
-// Each store belongs to one chain of calls. All instances share this AsyncLocalStorage, so that a loop through two data sources is detected,
-// too.
+// Each store belongs to one chain of calls. All instances share this AsyncLocalStorage. So a loop through two data sources is detected, too.
 const scopes = new AsyncLocalStorage<WriteScope>();
 
 const current = () => scopes.getStore() ?? OUTSIDE;
@@ -47,7 +46,10 @@ export function runWithContext<T>(context: JsonObject, work: () => T): T {
   return scopes.run({ ...current(), context }, work);
 }
 
-/** Runs work that handles an event. It takes nothing from the surrounding calls: if these run uncaptured, the handler is captured nevertheless. */
+/**
+ * Runs work that handles an event. The settings of the surrounding calls do not apply: writes of the handler are captured, even inside
+ * `withoutCapture()`.
+ */
 export function runCausedBy<T>({ context, depth }: Cause, work: () => T): T {
   return scopes.run({ context, depth: depth + 1, uncaptured: OUTSIDE.uncaptured }, work);
 }

@@ -1,4 +1,6 @@
-/** A reading of the database's clock, taken at some moment between `askedAt` and `answeredAt`. */
+/**
+ * A reading of the database's clock. The database took the reading at some moment between `askedAt` and `answeredAt`.
+ */
 export interface ClockReading {
   /** The time that the database returned, in milliseconds since 1970, UTC. */
   readonly databaseMs: number;
@@ -21,22 +23,24 @@ export abstract class WebhookClock {
 }
 
 /**
- * A clock that is ahead of its database by more than this is set back. Normal drift is a few milliseconds, and receivers refuse times that
- * are five minutes off.
+ * A clock that is ahead of its database by more than this time is set back. Normal drift is a few milliseconds. Receivers refuse times
+ * that are five minutes off.
  */
 export const SET_BACK_FROM_MS = 5_000;
 
 /**
- * The time of the database, which all processes share. Between readings the monotonic clock of this process advances it. So a host whose
- * own clock is wrong, or is changed while the process runs, does not claim a lease too early and does not sign a time that receivers refuse.
+ * The time of the database, which all processes share. Between readings the monotonic clock of this process advances it. The clock of a
+ * host may be wrong, or may be changed while the process runs. The time of the database does not depend on that clock. So the process
+ * claims no lease too early, and signs no time that receivers refuse.
  *
- * The database reads its clock at an unknown moment between question and answer, so a reading gives a range of offsets. For the reading
- * with the shortest round trip so far, the middle of the range is used. A reading with a longer round trip moves the offset only if the
- * offset is outside its range, and then to the nearest end. So a slow answer changes nothing, and drift is still followed.
+ * The database reads its clock at an unknown moment between query and answer. So a reading gives a range of offsets. The reading with the
+ * shortest round trip so far sets the offset to the middle of its range. A reading with a longer round trip changes the offset only if the
+ * offset is outside the range of that reading. The offset then moves to the nearest end of the range. So one slow answer changes nothing,
+ * but the clock still follows a drift.
  *
- * `now()` does not return to an earlier time for small corrections: it returns the same time until the database has caught up. If it is
- * ahead by more than {@link SET_BACK_FROM_MS}, it is set back immediately. Otherwise it would sign times that receivers refuse, and no
- * retry would be due.
+ * After a small correction, `now()` does not return an earlier time. It returns the same time until the database has caught up. A clock
+ * that is ahead by more than {@link SET_BACK_FROM_MS} is set back immediately. Otherwise the process would sign times that receivers
+ * refuse, and no retry would become due.
  */
 export class SystemWebhookClock extends WebhookClock {
   /** The time of the database minus `performance.now()`. */

@@ -29,7 +29,10 @@ export function dialectOf(driver: string): DialectName {
 
 export const DEFAULT_TABLE_PREFIX = 'webhook_';
 
-/** Whether the text is allowed as the schema of the webhook tables: only letters, digits and `_`, so that nothing in it needs escaping. */
+/**
+ * Whether the text is allowed as the schema of the webhook tables. Only letters, digits and `_` are allowed, because SQL needs no escaping
+ * for them.
+ */
 export function isSchemaName(name: unknown): name is string {
   return typeof name === 'string' && /^[A-Za-z0-9_]{1,63}$/.test(name);
 }

@@ -2,7 +2,10 @@ import { oneLine } from './foreign-text.js';
 
 /** Optional properties of a {@link WebhooksError}. */
 export interface WebhooksErrorOptions {
-  /** The error that caused this one. For a `BadRequestError` it may also be a hint for the developer of the application. */
+  /**
+   * The error that caused this error. For a `BadRequestError`, `cause` may also be a hint for the developer of the
+   * application.
+   */
   cause?: unknown;
   /** Data for programs, such as the invalid field or the allowed values. Never secrets. */
   details?: Readonly<Record<string, unknown>>;
@@ -31,8 +34,8 @@ export class WebhooksError extends Error {
 /**
  * An error that a customer can cause, for example with a wrong URL, filter, header or secret, or with the id of another owner.
  *
- * A REST endpoint may answer with `httpStatus` and show `code` and `message`. They contain only what the customer sent or may know, and
- * nothing about the options of the application. `cause` may contain a hint for the developer of the application.
+ * A REST endpoint may answer with `httpStatus` and show `code` and `message`. Both contain only input of the customer and information that
+ * the customer may see, and nothing about the options of the application. `cause` may contain a hint for the developer of the application.
  */
 export class BadRequestError extends WebhooksError {
   constructor(code: string, message: string, options: WebhooksErrorOptions & { httpStatus?: number } = {}) {
@@ -40,16 +43,22 @@ export class BadRequestError extends WebhooksError {
     this.httpStatus = options.httpStatus ?? 400;
   }
 
-  /** 400, 404 if something does not exist, 409 if the call is not possible now, or 429 if a quota of calls per minute is reached. */
+  /**
+   * The HTTP status: 404 if the requested object does not exist, 409 if the call is not possible now, 429 if a quota of calls per
+   * minute is reached. Otherwise 400.
+   */
   readonly httpStatus: number;
 }
 
-/** A mistake in the configuration of the application. Thrown while the application starts, or at the first call that is affected. */
+/**
+ * A mistake in the configuration of the application. The error is thrown while the application starts, or at the first affected
+ * call.
+ */
 export class ConfigurationError extends WebhooksError {}
 
 /**
- * A hint for the developer of the application about an error that a customer causes, as the `cause` of that error. Logs show the cause.
- * An answer to the customer does not contain it.
+ * A hint for the developer of the application. The hint is the `cause` of an error that a customer causes. Logs show the hint. An
+ * answer to the customer does not contain the hint.
  *
  * @internal
  */

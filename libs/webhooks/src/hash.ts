@@ -1,10 +1,15 @@
 import { hash } from 'node:crypto';
 
 /**
- * The first 16 bytes of SHA-256 over a tuple. Each part has its length in front, so different tuples never have the same bytes. Unlike the
- * values, the hash fits an index even for long values, and comparing hashes does not depend on a collation.
+ * The first 16 bytes of SHA-256 over a tuple. The length of each part stands before the part. So different tuples never have the same
+ * bytes. The hash of a long value fits into an index, and the value itself may not. No collation affects the comparison of hashes.
  */
 export function tupleHash(...parts: readonly string[]): Buffer {
+  return Buffer.from(tupleHex(...parts), 'hex');
+}
+
+/** {@link tupleHash} as hexadecimal text. */
+export function tupleHex(...parts: readonly string[]): string {
   let tuple = '';
   for (const part of parts) {
     const length = Buffer.byteLength(part);
@@ -27,14 +32,14 @@ function bytesOf(parts: readonly string[]): Buffer {
 }
 
 /** `hash()` takes half the time of a Hash object, and with hexadecimal output half the time of Buffer output. */
-function digest(tuple: string | Buffer): Buffer {
-  return Buffer.from(hash('sha256', tuple, 'hex').slice(0, 32), 'hex');
+function digest(tuple: string | Buffer): string {
+  return hash('sha256', tuple, 'hex').slice(0, 32);
 }
 
 /** The owner key of events for every owner. No owner has this key, because the tuple differs. */
 export const EVERY_OWNER_KEY = tupleHash('every owner');
 
-/** The key by which the rows of an owner are found. */
+/** The key with which the rows of an owner are found. */
 export function ownerKeyOf(owner: string): Buffer {
   return tupleHash('owner', owner);
 }

@@ -3,12 +3,18 @@ export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
   getDispatcherToken,
+  getEventsToken,
   getListenersToken,
+  getTasksToken,
+  getSystemToken,
   getWebhooksHttpToken,
   getWebhooksToken,
   InjectDeliveries,
   InjectDispatcher,
+  InjectEvents,
   InjectListeners,
+  InjectTasks,
+  InjectSystem,
   InjectWebhooks,
   InjectWebhooksHttp,
 } from './tokens.js';
@@ -18,6 +24,8 @@ export type {
   PublishedType,
   CustomersOptions,
   LimitsOptions,
+  LogOptions,
+  RedisConnection,
   RetentionOptions,
   SealingKeyOptions,
   SecretsOptions,
@@ -29,6 +37,13 @@ export type {
   WebhooksParts,
 } from './options/webhooks-options.js';
 
+export type {
+  ActionDescription,
+  Deprecation,
+  FieldDescription,
+  TypeDescription,
+  Visibility,
+} from './entities/described-type.js';
 export { CaptureError } from './entities/errors.js';
 export { ownerFromRow } from './entities/owner-from-row.js';
 export {
@@ -48,8 +63,24 @@ export type { Json, JsonObject } from './json.js';
 export { PayloadFormat } from './events/payload-format.js';
 export { TransactionError } from './store/database/transaction-errors.js';
 export { PublishError } from './publishing/publish-errors.js';
+export { OPERATIONAL_EVENTS, type OperationalEventType } from './events/operational-event.js';
 export { EVERY_OWNER, type EveryOwner, type WebhookEvent } from './events/webhook-event.js';
 export { WebhooksService, type PublishOptions } from './publishing/webhooks.service.js';
+
+export { SystemService } from './system/system.service.js';
+export type { AuditFilter, AuditItem } from './system/audit-log.js';
+export { AUDIT_ACTIONS, type AuditAction } from './store/system/audit.js';
+export { DamagedNotFoundError } from './system/errors.js';
+export type { Statistics, StatsOptions, StatsPoint, StatsStep } from './system/statistics.js';
+export type { ListenerPreview, PreviewInput, PreviewSample } from './listeners/listener-preview.js';
+export type {
+  DamagedItem,
+  DispatcherProcess,
+  FailingListenerSummary,
+  Sending,
+  SystemChore,
+  SystemOverview,
+} from './system/system-overview.js';
 
 export { WebhooksKeysModule, type WebhooksKeysOptions } from './keys/webhooks-keys.module.js';
 
@@ -67,6 +98,9 @@ export { QuotaError } from './quotas.js';
 export type {
   CreateListenerInput,
   Listener,
+  ListenerChangeOptions,
+  ListenerFilter,
+  ListenerHealth,
   ListenerInput,
   ListenerWithSecret,
   UpdateListenerInput,
@@ -81,11 +115,30 @@ export {
   type DeliveryDetails,
   type DeliveryFilter,
   type DeliveryState,
+  type BulkOptions,
+  type DiscardOptions,
   type FailedState,
   type RecoverOptions,
   type ReplayOptions,
+  type PendingState,
+  type StatusClass,
 } from './deliveries/delivery.service.js';
-export { DeliveryNotFoundError, ResendError } from './deliveries/errors.js';
+export {
+  EventService,
+  type EventFilter,
+  type StoredEvent,
+  type StoredEventState,
+  type StoredEventSummary,
+} from './deliveries/event.service.js';
+export { TaskService } from './deliveries/task.service.js';
+export type { NewTask, Task, TaskCount, TaskFilter, TaskKind, TaskState } from './deliveries/task.js';
+export {
+  ContentErasedError,
+  DeliveryNotFoundError,
+  EventNotFoundError,
+  ResendError,
+  TaskNotFoundError,
+} from './deliveries/errors.js';
 export { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 
 export {
@@ -136,6 +189,24 @@ export type { SupportedDriver } from './dialect.js';
 export type { WebhookPage, WebhookPageOptions } from './store/database/page.js';
 export { webhookEntities } from './store/database/tables.js';
 export type { WebhookTablesOptions } from './store/database/table-names.js';
+
+export {
+  WEBHOOKS_CHANNELS,
+  type RecordedAttempt,
+  type AttemptsMessage,
+  type CapturedMessage,
+  type DamagedMessage,
+  type DisabledBy,
+  type DiscardedMessage,
+  type EventSource,
+  type ListenerMessage,
+  type RoutedMessage,
+  type StepMessage,
+  type TroubleMessage,
+  type UpkeepMessage,
+  type WebhooksInstance,
+  type WebhooksMessages,
+} from './diagnostics/channels.js';
 
 export { WebhookClock, SystemWebhookClock, type ClockReading } from './clock.js';
 export { WebhooksExceptionFilter } from './webhooks-exception.filter.js';

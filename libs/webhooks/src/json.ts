@@ -9,6 +9,6 @@ export interface JsonObject {
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
-  // In another realm (vm, a test runner) Object.prototype is another object, but it also has no prototype.
+  // In another realm (vm, a test runner), Object.prototype is another object. That object also has no prototype.
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }

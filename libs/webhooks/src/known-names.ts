@@ -9,7 +9,7 @@ const MAX_COMPARED_LENGTH = 64;
 /**
  * The end of an error message about an unknown name: a suggestion, and a short list of the known names.
  *
- * @param given the unknown name. The result does not contain it, because it is foreign text
+ * @param given the unknown name. This name is foreign text, so the result does not contain it
  * @param known the names that the reader of the error may see
  * @param nearby more names that may be suggested, but are not listed
  * @example ` Did you mean 'order.updated'? Known: order.created, order.updated.`
@@ -20,14 +20,14 @@ export function knownNames(given: string, known: readonly string[], nearby: read
   return `${suggestion} Known: ${known.length === 0 ? 'none' : listOf(known)}.`;
 }
 
-/** The names for `details.known` of an error, which an API may show. */
+/** The names for `details.known` of an error. An API may show these names. */
 export function listedNames(known: readonly string[]): readonly string[] {
   return known.slice(0, MAX_LISTED);
 }
 
 /**
- * The known name that is most similar to a given name. At most 3 letters, and at most a third of the letters, may differ. `undefined` if
- * no known name is similar enough.
+ * The known name that is most similar to a given name. The two names may differ in at most 3 letters, and in at most a third of the
+ * letters. `undefined` if no known name is similar enough.
  */
 export function nearestName(given: string, known: readonly string[]): string | undefined {
   if (given.length > MAX_COMPARED_LENGTH) return undefined;
@@ -58,8 +58,8 @@ function listOf(known: readonly string[]): string {
 }
 
 /**
- * The number of edits between two texts: letters to insert, delete, replace, or swap with the next letter (optimal string alignment).
- * Only cells near the diagonal are computed, because cells further away exceed the limit.
+ * The number of edits between two texts (optimal string alignment). An edit inserts, deletes or replaces a letter, or swaps a letter
+ * with the next letter. Only cells near the diagonal are computed, because cells further away exceed the limit.
  *
  * @returns `limit + 1` if the distance exceeds the limit
  */

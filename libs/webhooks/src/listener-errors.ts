@@ -1,10 +1,22 @@
 import { BadRequestError } from './errors.js';
 
-/** There is no such listener, or it belongs to another owner. The error is the same, so an owner cannot find out which. */
+/**
+ * No listener has this id, or the listener belongs to another owner. Both cases have the same error. So an owner cannot find out whether a
+ * listener of another owner exists.
+ */
 export class ListenerNotFoundError extends BadRequestError {
   constructor(id: string) {
     super('LISTENER_NOT_FOUND', `There is no listener '${id.slice(0, 64)}'.`, { httpStatus: 404 });
   }
+}
+
+/** The revision of a listener is not the one that the caller has read, so the change would overwrite another one. */
+export function listenerChanged(revision: number, expected: number): InvalidListenerError {
+  return new InvalidListenerError(
+    'LISTENER_CHANGED',
+    `The listener was changed meanwhile: its revision is ${revision}, and not ${expected}. Read it again.`,
+    { httpStatus: 412, details: { revision } },
+  );
 }
 
 /** The message of `LISTENER_PENDING`. */

@@ -35,7 +35,7 @@ export function pathOption(byDefault: string) {
   return option<string>(byDefault, { allowed: `a path such as '${byDefault}'`, isAllowed: isText });
 }
 
-/** Whether a value is a text with more than spaces. */
+/** Whether a value is a text that contains more than spaces. */
 export function isText(given: unknown): boolean {
   return typeof given === 'string' && given.trim() !== '';
 }

@@ -6,11 +6,14 @@ import { DAY, HOUR, MINUTE, SECOND } from './time.js';
 /** The module that has an option. */
 export interface OptionModule {
   readonly name: string;
-  /** What to do about an unknown key, by its path: a sentence. The path `''` is for options that are no object. */
+  /**
+   * For each unknown key, by its path: a sentence that says what to do. The path `''` is for options that are no
+   * object.
+   */
   readonly hints?: Readonly<Record<string, string>>;
 }
 
-/** Where an option stands, for error messages. */
+/** The place of an option, for error messages. */
 export interface OptionPlace {
   readonly module: OptionModule;
   /** Path of the option, such as `dispatcher.leaseMs`. */
@@ -26,9 +29,12 @@ export interface OptionPlace {
  * @typeParam Resolved the type after the default is filled in
  */
 export interface Option<Given, Resolved = Given> {
-  /** The default for the docs and for errors, if it is a number, a text, `true` or `false`. Also `required`. */
+  /**
+   * The default as text, for the docs and for errors, if the default is a number, a text, `true` or `false`.
+   * For an option that must be given: `required`.
+   */
   readonly default?: string;
-  /** The allowed values for the docs. `undefined` for a group that only has the rows of its {@link table}. */
+  /** The allowed values for the docs. `undefined` for a group whose only rows are the rows of its {@link table}. */
   readonly allowed?: string;
   /** The options of a group. */
   readonly table?: AnyOptionTable;
@@ -36,7 +42,10 @@ export interface Option<Given, Resolved = Given> {
   readonly resolve: (given: Given | undefined, place: OptionPlace) => Resolved;
 }
 
-/** A table for an interface of options. With `satisfies`, a missing key, another key and another type do not compile. */
+/**
+ * The type of a table with one entry for each key of an options interface. With `satisfies`, the compiler rejects a
+ * missing key, an unknown key and a wrong type.
+ */
 export type OptionTable<Options extends object> = {
   readonly [Key in keyof Options]-?: Option<Exclude<Options[Key], undefined>, unknown>;
 };
@@ -55,14 +64,14 @@ export type Resolved<Table extends AnyOptionTable> = {
 interface Check<G, R> {
   /** Completes `Allowed: …` in errors. */
   readonly allowed: string;
-  /** The allowed values for the docs, if not {@link allowed}. */
+  /** The allowed values for the docs, if they differ from {@link allowed}. */
   readonly range?: string;
-  /** What to do about a wrong value, if {@link allowed} does not say it: a sentence. */
+  /** A sentence that says what to do about a wrong value. Only needed if {@link allowed} does not say this. */
   readonly fix?: string;
   readonly isAllowed: (given: unknown) => boolean;
   /** Turns an allowed value into its resolved form. */
   readonly read?: (given: G, place: OptionPlace) => R;
-  /** Whether errors hide the value. By default, as the group does. */
+  /** Whether errors hide the value. By default, the setting of the group applies. */
   readonly isSecret?: boolean;
 }
 
@@ -80,9 +89,9 @@ export function required<G, R = G>(check: Check<G, R>): Option<G, R> {
   };
 }
 
-/** An option with a default. Most of the functions below make one of a usual type. @param text as {@link Option.default} */
+/** An option with a default. Most of the functions below make such an option for a usual type. @param text as {@link Option.default} */
 export function option<G, R = G>(byDefault: R, check: Check<G, R>, text = plain(byDefault)): Option<G, R> {
-  const fix = text && `Remove it to use the default: ${text}.`;
+  const fix = text && `Remove the option to use the default: ${text}.`;
   const { allowed, resolve } = required({ ...check, fix: check.fix ?? fix });
   return {
     default: text,
@@ -101,7 +110,7 @@ export const whole = (byDefault: number, range: Range) => wholeOf(byDefault, ran
 export const milliseconds = (byDefault: number, range: Range) => wholeOf(byDefault, range, MS);
 export const seconds = (byDefault: number, range: Range) => wholeOf(byDefault, range, SECONDS);
 export const bytes = (byDefault: number, range: Range) => wholeOf(byDefault, range, BYTES);
-/** Like {@link whole}. Its group computes the default. */
+/** An option like {@link whole}. The group of the option computes the default. */
 export const optionalWhole = (range: Range) => optional<number>(numberIn(range));
 
 export function flag(byDefault: boolean): Option<boolean> {
@@ -138,7 +147,8 @@ export function group(
   return {
     table,
     resolve: (given, place) => {
-      // Options as a whole have no default: a factory without `return` would silently use every default.
+      // The options of a module have no default as a whole. Otherwise a factory without `return` would silently use
+      // every default.
       const options: unknown = given === undefined && place.key !== '' ? {} : given;
       if (!isObject(options)) throw invalidOption(hidden(place), given, 'an object', hintOf(place));
       refuseUnknownKeys(options, Object.keys(table), place);
@@ -174,7 +184,7 @@ export function canBeOff<G extends object, R>(group: Option<G, R>, byDefault: G 
   };
 }
 
-/** A group that is `null` unless it is given. */
+/** A group without a default: `null` if no value is given. */
 export function optionalGroup<G, R>(group: Option<G, R>): Option<G, R | null> {
   return {
     ...group,

@@ -1,3 +1,5 @@
+import { STORED_UNCHANGED } from './foreign-text.js';
+
 /** Maximum length of an owner, in characters: the width of the column. */
 const MAX_OWNER_LENGTH = 255;
 
@@ -7,14 +9,11 @@ export const OWNER_TEXTS = `a string of 1 to ${MAX_OWNER_LENGTH} characters, wit
 /** The message of `INVALID_OWNER` if a call names an invalid owner. */
 export const INVALID_OWNER_MESSAGE = `\`owner\` must be ${OWNER_TEXTS}.`;
 /** The message of `INVALID_OWNER` if a call of an owner-bound service names another owner, or is not allowed for owners. */
-export const OTHER_OWNER_MESSAGE = '`owner` names another owner. Leave it out.';
+export const OTHER_OWNER_MESSAGE = '`owner` names another owner. Leave `owner` out.';
 
-/** PostgreSQL refuses NUL. UTF-8 replaces every half of a surrogate pair by the same character. */
-const NOT_STORED_UNCHANGED = /[\0\p{Surrogate}]/u;
-
-/** Whether every database stores this text unchanged, so that two owners never become the same owner. */
+/** Whether every database stores this text unchanged. Otherwise two owners could become the same owner. */
 export function isOwnerText(text: string): boolean {
-  return text !== '' && text.length <= MAX_OWNER_LENGTH && !NOT_STORED_UNCHANGED.test(text);
+  return text !== '' && text.length <= MAX_OWNER_LENGTH && STORED_UNCHANGED.test(text);
 }
 
 /** An owner in the form in which it is stored and compared: `String(owner)`. `undefined` if the value is not a valid owner. */

@@ -13,10 +13,15 @@ export interface Limits {
 const TOO_MANY_REQUESTS = 429;
 const CONFLICT = 409;
 
+/** Unfinished tasks of one listener. More tasks would only compete for the same deliveries. */
+const TASKS_PER_LISTENER = 2;
+/** Unfinished tasks that one owner has created. */
+const TASKS_PER_OWNER = 10;
+
 /** An owner has reached a quota. `details` has the `limit` and, if waiting helps, `retryAt` (ms since 1970). */
 export class QuotaError extends BadRequestError {
   constructor(
-    code: 'TOO_MANY_LISTENERS' | 'TOO_MANY_TESTS' | 'TOO_MANY_RESENDS' | 'TOO_MANY_ATTEMPTS',
+    code: 'TOO_MANY_LISTENERS' | 'TOO_MANY_TESTS' | 'TOO_MANY_RESENDS' | 'TOO_MANY_ATTEMPTS' | 'TOO_MANY_TASKS',
     message: string,
     details: { readonly limit: number; readonly retryAt?: number },
   ) {
@@ -25,8 +30,8 @@ export class QuotaError extends BadRequestError {
 }
 
 /**
- * Enforces the quotas of owner-bound services. Calls per minute are counted in this process. Services that are not bound to an owner have
- * no quotas. @internal
+ * Enforces the quotas of owner-bound services. Each process counts the calls per minute for itself. Services that are not bound to an
+ * owner have no quotas. @internal
  */
 export class Quotas {
   private readonly counts = new PerMinute();
@@ -69,8 +74,18 @@ export class Quotas {
   assertMayResend(owner: string | undefined, attempts: number): void {
     const { attemptsPerDelivery: limit } = this.limits;
     if (owner === undefined || attempts < limit) return;
-    const message = `The delivery has had ${attempts} attempts, and the limit is ${limit}. It cannot be resent.`;
+    const message = `The delivery has had ${attempts} attempts, and the limit is ${limit}. The delivery cannot be resent.`;
     throw new QuotaError('TOO_MANY_ATTEMPTS', message, { limit });
+  }
+
+  /** Operators have the same limit for each listener. @throws QuotaError `TOO_MANY_TASKS` */
+  assertMayStartTask({ ofListener, ofOwner }: { ofListener: number; ofOwner: number }): void {
+    const isListener = ofListener >= TASKS_PER_LISTENER;
+    if (!isListener && ofOwner < TASKS_PER_OWNER) return;
+    const limit = isListener ? TASKS_PER_LISTENER : TASKS_PER_OWNER;
+    const what = isListener ? 'for this listener' : 'of this owner';
+    const message = `The limit of ${limit} unfinished tasks ${what} is reached. Wait for a task, or cancel one.`;
+    throw new QuotaError('TOO_MANY_TASKS', message, { limit });
   }
 
   private take(action: string, owner: string | undefined, limit: number): number | null {

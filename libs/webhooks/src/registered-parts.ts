@@ -1,7 +1,7 @@
 import { ConfigurationError } from './errors.js';
 import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import { storedCause } from './events/event-context.js';
-import { STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
+import { JSON_CONTENT_TYPE, STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
 import { knownNames } from './known-names.js';
 import { invalidOption } from './option-table.js';
 import { WEBHOOKS_MODULE, type ResolvedWebhooksOptions } from './options/resolve-options.js';
@@ -12,22 +12,24 @@ import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js'
 import { StripeScheme } from './signing/stripe-scheme.js';
 import type { BodyOf, RenderedEvent } from './store/queue/new-deliveries.js';
 
-/** The signature schemes of an instance: the built-in ones and those of the application. */
+/** The signature schemes of an instance: the built-in schemes and the schemes of the application. */
 export interface RegisteredSchemes {
   readonly byName: ReadonlyMap<string, SignatureScheme>;
   /** The names that customers may choose. */
   readonly customers: ReadonlySet<string>;
 }
 
-/** The payload formats of an instance: the built-in ones and those of the application. */
+/** The payload formats of an instance: the built-in formats and the formats of the application. */
 export interface RegisteredFormats {
   /** All formats except `standard`, which sends the stored payload. */
   readonly byName: ReadonlyMap<string, PayloadFormat>;
   readonly names: ReadonlySet<string>;
   /** The names that customers may choose. */
   readonly customers: ReadonlySet<string>;
-  /** Whether a format sends the stored payload unchanged, so that it is stored once for all listeners. */
+  /** Whether a format sends the stored payload unchanged. Such a payload is stored once for all listeners. */
   readonly isOwnText: (format: string) => boolean;
+  /** The content type of a delivery with this format, or of the listener's format if the delivery has none. */
+  readonly contentTypeOf: (format: string | null, listenerFormat: string | null) => string;
   /** Renders the body of an event; `null` for the stored payload. */
   readonly bodyOf: BodyOf;
 }
@@ -64,6 +66,9 @@ export function registerFormats(
     names,
     customers: choosableNames('formats', customers.formats, [STANDARD_FORMAT, ...namesOf(builtIn)], names),
     isOwnText,
+    contentTypeOf: (format, listenerFormat) =>
+      formats.get(format ?? (isOwnText(listenerFormat ?? '') ? (listenerFormat ?? '') : ''))?.contentType ??
+      JSON_CONTENT_TYPE,
     bodyOf: (format, event) => (isOwnText(format) ? null : render(formats, format, event)),
   };
 }
@@ -75,7 +80,7 @@ function byName<T extends { readonly name: string }>(parts: readonly T[], kind: 
     if (typeof part.name !== 'string' || part.name === '') {
       throw new ConfigurationError(
         'INVALID_PART',
-        `A ${kind} has no \`name\`. Set it to a non-empty text, because listeners choose a ${kind} by name.`,
+        `A ${kind} has no \`name\`. Set \`name\` to a non-empty text, because listeners choose a ${kind} by name.`,
       );
     }
     if (map.has(part.name)) {

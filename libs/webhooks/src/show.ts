@@ -1,10 +1,10 @@
 import { oneLine } from './foreign-text.js';
 import { isPlainObject } from './json.js';
 
-/** A longer value says no more, and would fill the log. */
+/** A longer text would not help the reader, and would fill the log. */
 const MAX_SHOWN_LENGTH = 100;
 
-/** An invalid value as text for an error message. Never throws, whatever the value is. */
+/** An invalid value as text for an error message. Never throws. */
 export function show(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (typeof value === 'number') return String(value); // JSON has no NaN

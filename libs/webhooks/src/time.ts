@@ -1,4 +1,4 @@
-/** In milliseconds, like every duration without a unit in its name. */
+/** One second, in milliseconds. Every duration without a unit in its name is in milliseconds. */
 export const SECOND = 1_000;
 export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;

@@ -4,8 +4,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 const TURN_MS = 5;
 
 /**
- * Gives concurrent checks turns of the event loop, one turn in each iteration. Otherwise the checks would together block the event loop for
- * a long time.
+ * Limits how long concurrent checks block the event loop: in each iteration of the loop, only one check has a turn. Without turns, the
+ * checks together would block the event loop for a long time.
  */
 export class Turns {
   private last: Promise<unknown> = Promise.resolve();
@@ -18,13 +18,14 @@ export class Turns {
 
 /** The turns of one request. */
 export class Turn {
-  /** The first piece of work also waits for a turn. */
+  /** Even the first piece of work waits for a turn. */
   private beganAt = -Infinity;
 
   constructor(private readonly next: () => Promise<unknown>) {}
 
   /**
-   * Call it before each piece of work. If this turn has lasted long enough, it waits until other work has used the event loop.
+   * Call `pass()` before each piece of work. If this turn has lasted long enough, `pass()` waits until other work has used the
+   * event loop.
    */
   async pass(): Promise<void> {
     if (performance.now() - this.beganAt < TURN_MS) return;

@@ -4,17 +4,23 @@ import type { ObjectLiteral, QueryRunner } from 'typeorm';
 /**
  * The only file that distinguishes TypeORM 0.3 from 1.x. `typeorm-version.ts` lists the supported versions.
  *
- * `npm run typecheck` compiles the library against the types of 1.x, and `npm run typecheck:typeorm-0.3` against those of 0.3. A name that
- * exists in only one of them does not compile with the other.
+ * `npm run typecheck` compiles the library against the types of TypeORM 1.x. `npm run typecheck:typeorm-0.3` compiles it against the types
+ * of TypeORM 0.3. A name that exists in only one of the two versions does not compile with the other version.
  */
 
-/** Not a static import: 0.2 has no such name, and must be refused by `TYPEORM_UNSUPPORTED`, not by a SyntaxError. */
+/**
+ * This is no static import, because TypeORM 0.2 does not export this name. TypeORM 0.2 must cause
+ * `TYPEORM_UNSUPPORTED`, not a SyntaxError.
+ */
 export const DataSource = typeorm.DataSource;
 export type DataSource = typeorm.DataSource;
 
 const IS_03 = !('NamedPlaceholdersNotSupportedError' in typeorm);
 
-/** A query runner, an entity manager, a driver, a builder or the metadata of an entity. In 0.3 the property is called `connection`. */
+/**
+ * A query runner, an entity manager, a driver, a builder or the metadata of an entity. In TypeORM 0.3, the property is called
+ * `connection`.
+ */
 export type OfDataSource = { readonly dataSource: DataSource } | { readonly connection: DataSource };
 
 export function dataSourceOf(owner: OfDataSource): DataSource {
@@ -22,7 +28,10 @@ export function dataSourceOf(owner: OfDataSource): DataSource {
   return (dataSource ?? connection) as DataSource;
 }
 
-/** Replaces `:name` by the driver's placeholders. 0.3 requires a third argument: values for native parameters. */
+/**
+ * Replaces `:name` by the driver's placeholders. TypeORM 0.3 requires a third argument: values for native
+ * parameters.
+ */
 export function escapeParameters(
   { driver }: DataSource,
   sql: string,
@@ -34,7 +43,10 @@ export function escapeParameters(
   return escaping.escapeQueryWithParameters(sql, parameters, {});
 }
 
-/** 0.3 lacks this class. A static import would throw a SyntaxError there, before the version is checked. */
+/**
+ * TypeORM 0.3 lacks this error class. With TypeORM 0.3, a static import would throw a SyntaxError before the version is
+ * checked.
+ */
 export function namedPlaceholdersNotSupported(): Error {
   const { NamedPlaceholdersNotSupportedError } = typeorm as {
     NamedPlaceholdersNotSupportedError?: new () => Error;
@@ -45,6 +57,19 @@ export function namedPlaceholdersNotSupported(): Error {
   );
 }
 
+/**
+ * The same data source if its connection is open. Otherwise another one with the same options, which has metadata and never connects. It
+ * makes no subscribers and no migrations, because their constructors may expect a connection.
+ */
+export async function withMetadata(dataSource: DataSource): Promise<DataSource> {
+  if (dataSource.isInitialized) return dataSource;
+  const { constructor, options } = dataSource;
+  const copy = new (constructor as typeof DataSource)({ ...options, subscribers: [], migrations: [] });
+  // Protected in both versions.
+  await (copy as unknown as { buildMetadatas(): Promise<void> }).buildMetadatas();
+  return copy;
+}
+
 /** The error that TypeORM throws before `initialize()`. In 0.3 it contains the name of the data source. */
 export function notConnected(dataSource: DataSource): Error {
   const { name } = dataSource as { name?: string };
@@ -52,31 +77,38 @@ export function notConnected(dataSource: DataSource): Error {
   return new NotConnected(name);
 }
 
-/** Empties a table. 0.3 has no `options`. */
+/** Empties a table. TypeORM 0.3 has no `options`. */
 export function clearTable(runner: QueryRunner, tablePath: string, options?: { cascade?: boolean }): Promise<void> {
   const clearing = runner as { clearTable(tablePath: string, options?: { cascade?: boolean }): Promise<void> };
   return clearing.clearTable(tablePath, options);
 }
 
-/** Whether statements wait for their hooks on SQLite, MySQL and MariaDB. In 0.3 they do not: see `capture/typeorm/await-hooks.ts`. */
+/**
+ * Whether statements wait for their hooks on SQLite, MySQL and MariaDB. In TypeORM 0.3, statements do not wait: see
+ * `capture/typeorm/await-hooks.ts`.
+ */
 export function awaitsHooks(): boolean {
   return !IS_03;
 }
 
 /**
- * Whether a soft delete also writes rows that are already deleted, and a restore also writes rows that are not deleted. 0.3 does this. For
- * captured entities this library restricts both, as 1.x does, so that no row is reported as deleted twice.
+ * Whether a soft delete also writes rows that are already deleted, and a restore also writes rows that are not deleted. TypeORM 0.3 writes
+ * such rows. For captured entities, this library restricts both operations, as TypeORM 1.x does. Otherwise a row would be reported as
+ * deleted twice.
  */
 export function softDeletesAgain(): boolean {
   return IS_03;
 }
 
-/** Whether `await using runner = …` works. 0.3 lacks it. */
+/** Whether `await using runner = …` works. TypeORM 0.3 does not support this syntax. */
 export function isAsyncDisposable(runner: QueryRunner): boolean {
   return Symbol.asyncDispose in runner;
 }
 
-/** TypeORM's event before a statement, as far as it is read here. It is declared here because published types contain it, and the type of 0.3 is generic. */
+/**
+ * The properties of TypeORM's event before a statement that this library reads. The type is declared here because published types contain it. TypeORM 0.3
+ * has a different, generic type.
+ */
 export interface QueryEvent {
   readonly queryRunner: QueryRunner;
   readonly query: string;

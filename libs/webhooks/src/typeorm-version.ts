@@ -5,16 +5,20 @@ import * as typeorm from 'typeorm';
 import { ConfigurationError } from './errors.js';
 
 /**
- * The supported versions, equal to the peer range in package.json. 0.3.20 and older do not wait for `beforeQuery`. 0.3.24 and older lack
- * methods of the insert builder that capture needs to find the written rows. 1.0 does not wait for `beforeQuery` on better-sqlite3.
+ * The supported versions of TypeORM, equal to the peer range in package.json. TypeORM 0.3.20 and older do not wait for `beforeQuery`.
+ * TypeORM 0.3.24 and older lack some methods of the insert builder. Capture needs these methods to find the written rows. TypeORM 1.0
+ * does not wait for `beforeQuery` on better-sqlite3.
  */
 export const SUPPORTED_TYPEORM = '^0.3.25 || ^1.1.0';
 
 /** The TypeORM that this library imports. */
 export interface FoundTypeorm {
-  /** The version in its package.json. Without a package.json, as in a bundle: `older than 0.3.25` or `1.0`. */
+  /**
+   * The version in the package.json of TypeORM. If there is no package.json, as in a bundle: `older than 0.3.25` or
+   * `1.0`.
+   */
   readonly version: string;
-  /** The folder of its package.json, or `undefined` if none was found. */
+  /** The folder of the package.json of TypeORM, or `undefined` if no package.json was found. */
   readonly folder: string | undefined;
 }
 
@@ -42,8 +46,8 @@ export function installedTypeorm(): FoundTypeorm | undefined {
 }
 
 /**
- * Finds the folder from a stack frame in TypeORM's code, so it is always the copy in use. TypeORM does not export its package.json, and jest
- * runs this file as CommonJS, which has no `import.meta.url` to resolve from.
+ * Finds the folder from a stack frame in TypeORM's code. So the folder is always the folder of the copy in use. Two other ways do not work:
+ * TypeORM does not export its package.json, and jest runs this file as CommonJS, where `import.meta.url` does not exist.
  */
 function fromPackage(): FoundTypeorm | undefined {
   const frame = /(?:\(|at )([^()]+?):\d+:\d+\)?$/.exec(callerOf(typeormCode))?.[1];
@@ -85,7 +89,7 @@ function readPackage(folder: string): { name?: unknown; version?: unknown } {
   }
 }
 
-/** Guesses the version from the exports: each release added a name that older ones lack. */
+/** Guesses the version from the exports. Each release added a name that older releases lack. */
 export function fromFeatures(exported: object): FoundTypeorm | undefined {
   const { InsertQueryBuilder, NamedPlaceholdersNotSupportedError, DateUtils } = exported as Record<
     string,

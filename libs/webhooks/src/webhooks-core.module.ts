@@ -32,7 +32,10 @@ import type { SignatureScheme } from './signing/signature-scheme.js';
 import {
   getDeliveriesToken,
   getDispatcherToken,
+  getEventsToken,
   getListenersToken,
+  getTasksToken,
+  getSystemToken,
   getWebhooksHttpToken,
   getWebhooksToken,
 } from './tokens.js';
@@ -59,6 +62,9 @@ export class WebhooksCoreModule {
       service(getWebhooksToken(name), name, (runtime) => runtime.webhooks),
       service(getListenersToken(name), name, (runtime) => runtime.listeners),
       service(getDeliveriesToken(name), name, (runtime) => runtime.deliveries),
+      service(getEventsToken(name), name, (runtime) => runtime.events),
+      service(getTasksToken(name), name, (runtime) => runtime.tasks),
+      service(getSystemToken(name), name, (runtime) => runtime.system),
       service(getDispatcherToken(name), name, (runtime) => runtime.dispatcher),
     ];
     return {
@@ -67,7 +73,8 @@ export class WebhooksCoreModule {
       providers: [
         {
           provide: optionsToken(name),
-          // The given options are no provider of their own: they contain the sealing keys as text, and the container keeps every provider.
+          // The given options are not a separate provider. These options contain the sealing keys as text, and the container would
+          // keep them in memory.
           useFactory: async (...args: unknown[]) =>
             resolveOptions((await options.useFactory(...args)) as WebhooksOptions),
           inject: options.inject ?? [],
@@ -85,7 +92,8 @@ export class WebhooksCoreModule {
           useFactory: ({ security, dispatcher }: ResolvedWebhooksOptions, lookup: LookupFunction) =>
             createWebhooksHttpService({
               security,
-              // Listeners of several customers may have one origin. The time limit of a request includes the wait for a connection.
+              // Listeners of several customers may have the same origin. If their requests waited for a connection, the time limit
+              // of a request would include this wait.
               connectionsPerOrigin: dispatcher.concurrency,
               // An attempt that timed out must not continue to connect.
               connectTimeoutMs: Math.min(dispatcher.timeoutMs, CONNECT_TIMEOUT_MS),

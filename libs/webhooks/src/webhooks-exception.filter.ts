@@ -3,8 +3,8 @@ import { HttpAdapterHost } from '@nestjs/core';
 import { BadRequestError } from './errors.js';
 
 /**
- * Answers an HTTP request with the status of a {@link BadRequestError} and with its `code` and `message`, which customers may see. Without
- * this filter Nest answers 500. It works on Express and Fastify, and does not handle other errors.
+ * Answers an HTTP request with the status, the `code` and the `message` of a {@link BadRequestError}. Customers may see all three. Without
+ * this filter, Nest answers 500. The filter works on Express and Fastify. It does not handle other errors.
  *
  * @example
  * @Controller('webhook-endpoints')

@@ -1,31 +1,44 @@
 import { Logger } from '@nestjs/common';
 import { oneLine } from './foreign-text.js';
 
-/** Nest's logger. It writes each message in one line, because messages contain text of receivers, databases and handlers. @internal */
+/**
+ * Nest's logger with a change: this logger writes each text in one line. A text may contain words of receivers, databases and handlers,
+ * and these words may contain line breaks. Objects are passed on unchanged: a logger escapes the texts in objects. @internal
+ */
 export class WebhooksLogger extends Logger {
   override log(message: string): void {
     super.log(oneLine(message));
   }
 
-  override warn(message: string): void {
-    super.warn(oneLine(message));
+  override warn(message: string | object): void {
+    super.warn(escaped(message));
   }
 
-  override error(message: string, stack?: string): void {
-    if (stack === undefined) super.error(oneLine(message));
-    else super.error(oneLine(message), stack);
+  override error(message: string | object, stack?: string): void {
+    if (stack === undefined) super.error(escaped(message));
+    else super.error(escaped(message), stack);
   }
 }
 
-/** Minimum time between two log lines about one trouble. A trouble that comes and goes would fill the log. */
+function escaped(message: string | object): string | object {
+  return typeof message === 'string' ? oneLine(message) : message;
+}
+
+/**
+ * Minimum time between two log lines about one trouble. Without a minimum time, a trouble that comes and goes would
+ * fill the log.
+ */
 const AT_MOST_EVERY_MS = 60_000;
 
-/** Limits the log of one trouble: one line when it begins and one when it is over, at most one such pair a minute. */
+/**
+ * Limits the log lines about one trouble. The log gets one line when the trouble begins and one line when the trouble is over. The log
+ * gets at most one such pair a minute.
+ */
 export class TroubleLog {
   private loggedAt = -Infinity;
   private isLogged = false;
 
-  /** The work failed. @returns whether to log it now */
+  /** Call this method when the work failed. @returns whether to log the failure now */
   failed(): boolean {
     if (this.isLogged || performance.now() - this.loggedAt < AT_MOST_EVERY_MS) return false;
     this.loggedAt = performance.now();
@@ -33,7 +46,7 @@ export class TroubleLog {
     return true;
   }
 
-  /** The work succeeded. @returns whether to log it, because the failure was logged */
+  /** Call this method when the work succeeded. @returns whether to log the success: only if the failure was logged */
   recovered(): boolean {
     const { isLogged } = this;
     this.isLogged = false;

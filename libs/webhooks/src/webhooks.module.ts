@@ -8,7 +8,10 @@ import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './option
 import { DEFAULT_INSTANCE, registryToken } from './instance.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
 
-/** Checks that the options of a feature name properties of its own entity. The compiler shows this type if they do not. */
+/**
+ * Checks that the options of a feature name properties of the entity of the feature. If an option names another property,
+ * the compiler shows this type.
+ */
 type Fitting<F> = F extends { entity: infer C extends EntityClass }
   ? { entity: C } & WebhookOptions<InstanceType<C>>
   : F;
@@ -43,7 +46,10 @@ export class WebhooksModule {
     };
   }
 
-  /** Like {@link forRoot}, but a factory returns the options. `dataSource` and `parts` are needed earlier, so pass them directly. */
+  /**
+   * Like {@link forRoot}, but a factory returns the options. Nest needs `dataSource` and `parts` before it calls the factory. So
+   * pass these two options directly.
+   */
   static forRootAsync(options: WebhooksModuleAsyncOptions): DynamicModule {
     const { imports, inject = [], useFactory } = options;
     const instance = resolveInstanceOptions(options);
@@ -58,7 +64,7 @@ export class WebhooksModule {
    *
    * @param entities classes or schemas with `@Webhook()`, or `{ entity, ...options }`
    * @param dataSource name of the data source, as in `forRoot({ dataSource })` @defaultValue the default data source
-   * @throws ConfigurationError `INVALID_OPTION` if an element is no entity. Other mistakes stop the bootstrap
+   * @throws ConfigurationError `INVALID_OPTION` if an element is no entity. Other mistakes stop the bootstrap later
    * @example WebhooksModule.forFeature([Order, { entity: User, fields: ['id', 'username'], owner: 'id' }])
    */
   static forFeature<const F extends readonly WebhookFeature[]>(
@@ -91,7 +97,7 @@ function assertFeature(feature: unknown, index: number): void {
   if (typeof entity === 'function' || (typeof entity === 'object' && entity !== null)) return;
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `Invalid entity ${String(entity)} at index ${index} of WebhooksModule.forFeature([...]). Allowed: a class or an EntitySchema. If it is undefined, look for a circular import.`,
+    `Invalid entity ${String(entity)} at index ${index} of WebhooksModule.forFeature([...]). Allowed: a class or an EntitySchema. If the entity is undefined, look for a circular import.`,
   );
 }
 

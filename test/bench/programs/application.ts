@@ -16,6 +16,10 @@ import {
   type WebhookEvent,
   type WebhooksOptions,
 } from 'nestjs-entity-webhooks';
+import { WebhooksTelemetryModule } from 'nestjs-entity-webhooks/otel';
+import { metrics } from '@opentelemetry/api';
+import { Redis } from 'ioredis';
+import { MeterProvider, MetricReader } from '@opentelemetry/sdk-metrics';
 import {
   DataSource,
   type DataSourceOptions,
@@ -26,6 +30,7 @@ import {
 import { LOOPBACK } from '../loopback.js';
 import { measure, monotonicMs, type Measurement } from '../measure.js';
 import { FILLING } from '../signed.js';
+import { atRate, type Rate } from './at-rate.js';
 import { copyListeners, type CopiedListeners } from './copied-listeners.js';
 import { silenceNameServers } from './never-resolved.js';
 import { addListenersOf, publishAt, PUBLISHED_TYPE, type PublishedTraffic } from './published.js';
@@ -39,13 +44,23 @@ export interface ApplicationOptions {
   readonly synchronize?: boolean;
   /** Options beside the defaults. `security` is set, and the dispatcher does not run until {@link start}. */
   readonly webhooks?: WebhooksOptions;
+  /** Processes notify each other through this server. */
+  readonly redisUrl?: string;
   /** Name servers never answer for `*.never.test`. */
   readonly areNameServersSilent?: boolean;
   /** Add an interceptor to the module's `HttpService`, as an application does that signs for a gateway. */
   readonly isIntercepted?: boolean;
+  /** Measure with OpenTelemetry, whose SDK collects but exports nothing. */
+  readonly hasTelemetry?: boolean;
 }
 
 let app: INestApplicationContext;
+
+/** Makes the SDK keep the measurements, as an exporter does that nobody scrapes. */
+class Collecting extends MetricReader {
+  protected override async onForceFlush(): Promise<void> {}
+  protected override async onShutdown(): Promise<void> {}
+}
 
 const MB = 2 ** 20;
 let peakRss = 0;
@@ -54,7 +69,9 @@ setInterval(() => {
 }, 250).unref();
 
 export async function open(options: ApplicationOptions): Promise<void> {
+  const { redisUrl } = options;
   if (options.areNameServersSilent) await silenceNameServers();
+  if (options.hasTelemetry) metrics.setGlobalMeterProvider(new MeterProvider({ readers: [new Collecting()] }));
   @Module({
     imports: [
       TypeOrmModule.forRoot({
@@ -68,9 +85,11 @@ export async function open(options: ApplicationOptions): Promise<void> {
         security: LOOPBACK,
         publishedTypes: [PUBLISHED_TYPE],
         ...options.webhooks,
+        ...(redisUrl !== undefined && { wakeUp: { redis: () => new Redis(redisUrl) } }),
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
       WebhooksModule.forFeature([Parcel, LoadedParcel, CapturedParcel, Crate]),
+      ...(options.hasTelemetry ? [WebhooksTelemetryModule.forRoot()] : []),
     ],
   })
   class AppModule {}
@@ -161,6 +180,12 @@ export async function halt(): Promise<number> {
   return user + system;
 }
 
+/** @returns the CPU time of this process, in microseconds */
+export function cpuUs(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
+}
+
 /** Deliveries that this process has recorded since {@link start}, if it counts, and the time of the last one. */
 export function progressed(): { succeeded: number; lastAt: number } {
   return { ...progress };
@@ -178,7 +203,7 @@ export async function isUnfinished(): Promise<boolean> {
   const [row] = await app
     .get(DataSource)
     .query<{ found: unknown }[]>(
-      "select exists (select 1 from webhook_deliveries where state = 'leased') or exists (select 1 from webhook_deliveries where state = 'due') as found",
+      "select exists (select 1 from webhook_outbox) or exists (select 1 from webhook_deliveries where state = 'leased') or exists (select 1 from webhook_deliveries where state = 'due') as found",
     );
   return Boolean(row?.found);
 }
@@ -187,7 +212,7 @@ export async function isUnfinished(): Promise<boolean> {
 export async function pending(): Promise<number> {
   const [row] = await app
     .get(DataSource)
-    .query<{ count: unknown }[]>("select count(*) as count from webhook_events where state = 'pending'");
+    .query<{ count: unknown }[]>('select count(*) as count from webhook_outbox where claims = 0');
   return Number(row?.count);
 }
 
@@ -199,9 +224,7 @@ export interface Written {
   readonly committedAt: number;
 }
 
-export interface Traffic {
-  readonly perSecond: number;
-  readonly seconds: number;
+export interface Traffic extends Rate {
   /** The topics of the rows repeat from the first to the last. */
   readonly topics: readonly [first: number, last: number];
 }
@@ -218,22 +241,10 @@ export async function write({ perSecond, seconds, topics: [first, last] }: Traff
   emitter.on(eventName('parcel.created'), onEvent);
   dataSource.subscribers.push(commits);
   const parcels = dataSource.getRepository(Parcel);
-  const count = Math.round(perSecond * seconds);
-  const saves: Promise<Parcel>[] = [];
-  const start = performance.now();
-  await new Promise<void>((resolve) => {
-    const timer = setInterval(() => {
-      const due = Math.min(count, Math.ceil(((performance.now() - start) / 1000) * perSecond));
-      while (saves.length < due) {
-        const topic = first + (saves.length % (last - first + 1));
-        saves.push(parcels.save(parcels.create({ topic, text: FILLING })));
-      }
-      if (saves.length < count) return;
-      clearInterval(timer);
-      resolve();
-    }, 1);
+  const saved = await atRate({ perSecond, seconds }, (n) => {
+    const topic = first + (n % (last - first + 1));
+    return parcels.save(parcels.create({ topic, text: FILLING }));
   });
-  const saved = await Promise.all(saves);
   // Events are emitted after the promise of their write has settled.
   await new Promise((resolve) => setImmediate(resolve));
   dataSource.subscribers.splice(dataSource.subscribers.indexOf(commits), 1);
@@ -397,7 +408,11 @@ export async function lastEvent(): Promise<{ deliveries: number; listeners: numb
 /** The rows of the tables. */
 export async function stored(): Promise<{ deliveries: Record<DeliveryState, number>; attempts: number }> {
   const deliveries = await app.get(DeliveryService).counts();
-  const [row] = await app.get(DataSource).query<{ count: unknown }[]>('select count(*) as count from webhook_attempts');
+  const [row] = await app
+    .get(DataSource)
+    .query<{ count: unknown }[]>(
+      'select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as count',
+    );
   return { deliveries, attempts: Number(row?.count) };
 }
 

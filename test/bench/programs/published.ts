@@ -1,16 +1,15 @@
 import { ListenerService, WebhooksService } from 'nestjs-entity-webhooks';
 import type { INestApplicationContext } from '@nestjs/common';
 import { monotonicMs } from '../measure.js';
+import { atRate, type Rate } from './at-rate.js';
 import type { Written } from './application.js';
 
 /** The event type that owners publish; applications of the benchmark declare it. */
 export const PUBLISHED_TYPE = 'bench.published';
 
 /** Events that one owner publishes at a fixed rate. */
-export interface PublishedTraffic {
+export interface PublishedTraffic extends Rate {
   readonly owner: string;
-  readonly perSecond: number;
-  readonly seconds: number;
 }
 
 /** Creates listeners of one owner, to `url/0`, `url/1`, …; each receives every event of the owner. */
@@ -24,28 +23,15 @@ export async function addListenersOf(
 
 /**
  * Publishes at a fixed rate that does not wait for earlier events. @returns each event, as the first listener of the
- * owner receives it
+ * owner receives it @throws the first error of `publish()`
  */
-export async function publishAt(
+export function publishAt(
   app: INestApplicationContext,
   { owner, perSecond, seconds }: PublishedTraffic,
 ): Promise<Written[]> {
   const webhooks = app.get(WebhooksService);
-  const count = Math.round(perSecond * seconds);
-  const published: Promise<Written>[] = [];
-  const start = performance.now();
-  const publish = async (): Promise<Written> => {
-    const { id } = await webhooks.publish(PUBLISHED_TYPE, { n: published.length }, { owner });
+  return atRate({ perSecond, seconds }, async (n) => {
+    const { id } = await webhooks.publish(PUBLISHED_TYPE, { n }, { owner });
     return { key: `/0 ${id}`, committedAt: monotonicMs() };
-  };
-  await new Promise<void>((resolve) => {
-    const timer = setInterval(() => {
-      const due = Math.min(count, Math.ceil(((performance.now() - start) / 1000) * perSecond));
-      while (published.length < due) published.push(publish());
-      if (published.length < count) return;
-      clearInterval(timer);
-      resolve();
-    }, 1);
   });
-  return Promise.all(published);
 }

@@ -1,5 +1,6 @@
 import type { WebhooksOptions } from 'nestjs-entity-webhooks';
 import type { Child, Programs } from '../child.js';
+import { costMeter, type DatabaseCost } from '../database-cost.js';
 import { monotonicMs, rate, type Measurement } from '../measure.js';
 import { expectCount, type Bench, type Size } from '../scenario.js';
 import { until } from './traffic.js';
@@ -44,15 +45,21 @@ export interface Tenth {
 }
 
 /** The processes: one sends, one receives, and one that does neither queries the tables. */
-interface Parties {
+export interface Parties {
   readonly worker: Child<Programs['application']>;
   readonly writer: Child<Programs['application']>;
   readonly receiver: Child<Programs['receiver']>;
 }
 
+/** The costs of a delivery, as ratios of a result. */
+export function costsOf({ cost, cpuUs }: Pick<Drained, 'cost' | 'cpuUs'>): Record<string, number> {
+  return { ...cost, cpuUs };
+}
+
 export interface Drained extends Measurement {
   readonly perSecond: number;
   readonly tenths: readonly Tenth[];
+  readonly cost: DatabaseCost | null;
 }
 
 /**
@@ -69,6 +76,7 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drai
   const writer = bench.start('application');
   await writer.call('open', { database, synchronize: true });
   await writer.call('addListeners', url, listeners);
+  const meter = await costMeter(database);
   const worker = bench.start('application', true);
   await worker.call('open', { database, webhooks, isIntercepted });
 
@@ -78,19 +86,24 @@ export async function drainBacklog(bench: Bench, backlog: Backlog): Promise<Drai
   await receiver.call('reset');
   await writer.call('fill', events, listeners);
   const end = await during?.((database as { url?: string }).url ?? '');
+  await meter?.begin();
   const measurement = await drainAll({ worker, writer, receiver }, events);
+  await meter?.end();
   await end?.();
+  await worker.stop();
+  const cost = (await meter?.cost(events)) ?? null;
+  await meter?.close();
 
   await expectDelivered(writer, receiver, { received: events, stored: warmUp + events });
   await bench.end();
-  return { ...measurement, perSecond: rate(measurement) };
+  return { ...measurement, perSecond: rate(measurement), cost };
 }
 
 /**
  * Measures from the start of the dispatcher until `count` requests were received and recorded. It measures from
  * outside, so that the measured process counts nothing.
  */
-async function drainAll(
+export async function drainAll(
   { worker, writer, receiver }: Parties,
   count: number,
 ): Promise<Measurement & { tenths: Tenth[] }> {

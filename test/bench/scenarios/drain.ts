@@ -1,6 +1,6 @@
 import type { Bench, Result, Scenario, Target } from '../scenario.js';
 import { DATABASES, type DatabaseName } from '../servers.js';
-import { CHANGED_OPTIONS, drainBacklog } from './backlog.js';
+import { CHANGED_OPTIONS, costsOf, drainBacklog } from './backlog.js';
 
 const LISTENERS = 50;
 
@@ -31,7 +31,8 @@ export const drain: Scenario = {
 async function measured(bench: Bench, isIntercepted: boolean): Promise<Result> {
   const { database } = bench;
   const events = bench.count({ short: 500, usual: 30_000, full: 30_000 });
-  const { perSecond, cpuUs } = await drainBacklog(bench, { events, listeners: LISTENERS, isIntercepted });
+  const drained = await drainBacklog(bench, { events, listeners: LISTENERS, isIntercepted });
+  const { perSecond } = drained;
   return {
     name: isIntercepted ? 'drain-intercepted' : 'drain',
     database,
@@ -42,6 +43,7 @@ async function measured(bench: Bench, isIntercepted: boolean): Promise<Result> {
       ratioToBullmq: bench.ratio(perSecond, 'bullmq'),
       ratioToBullmqUndici: bench.ratio(perSecond, 'bullmq-undici'),
       ratioToByHand: bench.ratio(perSecond, 'by-hand', 'postgres'),
+      ...costsOf(drained),
     },
     targets: isIntercepted ? INTERCEPTED_TARGET : TARGETS[database],
     options: {
@@ -51,6 +53,5 @@ async function measured(bench: Bench, isIntercepted: boolean): Promise<Result> {
       listeners: LISTENERS,
       bodyBytes: 1024,
     },
-    details: { cpuUsPerDelivery: cpuUs },
   };
 }

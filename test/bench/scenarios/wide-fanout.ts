@@ -1,7 +1,8 @@
 import type { WebhooksOptions } from 'nestjs-entity-webhooks';
 import type { Child, Programs } from '../child.js';
+import { costMeter } from '../database-cost.js';
 import { expectCount, WrongCount, type Bench, type Result, type Scenario } from '../scenario.js';
-import { CHANGED_OPTIONS } from './backlog.js';
+import { CHANGED_OPTIONS, costsOf } from './backlog.js';
 import { latencyOf, until } from './traffic.js';
 
 const SECOND = 1000;
@@ -48,23 +49,31 @@ interface Place {
 async function latencyOfOthers(bench: Bench, database: Database, { receiver, listeners }: Place): Promise<Result> {
   const seconds = bench.count({ short: 1, usual: 10, full: 20 });
   const traffic = { perSecond: PER_SECOND, seconds, topics: [OTHERS_TOPIC, OTHERS_TOPIC] } as const;
+  const meter = await costMeter(database);
   const application = bench.start('application', true);
   await application.call('open', { database, webhooks: webhooks(bench) });
   await application.call('start');
   await latencyOf(application, receiver, traffic);
   const without = await latencyOf(application, receiver, traffic);
   await receiver.call('reset');
+  await meter?.begin();
+  const cpuBefore = await application.call('cpuUs');
   await application.call('save', [WIDE_TOPIC]);
   const during = await latencyOf(application, receiver, traffic);
   await allSent(receiver, listeners, during.writes);
+  await meter?.end();
+  const sent = listeners + during.writes;
+  const cpuUs = ((await application.call('cpuUs')) - cpuBefore) / sent;
   const rssMb = await application.call('largestRss');
   await application.stop();
+  const cost = (await meter?.cost(sent)) ?? null;
+  await meter?.close();
   return {
     name: 'wide-fanout',
     database: bench.database,
     unit: 'p99 ms of another listener',
     value: during.p99,
-    ratios: { ratioToWithout: during.p99 / without.p99, rssMb },
+    ratios: { ratioToWithout: during.p99 / without.p99, rssMb, ...costsOf({ cost, cpuUs }) },
     targets: { ratioToWithout: { atMost: 1.5 }, rssMb: { atMost: 350 } },
     options: options(bench, { listeners, perSecondToTheOther: PER_SECOND, seconds }),
     details: { p99Without: without.p99, p50: during.p50, p50Without: without.p50 },

@@ -147,7 +147,7 @@ export const DELETES: readonly Operation[] = [
     rows: [[BasketLine, []]],
     differs: {
       orm: {
-        why: 'Only the row that the statement names makes an event: capture does not see what the database deletes by itself.',
+        why: 'Only the row that the statement names makes an event: capture does not see rows that the database deletes by itself.',
         expects: [deleted('basket', { id: 1, label: 'a' })],
       },
       trigger: {

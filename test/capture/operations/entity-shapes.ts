@@ -61,6 +61,23 @@ export const ENTITY_SHAPES: readonly Operation[] = [
     rows: [[Animal, []]],
   },
   {
+    name: 'update() that changes the entity of a row of a single table',
+    given: async ({ manager }) => {
+      await manager.save(Dog, { id: 1, name: 'rex', trick: 'roll' });
+      await manager.save(Animal, { id: 2, name: 'cat' });
+    },
+    async run({ manager }) {
+      await manager.update(Animal, { id: 1 }, { kind: 'Animal', name: 'max' });
+      await manager.update(Animal, { id: 2 }, { kind: 'Dog', name: 'tom' });
+      await manager.update(Dog, { id: 2 }, { kind: 'Animal', name: 'cat' });
+    },
+    expects: [
+      updated('animal', { id: 1, name: 'max' }, { name: 'rex' }),
+      updated('dog', { id: 2, name: 'tom', trick: null }, { name: 'cat' }),
+      updated('animal', { id: 2, name: 'cat' }, { name: 'tom' }),
+    ],
+  },
+  {
     name: 'insert() of a child of a single table',
     run: ({ manager }) => manager.insert(Dog, { id: 1, name: 'rex', trick: 'roll' }),
     expects: [created('dog', { id: 1, name: 'rex', trick: 'roll' })],

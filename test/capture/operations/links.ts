@@ -97,7 +97,7 @@ export const LINKS: readonly Operation[] = [
     run: ({ manager }) => manager.delete(Pupil, { id: 9 }),
     expects: [updated('course', course([]), { pupils: [9] })],
     differs: {
-      orm: { why: 'It makes no event: capture does not see what the database deletes by itself.', expects: [] },
+      orm: { why: 'It makes no event: capture does not see rows that the database deletes by itself.', expects: [] },
       trigger: {
         why: "Links in `fields` are refused with `capture: 'trigger'`. Such an entity uses `orm`, as above.",
         expects: [],

@@ -7,7 +7,7 @@ import type { Operation } from './operation.js';
 import { created, deleted, updated } from './expected-events.js';
 
 const TOO_LATE =
-  'It fails with `TRANSACTION_ENDED`, and nothing of it is sent: await every write before its transaction ends.';
+  'It fails with `TRANSACTION_ENDED`, and it sends no statement: await every write before its transaction ends.';
 
 export const TRANSACTIONS: readonly Operation[] = [
   {
@@ -158,7 +158,7 @@ export const TRANSACTIONS: readonly Operation[] = [
     rows: [[Item, [{ name: 'late' }, { name: 'late' }]]],
   },
   {
-    name: 'a write that is called while its transaction commits, which nobody awaits',
+    name: 'a write that nobody awaits, called while its transaction commits',
     given: threeItems,
     async run({ dataSource }) {
       const runner = dataSource.createQueryRunner();

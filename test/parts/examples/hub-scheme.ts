@@ -5,7 +5,7 @@ export class HubScheme extends SignatureScheme {
   readonly name = 'hub-sha256';
 
   sign({ body, secrets }: SigningInput): Record<string, string> {
-    const [newest] = secrets; // there is room for one signature
+    const [newest] = secrets; // the header has room for one signature
     return newest === undefined ? {} : { 'x-hub-signature-256': signature(newest, body) };
   }
 

@@ -3,7 +3,8 @@ import { BaseExceptionFilter } from '@nestjs/core';
 import { BadRequestError } from 'nestjs-entity-webhooks';
 
 /**
- * Answers a customer's mistake with its status, code and message. Copy this filter: without it these errors are answered with 500.
+ * Answers a mistake of a customer with the status, the code and the message of the error. Copy this filter into your application.
+ * Without this filter, such an error is answered with 500.
  *
  * @example { "statusCode": 400, "code": "UNKNOWN_EVENT_TYPE", "message": "…" }
  */

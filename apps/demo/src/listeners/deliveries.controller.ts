@@ -1,7 +1,7 @@
 import { Controller, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { DeliveryService } from 'nestjs-entity-webhooks';
 
-/** For customers: the deliveries to their own listeners. */
+/** Endpoints for customers, with the deliveries to the customer's own listeners. */
 @Controller('customers/:owner/deliveries')
 export class CustomerDeliveriesController {
   constructor(private readonly deliveries: DeliveryService) {}
@@ -12,7 +12,7 @@ export class CustomerDeliveriesController {
   }
 }
 
-/** For the shop: the deliveries of all customers. Protect it with a guard in your application. */
+/** Endpoints for the shop, with the deliveries of all customers. In your application, protect this controller with a guard. */
 @Controller('deliveries')
 export class DeliveriesController {
   constructor(private readonly deliveries: DeliveryService) {}

@@ -1,7 +1,10 @@
 import { Body, Controller, Delete, Get, HttpCode, Param, Post } from '@nestjs/common';
 import { CreateListenerDto, ListenerService } from 'nestjs-entity-webhooks';
 
-/** `forOwner` separates customers: the listeners of other owners are not found. Take the owner from the login, not from the URL. */
+/**
+ * Endpoints for the listeners of one customer. `forOwner` separates customers: it does not find the listeners of other owners. In
+ * your application, take the owner from the login, not from the URL.
+ */
 @Controller('customers/:owner/listeners')
 export class ListenersController {
   constructor(private readonly listeners: ListenerService) {}
@@ -11,7 +14,7 @@ export class ListenersController {
     return this.listeners.forOwner(owner).list();
   }
 
-  /** The answer contains the secret, which is never shown again. */
+  /** The answer contains the secret. The secret is never shown again. */
   @Post()
   create(@Param('owner') owner: string, @Body() listener: CreateListenerDto) {
     return this.listeners.forOwner(owner).create(listener);

@@ -14,13 +14,13 @@ export class OrdersService {
     private readonly webhooks: WebhooksService,
   ) {}
 
-  /** An ordinary `save()`, which the module captures. */
+  /** Stores an order with an ordinary `save()`. The module captures the change. */
   async place(customerId: number, totalCents: number): Promise<Order> {
     await this.users.get(customerId);
     return this.dataSource.manager.save(this.dataSource.manager.create(Order, { customerId, totalCents }));
   }
 
-  /** A declined card rolls the order back, and the event with it. */
+  /** Pays an order. If the card is declined, the change of the order and its event are rolled back together. */
   async pay(id: number, card: 'accepted' | 'declined' = 'accepted'): Promise<Order> {
     return this.dataSource.transaction(async (manager) => {
       const order = await get(manager, id);
@@ -31,7 +31,10 @@ export class OrdersService {
     });
   }
 
-  /** Publishes an event that is not a change of an entity. With `manager` it joins the transaction that counts the reminder. */
+  /**
+   * Publishes an event that is not a change of an entity. With `manager`, the event joins the transaction that counts the
+   * reminder.
+   */
   async remind(id: number): Promise<Order> {
     return this.dataSource.transaction(async (manager) => {
       const order = await get(manager, id);

@@ -6,7 +6,10 @@ import { ReceiverService } from './receiver.service.js';
 export class ReceiverController {
   constructor(private readonly receiver: ReceiverService) {}
 
-  /** The signature covers the exact bytes of the body, which `NestFactory.create(AppModule, { rawBody: true })` keeps. */
+  /**
+   * Receives a webhook. The signature covers the exact bytes of the body. `NestFactory.create(AppModule, { rawBody: true
+   * })` keeps these bytes.
+   */
   @Post(':endpoint')
   @HttpCode(200)
   receive(

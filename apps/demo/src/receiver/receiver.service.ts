@@ -10,16 +10,16 @@ interface WebhookBody {
   readonly previous?: Readonly<Record<string, unknown>>;
 }
 
-/** One request, and the receiver's answer. */
+/** One request, and the answer of the receiver. */
 export interface Received {
   readonly endpoint: string;
-  /** `webhook-id`: the same for each attempt, so receivers use it to process an event once. */
+  /** The header `webhook-id`. The id is the same for each attempt. So receivers can use the id to process an event only once. */
   readonly id: string;
   /** How many requests with this id the endpoint has received, including this one. */
   readonly attempt: number;
   readonly status: 200 | 401 | 500;
   readonly verdict: 'verified' | 'forged' | 'down';
-  /** `null` if the signature is invalid: such a body cannot be trusted. */
+  /** The body. `null` if the signature is invalid, because such a body cannot be trusted. */
   readonly body: WebhookBody | null;
 }
 

@@ -13,7 +13,8 @@ export interface Expected {
 }
 
 /**
- * Describes each problem of the tour in a line. The list is empty if exactly the expected webhooks arrived, each once and verified.
+ * Describes each problem of the tour in one line. The list is empty if exactly the expected webhooks arrived, each webhook was
+ * verified, and no webhook arrived twice.
  *
  * @param log all deliveries, from the sender's log
  */
@@ -37,7 +38,7 @@ export function judgeTour(
   ];
 }
 
-/** Pairs each expected webhook with an accepted one, and returns the webhooks without a partner. */
+/** Pairs each expected webhook with an accepted webhook, and returns the webhooks without a partner. */
 export function compare(expected: readonly Expected[], received: readonly Received[]) {
   const unexpected = received.filter(({ verdict }) => verdict === 'verified');
   const missing = expected.filter((one) => {

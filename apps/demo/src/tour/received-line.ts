@@ -14,7 +14,7 @@ export function receivedLine({ endpoint, attempt, verdict, status, body }: Recei
   return `  ${columns.join(' ')}`.trimEnd();
 }
 
-/** The data to print; for an update only the changed properties. */
+/** The data to print. For an update, only the changed properties. */
 function shownData({ data, previous }: NonNullable<Received['body']>): Readonly<Record<string, unknown>> {
   if (!previous) return data;
   return Object.fromEntries(Object.keys(previous).map((property) => [property, data[property]]));

@@ -16,13 +16,13 @@ interface Step {
 
 /** The shop's address, the output of the tour, and its time limit. */
 export interface TourGround {
-  /** `http://127.0.0.1:3000` */
+  /** The URL of the shop, such as `http://127.0.0.1:3000`. */
   readonly baseUrl: string;
   readonly print: (line: string) => void;
   readonly deadlineMs: number;
 }
 
-/** Plays typical steps in the shop, and compares the received webhooks with the expected ones. */
+/** Plays typical steps in the shop, and compares the received webhooks with the expected webhooks. */
 @Injectable()
 export class TourService {
   constructor(
@@ -34,7 +34,7 @@ export class TourService {
     private readonly receiver: ReceiverService,
   ) {}
 
-  /** @returns how many webhooks were expected, and the problems; no problems if exactly these webhooks arrived */
+  /** @returns the number of expected webhooks, and the problems. There are no problems if exactly these webhooks arrived */
   async play({ baseUrl, print, deadlineMs }: TourGround): Promise<{ expected: number; problems: string[] }> {
     const john = await this.users.create('john', 'john@home.example');
     const mary = await this.users.create('mary', 'mary@home.example');
@@ -73,7 +73,7 @@ export class TourService {
         },
       },
       {
-        title: 'John listens to orders that become paid. He pays one, and mary pays hers.',
+        title: 'John listens to orders that become paid. John pays an order, and mary pays an order.',
         expects: [
           { endpoint: 'johns-shop', type: 'order.updated', attempt: 1, data: { status: 'paid', totalCents: 30_00 } },
         ],
@@ -89,7 +89,7 @@ export class TourService {
         },
       },
       {
-        title: "Mary's receiver is down twice, then it recovers.",
+        title: "Mary's receiver fails twice, and then it works again.",
         expects: [
           { endpoint: 'marys-erp', type: 'order.created', attempt: 3, data: { status: 'new', totalCents: 7_50 } },
         ],
@@ -133,7 +133,7 @@ export class TourService {
       await play();
       await this.receiver.until(() => compare(expects, this.receiver.received).missing.length === 0);
     }
-    // Send all remaining deliveries: only then is it certain that no other webhook arrives.
+    // Send all remaining deliveries. After that, it is certain that no other webhook arrives.
     await this.dispatcher.stop();
     await this.dispatcher.drain();
     this.dispatcher.start();

@@ -1,4 +1,4 @@
-// Misspelt on purpose. cspell:ignore ordre
+// The word is misspelt on purpose. cspell:ignore ordre
 /** Shell commands to try in this order. The endpoint `inbox` verifies webhooks with `secret`. */
 export function urlsToTry(baseUrl: string, secret: string, deliveryId: string): string[] {
   const post = (path: string, body?: object) =>
@@ -16,6 +16,9 @@ export function urlsToTry(baseUrl: string, secret: string, deliveryId: string): 
     `curl ${baseUrl}/customers/1/deliveries`,
     `curl ${baseUrl}/deliveries/${deliveryId}`,
     post(`/deliveries/${deliveryId}/resend`),
+    '# metrics for Prometheus, and a health check',
+    `curl ${baseUrl}/metrics`,
+    `curl ${baseUrl}/health/ready`,
     '# a mistake, and its answer',
     post('/customers/1/listeners', { events: ['ordre.*'], url: inbox }),
   ];

@@ -8,7 +8,8 @@ import { UsersService } from './users.service.js';
 @Module({
   imports: [
     TypeOrmModule.forFeature([User]),
-    // Options without a decorator, for an entity that you cannot or do not want to decorate. `fields` excludes the password hash.
+    // These options replace the decorator, for an entity that you cannot or do not want to decorate. `fields` excludes the
+    // password hash.
     WebhooksModule.forFeature([{ entity: User, fields: ['id', 'username', 'email'], owner: 'id' }]),
   ],
   controllers: [UsersController],

@@ -10,7 +10,8 @@ import { idOfImage } from './plans/image-select.js';
 import { insertRows } from './statements/inserted-rows.js';
 import { LinkWrites } from './links/link-writes.js';
 import { SavedWrites } from './statements/saved-writes.js';
-import { sendingThrough, type SendStatement, type BuilderResult } from './typeorm/sending-through.js';
+import { sendingThrough, type SendStatement } from './typeorm/sending-through.js';
+import { SentStatement } from './typeorm/sent-statement.js';
 import { kindsInTable, rootOf } from '../entities/single-table.js';
 import type { RowChange } from './changes/row-change.js';
 import type {
@@ -39,12 +40,13 @@ export interface BulkWritesOptions {
 type Run = (builder: WriteBuilder) => Promise<unknown>;
 
 /**
- * Captures writes of query builders to decorated entities. `insert()`, `update()`, `delete()`, `softDelete()`, `restore()`, `upsert()`,
- * `increment()` and `decrement()` use query builders, too. Each statement runs in the caller's transaction, or in a new one, and capture
- * reads the before and after images of its rows there. docs/decisions/0006-query-builder-writes.md explains the choice.
+ * Captures writes of query builders to decorated entities. TypeORM runs `insert()`, `update()`, `delete()`, `softDelete()`, `restore()`,
+ * `upsert()`, `increment()` and `decrement()` with query builders, too. Each statement runs in the caller's transaction, or in a new
+ * transaction. Capture reads the before and after images of the written rows in the same transaction.
+ * docs/decisions/0006-query-builder-writes.md explains the choice.
  */
 export class BulkWrites implements WriteInterceptor {
-  /** The tables with rows of captured entities, by the entity that a statement names. */
+  /** The tables with rows of captured entities. The key is the metadata of an entity that a statement may name. */
   private readonly tables: () => ReadonlyMap<EntityMetadata, WrittenTable>;
   private readonly warned = new Set<string>();
   private readonly links: LinkWrites;
@@ -73,7 +75,7 @@ export class BulkWrites implements WriteInterceptor {
 
   execute(builder: WriteBuilder, run: Run, saving: Saving | undefined): Promise<unknown> {
     const write = () => this.write(builder, run, saving);
-    // The statements of a `save()` run in the turn of that `save()`, or on a query runner that it has created.
+    // The statements of a `save()` run in the turn of that `save()`, or on a query runner that the `save()` has created.
     return saving ? write() : this.inTurn(builder, write);
   }
 
@@ -118,7 +120,7 @@ export class BulkWrites implements WriteInterceptor {
     if (builder.queryRunner && mayMeetRows) this.options.log.writesOf(builder.queryRunner).statements.count++;
     // A second soft delete would set the delete date again, and triggers would capture that as an update.
     if (metadata && this.mayDeleteAgain(builder, metadata)) onlyOnce(builder, metadata);
-    // Pending changes need the images from before this write.
+    // Read the after images of pending changes now, before this write changes the rows.
     const settled = metadata && builder.queryRunner && this.options.log.settle(builder.queryRunner, metadata);
     return settled ? settled.then(() => run(builder)) : run(builder);
   }
@@ -128,7 +130,7 @@ export class BulkWrites implements WriteInterceptor {
     return this.options.registry.definitionOf(metadata)?.capture === 'trigger';
   }
 
-  /** Captures a statement by its own criteria. */
+  /** Captures a statement that selects its rows by its own criteria. */
   private async capture(
     builder: WriteBuilder,
     run: Run,
@@ -136,10 +138,11 @@ export class BulkWrites implements WriteInterceptor {
   ): Promise<unknown> {
     const { expressionMap } = builder;
     const table = this.tableWritten(builder) as WrittenTable;
-    // A copy: an application may run one builder twice at the same time, which needs two query runners, and must not see what capture
-    // adds. TypeORM runs the builders of a `save()` once, so these need no copy.
+    // Run a copy of the builder. An application may run one builder twice at the same time, and each run needs its own query runner. The
+    // additions of capture must also stay hidden from the application. TypeORM runs the builders of a `save()` once, so these builders need
+    // no copy.
     const copy = onRecorded ? builder : builder.clone();
-    // With READ COMMITTED a locking read takes no gap locks. Two concurrent upserts would deadlock on these.
+    // With READ COMMITTED a locking read takes no gap locks. With gap locks, two concurrent upserts would deadlock.
     const isolation = this.options.dialect === 'mysql' && meetsConflicts(expressionMap) ? 'READ COMMITTED' : undefined;
     return this.inTransaction(builder.queryRunner, isolation, async (runner) => {
       copy.expressionMap.useTransaction = false;
@@ -148,20 +151,26 @@ export class BulkWrites implements WriteInterceptor {
         isUnrecorded = false;
         onRecorded?.(changes);
       });
+      const { statements } = this.options.log.writesOf(runner);
+      const sent = new SentStatement();
       const send: SendStatement = async (text, parameters) => {
-        const result = (await runner.query(text, parameters, true)) as unknown as BuilderResult;
-        isUnrecorded = true;
-        return result;
+        try {
+          return await statements.query(sent, text, parameters);
+        } finally {
+          isUnrecorded = sent.isExecuted;
+        }
       };
       try {
         const capture = await plan(write, send);
         copy.queryRunner = sendingThrough(runner, (text, parameters) =>
-          this.options.log.writesOf(runner).statements.run(async () => {
+          statements.run(async () => {
             await this.options.log.settle(runner, table.metadata);
             return capture(text, parameters);
           }),
         );
-        return await run(copy);
+        const result = await run(copy);
+        sent.throwHookError();
+        return result;
       } catch (error) {
         if (isUnrecorded) this.options.log.refuse(runner, table.plans[0] as EntityPlan, error);
         throw error;
@@ -183,11 +192,12 @@ export class BulkWrites implements WriteInterceptor {
       return run();
     }
     if (dialect === 'mysql') {
-      // TRUNCATE commits implicitly there. Its events would be committed before it runs, even if it then fails.
+      // On MySQL and MariaDB, TRUNCATE commits implicitly. Events in the same transaction would be committed first, even if the TRUNCATE
+      // then fails.
       this.warn(
         table,
         'CLEAR_NOT_CAPTURED',
-        `clear() of ${metadata.name} makes no events on MySQL and MariaDB, because TRUNCATE cannot run in a transaction there. Use deleteAll() if you need the events.`,
+        `clear() of ${metadata.name} makes no events on MySQL and MariaDB, because TRUNCATE cannot run in a transaction on these databases. Use deleteAll() if you need the events.`,
       );
       return run();
     }
@@ -200,10 +210,16 @@ export class BulkWrites implements WriteInterceptor {
     );
   }
 
-  /** With single-table inheritance, an upsert of one entity may conflict with a row of another entity in the table. */
+  /**
+   * The table that a statement writes. The metadata is that of the root entity if the statement may write rows of several entities. With
+   * single-table inheritance, an upsert of one entity may conflict with a row of another entity in the table. An update may also turn a row
+   * into a row of another entity.
+   */
   private tableWritten(builder: WriteBuilder): WrittenTable | undefined {
     const metadata = metadataOf(builder);
-    return metadata && this.tableOf(builder.expressionMap.onUpdate ? rootOf(metadata) : metadata);
+    if (!metadata) return undefined;
+    const isOfAnyKind = builder.expressionMap.onUpdate !== undefined || setsKind(builder.expressionMap, metadata);
+    return this.tableOf(isOfAnyKind ? rootOf(metadata) : metadata);
   }
 
   private tableOf(metadata: EntityMetadata): WrittenTable | undefined {
@@ -236,7 +252,7 @@ export class BulkWrites implements WriteInterceptor {
       change(action, plan, before, image) {
         const { definition } = plan;
         const id = idOfImage(definition, image);
-        // With `readInserted`, triggers of the table may change an inserted row after the statement has returned it.
+        // With `readInserted`, the row is read again: triggers of the table may change an inserted row after the statement has returned it.
         const isKnown = action !== 'created' || !definition.options.readInserted;
         const isRemoved = builder.expressionMap.queryType === 'delete';
         return { plan, action, id, key: image.key, at: clock.now(), before, isRemoved, image: isKnown ? image : null };
@@ -255,7 +271,7 @@ export class BulkWrites implements WriteInterceptor {
     };
   }
 
-  /** Runs `work` in the caller's transaction, or in a new one. */
+  /** Runs `work` in the caller's transaction, or in a new transaction. */
   private async inTransaction<T>(
     given: QueryRunner | undefined,
     isolation: 'READ COMMITTED' | undefined,
@@ -293,10 +309,16 @@ function metadataOf({ expressionMap: { mainAlias } }: WriteBuilder): EntityMetad
   return mainAlias?.hasMetadata ? mainAlias.metadata : undefined;
 }
 
-/** Names a statement in an error. */
+/** Returns the name of a statement, for error messages. */
 function labelOf(builder: WriteBuilder): string {
   const { queryType, mainAlias } = builder.expressionMap;
   return `${queryType} of ${metadataOf(builder)?.name ?? (mainAlias as { tablePath?: string } | undefined)?.tablePath ?? 'a table'}`;
+}
+
+function setsKind({ queryType, valuesSet }: WriteExpression, { discriminatorColumn }: EntityMetadata): boolean {
+  if (queryType !== 'update' || !valuesSet) return false;
+  // TypeORM's type says that `discriminatorColumn` is always set. Outside single-table inheritance `discriminatorColumn` is undefined.
+  return discriminatorColumn?.getEntityValue(valuesSet) !== undefined;
 }
 
 function meetsConflicts({ queryType, onUpdate, onIgnore }: WriteExpression): boolean {

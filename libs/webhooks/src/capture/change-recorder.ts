@@ -2,6 +2,7 @@ import type { LoggerService } from '@nestjs/common';
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import { currentCause, isCapturedHere } from '../cause.js';
 import type { WebhookClock } from '../clock.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { RowImage } from '../entities/entity-definition.js';
 import { CaptureError } from '../entities/errors.js';
 import type { PayloadLimits } from '../events/payload.js';
@@ -17,7 +18,7 @@ import type { Committed, TransactionLog } from './transactions/transaction-log.j
 import { outsideChains, writeOn } from './transactions/work.js';
 
 /**
- * Called with events after their commit. It must not throw. The writer's promise settles after it.
+ * Called with events after their commit. The handler must not throw. The promise of the write settles after this call.
  *
  * @param isUncertain some of these events may have been rolled back
  */
@@ -29,6 +30,7 @@ export interface ChangeRecorderOptions {
   readonly clock: WebhookClock;
   readonly limits: PayloadLimits;
   readonly maxCausationDepth: number;
+  readonly diagnostics: Diagnostics;
   readonly unfinishedWritesTimeoutMs: number;
   readonly logger: LoggerService;
   readonly onCommitted: CommittedHandler;
@@ -37,8 +39,8 @@ export interface ChangeRecorderOptions {
 const RELEASED_IN_TRANSACTION = 'RELEASED_IN_TRANSACTION';
 
 /**
- * Keeps the pending changes of each query runner's transaction, writes their events to the outbox before its COMMIT, and emits them after
- * it. `StatementTap` calls it when a statement ends a transaction.
+ * Keeps the pending changes of each query runner's transaction. Writes their events to the outbox before the COMMIT of the transaction, and
+ * emits the events after the COMMIT. `StatementTap` calls this class when a statement ends a transaction.
  */
 export class ChangeRecorder implements ChangeLog {
   private readonly writes = new WeakMap<QueryRunner, RunnerWrites>();
@@ -67,7 +69,7 @@ export class ChangeRecorder implements ChangeLog {
     return writes;
   }
 
-  /** Returns `undefined` for a query runner without writes and transactions so far. */
+  /** Returns `undefined` for a query runner that had no write and no transaction so far. */
   findWrites(runner: QueryRunner): RunnerWrites | undefined {
     return this.writes.get(runner);
   }
@@ -85,7 +87,7 @@ export class ChangeRecorder implements ChangeLog {
     return this.writesOf(runner).runWrite(() => label, write);
   }
 
-  /** Records a published event among the changes of a query runner's transaction, in program order. */
+  /** Records a published event among the changes of a query runner's transaction. Events and changes keep the order of the calls. */
   add(runner: QueryRunner, row: EventRow): Promise<void> {
     return this.writesOf(runner).runWrite(
       () => `publish('${row.source.event.type}')`,
@@ -93,38 +95,40 @@ export class ChangeRecorder implements ChangeLog {
     );
   }
 
-  /** Records an event that is already in the outbox, written through this query runner. */
+  /** Records an event that was already written to the outbox through this query runner. */
   async written(runner: QueryRunner, row: EventRow): Promise<void> {
     const log = this.logOf(runner);
     if (log.isOpen) log.written.push(row);
     else await this.options.onCommitted([row], false);
   }
 
-  /** Runs `work` after the commit of the query runner's transaction, or immediately if none is open. `work` must not throw. */
+  /** Runs `work` after the commit of the query runner's transaction, or immediately if no transaction is open. `work` must not throw. */
   afterCommit(runner: QueryRunner, work: () => void): void {
     const log = this.logOf(runner);
     if (log.isOpen) log.afterCommit.push(work);
     else work();
   }
 
-  /** Whether the connection is in a transaction. `isTransactionActive` of TypeORM may differ. */
+  /** Whether the connection is in a transaction. TypeORM's `isTransactionActive` may have another value. */
   isOpen(runner: QueryRunner): boolean {
     return this.logIn(runner)?.isOpen ?? false;
   }
 
-  /** The `data` of `save(x, { data })` may be any value. */
+  /** Whether writes are captured here. The `data` of `save(x, { data })` may be any value, so the type of `data` is checked. */
   isCaptured(runner: QueryRunner | undefined): boolean {
     if (!isCapturedHere(this.options.dataSource)) return false;
     const data = runner && ((this.writes.get(runner) ?? runner).data as { webhooks?: unknown } | null | undefined);
     return data?.webhooks !== false;
   }
 
-  /** Whether changes of a query runner's transaction are not in the outbox yet. */
+  /** Whether the transaction of a query runner has changes that are not in the outbox yet. */
   hasPending(runner: QueryRunner): boolean {
     return (this.logIn(runner)?.pending.items.length ?? 0) > 0;
   }
 
-  /** Reads the after images of pending changes of a table, before a statement that may write any of its rows again. */
+  /**
+   * Reads the after images of pending changes of a table. Must be called before a statement that may write any of the changed rows again.
+   */
   settle(
     runner: QueryRunner,
     { tablePath }: EntityMetadata,
@@ -155,15 +159,20 @@ export class ChangeRecorder implements ChangeLog {
   ): Promise<void> | undefined {
     const log = this.logIn(runner);
     if (!log || !changesOf(log).length) return undefined;
-    return log.exclusively(() => this.outbox.readImages(runner, log, () => changesOf(log)));
+    const read = () => this.outbox.readImages(runner, log, () => changesOf(log));
+    const { statements } = this.writesOf(runner);
+    return statements.isInsideEvents ? read() : log.exclusively(() => statements.runForEvents(read));
   }
 
-  /** A statement has written rows that could not be read. Even if the caller swallows its error, the transaction must not be committed. */
+  /**
+   * Refuses the COMMIT: a statement has written rows that could not be read. The COMMIT fails even if the caller swallows the error of the
+   * statement.
+   */
   refuse(runner: QueryRunner, plan: EntityPlan, cause: unknown): void {
     const { name } = plan.definition.metadata;
     const refusal = new CaptureError(
       'ROWS_UNKNOWN',
-      `A statement on ${name} has written rows, and reading them failed (see \`cause\`). Their events would be missing, so this transaction cannot be committed. Roll it back and run it again. Do not swallow the error of the write.`,
+      `A statement on ${name} has written rows, and reading them failed (see \`cause\`). Their events would be missing, so this transaction cannot be committed. Roll the transaction back and run it again. Do not swallow the error of the write.`,
       { cause, details: { entity: name } },
     );
     const at = this.options.clock.now();
@@ -171,7 +180,10 @@ export class ChangeRecorder implements ChangeLog {
     this.logOf(runner).pending.push({ ...nothing, plan, at, refusal });
   }
 
-  /** Records changes. Outside a transaction the row is already committed, so its event is written immediately, on the same connection. */
+  /**
+   * Records changes. Outside a transaction the changed row is already committed. Then the event is written immediately, on the same
+   * connection.
+   */
   record(runner: QueryRunner, items: readonly (RowChange | EventRow)[]): Promise<void> | void {
     return this.writesOf(runner).inside(() => this.addPending(runner, items));
   }
@@ -184,13 +196,14 @@ export class ChangeRecorder implements ChangeLog {
       log.pending.push(item);
     }
     if (!log.isOpen) return this.writeAtOnce(runner, log);
-    // Fail the write now. If the caller swallows the error, the COMMIT fails with it again.
+    // Fail the write now. If the caller swallows the error, the COMMIT fails with the same error.
     for (const item of items) this.outbox.refuse(item);
-    return undefined;
+    // During the end of a transaction, only a hook of the COMMIT can make a change.
+    return log.isEnding ? this.flushAll(runner) : undefined;
   }
 
   /**
-   * Refuses changes whose transaction is over: their rows were rolled back, or were committed without events.
+   * Refuses changes whose transaction is over. Their rows were rolled back, or were committed without events.
    *
    * @throws CaptureError `TRANSACTION_ENDED`, `EVENTS_LOST`
    */
@@ -206,23 +219,42 @@ export class ChangeRecorder implements ChangeLog {
 
   private async writeAtOnce(runner: QueryRunner, log: TransactionLog): Promise<void> {
     try {
-      // A write whose transaction is over may have sent its statement before it noticed.
-      await (writeOn(runner)?.ended ? outsideChains(() => this.flush(runner)) : this.flush(runner));
+      // A write may have sent its statement before it noticed that its transaction is over.
+      await (writeOn(runner)?.ended ? outsideChains(() => this.flushAll(runner)) : this.flushAll(runner));
     } catch (error) {
-      log.pending.clear(); // the row is already committed: a later, unrelated write must not fail because of it
+      log.pending.clear(); // the row is already committed: a later, unrelated write must not fail because of this row
       throw error;
     }
     const written = log.takeWritten();
     if (written.length) await this.options.onCommitted(written, false);
   }
 
-  /** Writes the pending events of a query runner's transaction to the outbox. */
+  /**
+   * Writes the pending events of a query runner's transaction to the outbox. Does nothing if a hook calls this method while the events are
+   * written.
+   */
   async flush(runner: QueryRunner): Promise<void> {
     const log = this.logIn(runner);
-    if (log?.pending.items.length) await log.exclusively(() => this.outbox.write(runner, log));
+    if (!log?.pending.items.length) return;
+    const { statements } = this.writesOf(runner);
+    if (statements.isInsideEvents) return;
+    await log.exclusively(() => statements.runForEvents(() => this.outbox.write(runner, log)));
   }
 
-  /** Follows a commit: runs its callbacks, logs changes without events, and hands the events to `onCommitted`. */
+  /**
+   * Writes the pending events. Then writes the events of changes that hooks of the application have made in the meantime.
+   *
+   * @throws CaptureError `WEBHOOK_LOOP`: a hook makes another change each time events are written
+   */
+  async flushAll(runner: QueryRunner): Promise<void> {
+    if (this.findWrites(runner)?.statements.isInsideEvents) return;
+    for (let depth = 0; this.hasPending(runner); depth++) {
+      if (depth > this.options.maxCausationDepth) throw hookLoop(depth);
+      await this.flush(runner);
+    }
+  }
+
+  /** Called after a commit. Runs the callbacks of the transaction, logs changes without events, and passes the events to `onCommitted`. */
   async committed({ events, isUncertain, lost, callbacks }: Committed): Promise<void> {
     for (const callback of callbacks) callback();
     if (lost.length) this.options.logger.error(`EVENTS_LOST: ${eventsLost(lost.map(nameOf)).message}`);
@@ -233,12 +265,20 @@ export class ChangeRecorder implements ChangeLog {
     if (this.hasWarnedOfLeftover) return;
     this.hasWarnedOfLeftover = true;
     this.options.logger.warn(
-      `${RELEASED_IN_TRANSACTION}: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit it. Commit or roll back before release(). (Logged once.)`,
+      `${RELEASED_IN_TRANSACTION}: A query runner was released while its transaction was open, and the transaction was rolled back. Otherwise the next user of the connection might commit the changes. Commit or roll back before release(). (Logged once.)`,
     );
   }
 }
 
-/** Names a change in an error. */
+function hookLoop(depth: number): CaptureError {
+  return new CaptureError(
+    'WEBHOOK_LOOP',
+    `A hook (\`beforeQuery\` or \`afterQuery\`) has made a change each of the ${depth} times that events of one transaction were stored, so the transaction cannot be committed. Let the hook make no change for statements on the tables of this module, or write inside webhooks.withoutCapture().`,
+    { details: { depth } },
+  );
+}
+
+/** Returns the name of a change, for error messages. */
 function nameOf(item: RowChange | EventRow): string {
   return 'values' in item
     ? item.source.event.type

@@ -1,11 +1,11 @@
 import type { EntitySubscriberInterface, TransactionStartEvent } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import { scopeTransactions } from '../sqlite/transaction-here.js';
-import type { QueryEndEvent, QueryEvent } from '../typeorm-compat.js';
 import { BulkWrites } from './bulk-writes.js';
 import { ChangeRecorder, type ChangeRecorderOptions } from './change-recorder.js';
 import type { EntityPlans } from './plans/entity-plans.js';
 import { StatementTap, type StatementTapOptions } from './statement-tap.js';
+import { hookStatements, unhookStatements } from './typeorm/statement-hooks.js';
 import { keepSubscribed, unsubscribe } from './typeorm/subscription.js';
 import { interceptWrites, restoreWrites } from './typeorm/write-builder.js';
 
@@ -14,8 +14,8 @@ export interface EntityCaptureOptions extends ChangeRecorderOptions, StatementTa
 }
 
 /**
- * The TypeORM subscriber of a module instance. {@link StatementTap} sees its statements, {@link BulkWrites} captures the writes, and
- * {@link ChangeRecorder} keeps the changes until they are in the outbox.
+ * The TypeORM subscriber of a module instance. {@link StatementTap} sees the statements of the data source, {@link BulkWrites} captures the
+ * writes, and {@link ChangeRecorder} keeps the changes until they are in the outbox.
  */
 export class EntityCapture implements EntitySubscriberInterface {
   readonly recorder: ChangeRecorder;
@@ -28,7 +28,7 @@ export class EntityCapture implements EntitySubscriberInterface {
   }
 
   /**
-   * Subscribes to the data source. The subscription survives `destroy()` and `initialize()`, which replace the list of subscribers.
+   * Subscribes to the data source. `destroy()` and `initialize()` replace the list of subscribers, and the subscription survives both.
    *
    * @throws ConfigurationError `DATA_SOURCE_SERVED_TWICE`: each of two instances would know only a part of the entities
    * @throws ConfigurationError `UNKNOWN_TYPEORM`: this version of TypeORM lacks a method that capture uses
@@ -38,9 +38,10 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (dataSource.subscribers.some((subscriber) => subscriber instanceof EntityCapture)) {
       throw new ConfigurationError(
         'DATA_SOURCE_SERVED_TWICE',
-        'WebhooksModule.forRoot() was called twice for one data source. Import it once, in your root module. In other modules, import WebhooksModule.forFeature([...]).',
+        'WebhooksModule.forRoot() was called twice for one data source. Import WebhooksModule.forRoot() once, in your root module. In other modules, import WebhooksModule.forFeature([...]).',
       );
     }
+    hookStatements(dataSource, this.tap);
     keepSubscribed(dataSource, this);
     const { dialect } = database;
     if (dialect === 'sqlite') this.unscope = scopeTransactions(dataSource.manager);
@@ -53,14 +54,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     restoreWrites(dataSource);
     this.unscope?.();
     unsubscribe(dataSource, this);
-  }
-
-  beforeQuery(event: QueryEvent): Promise<void> | undefined {
-    return this.tap.beforeQuery(event);
-  }
-
-  afterQuery(event: QueryEndEvent): Promise<void> | undefined {
-    return this.tap.afterQuery(event);
+    unhookStatements(dataSource);
   }
 
   beforeTransactionStart(event: TransactionStartEvent): void {

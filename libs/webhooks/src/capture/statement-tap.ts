@@ -9,6 +9,7 @@ import type { Database } from '../store/database/database.js';
 import type { QueryEndEvent, QueryEvent } from '../typeorm-compat.js';
 import type { ChangeRecorder } from './change-recorder.js';
 import type { RunnerWrites } from './transactions/runner-writes.js';
+import type { SentStatement } from './typeorm/sent-statement.js';
 import { serverState } from './transactions/server-state.js';
 import type { Committed } from './transactions/transaction-log.js';
 import {
@@ -16,29 +17,34 @@ import {
   transactionStatements,
   type TransactionStatement,
 } from './transactions/transaction-statement.js';
+import { MYSQL_NO_OP } from './transactions/write-statement.js';
 import type { TriggerMark } from './triggers/marked-writes.js';
 import { TransactionMarks } from './triggers/transaction-marks.js';
 import { WrittenTables } from './triggers/written-tables.js';
+import type { StatementHooks } from './typeorm/statement-hooks.js';
 
 export interface StatementTapOptions {
   readonly database: Database;
   readonly registry: EntityRegistry;
   readonly maxCausationDepth: number;
-  /** Called after a commit in which triggers may have written images. It must not throw. */
+  /** Called after a commit in which triggers may have written images. The callback must not throw. */
   readonly onImages: () => void;
 }
 
-/** After these two errors InnoDB has rolled back the whole transaction. After other errors the server is asked. */
+/**
+ * After an error with one of the next two numbers, InnoDB has rolled back the whole transaction. After any other error, capture asks the
+ * server for the state.
+ */
 const ER_LOCK_DEADLOCK = 1213;
 const ER_LOCK_TABLE_FULL = 1206;
 /** After a statement has failed, PostgreSQL rejects every other statement of the transaction with this SQLSTATE. */
 const IN_FAILED_TRANSACTION = '25P02';
 
 /**
- * Sees every statement of the data source, before and after it. It follows the transactions, has pending events written before a transaction
- * ends, and sets the transaction marks for triggers.
+ * Sees every statement of the data source, before and after the statement runs. The tap follows the transactions, sets the transaction
+ * marks for triggers, and makes the recorder write pending events before a transaction ends.
  */
-export class StatementTap {
+export class StatementTap implements StatementHooks {
   private readonly triggerTables: WrittenTables;
   private readonly marks: TransactionMarks;
 
@@ -47,13 +53,16 @@ export class StatementTap {
     private readonly recorder: ChangeRecorder,
   ) {
     this.triggerTables = new WrittenTables(options.registry);
-    this.marks = new TransactionMarks(options.database);
+    this.marks = new TransactionMarks(options.database, (runner, text, values) =>
+      recorder.writesOf(runner).ask(text, values),
+    );
   }
 
-  /** Every statement of the application passes here. It returns a promise only if there is something to await. */
+  /** Called before every statement of the application. The method returns a promise only if the statement must wait. */
   beforeQuery({ queryRunner, query }: QueryEvent): Promise<void> | undefined {
     const isMarked = this.marks.has(queryRunner);
-    // Once a mark is set, every write needs its correct mark: a cascade of its foreign keys may reach a table with triggers.
+    // Once a mark is set, every later write needs its own correct mark: a foreign key with CASCADE may change rows of a table with
+    // triggers.
     const isWrite = isMarked ? this.triggerTables.isWrite(query) : this.triggerTables.isWrittenBy(query);
     const mayFire = isWrite && !this.marks.isOwn(query);
     if (!mayFire && !isMarked && !this.recorder.hasPending(queryRunner)) return undefined;
@@ -61,25 +70,30 @@ export class StatementTap {
   }
 
   private async beforeStatement(queryRunner: QueryRunner, query: string, mayFire: boolean): Promise<void> {
+    const statements = transactionStatements(query, this.options.database.dialect);
+    const first = statements.find((statement) => statement !== undefined);
+    // Write the events before this statement has its mark. A write with a mark makes writes with another mark wait, and the events would
+    // wait behind such a write.
+    if (first ? writesBefore(first) : changesSchema(query)) await this.flushBeforeEnd(queryRunner);
     if (mayFire) {
       this.nameTransaction(queryRunner, query);
       await this.marks.beforeWrite(queryRunner, query, this.markOf(queryRunner), () =>
         this.recorder.isOpen(queryRunner),
       );
     }
-    const statements = transactionStatements(query, this.options.database.dialect);
-    const first = statements.find((statement) => statement !== undefined);
-    if (first ? writesBefore(first) : changesSchema(query)) await this.flushBeforeEnd(queryRunner);
-    // After the flush: the statements of the flush pass here too, and set the mark again.
+    // Change the marks after the flush: the statements of the flush also run through this hook, and set the mark again.
     for (const statement of statements) {
       if (statement && this.marks.has(queryRunner)) await this.marks.beforeEnd(queryRunner, statement);
     }
   }
 
-  /** PostgreSQL always rolls back an aborted transaction, so its events need not be written. */
+  /**
+   * Writes the pending events, except in an aborted transaction of PostgreSQL. PostgreSQL always rolls back an aborted transaction, so its
+   * events are not needed.
+   */
   private async flushBeforeEnd(runner: QueryRunner): Promise<void> {
     try {
-      await this.recorder.flush(runner);
+      await this.recorder.flushAll(runner);
     } catch (error) {
       if ((error as { code?: unknown }).code !== IN_FAILED_TRANSACTION) throw error;
     }
@@ -90,11 +104,16 @@ export class StatementTap {
     const { dialect } = this.options.database;
     const statements = transactionStatements(query, dialect);
     if (!success) return this.afterFailure(event, statements);
+    this.recorder.findWrites(queryRunner)?.answered(query);
     if (statements.length) return this.afterTransactionStatements(queryRunner, statements, rawResults);
     const committed = this.followServer(queryRunner, rawResults);
     if (committed) return this.recorder.committed(committed);
     const mayHaveFired = this.triggerTables.isWrittenBy(query) || this.marks.isUnderWay(queryRunner, query);
     return mayHaveFired ? this.afterImages(queryRunner, query) : undefined;
+  }
+
+  executed(queryRunner: QueryRunner, query: string): SentStatement | undefined {
+    return this.recorder.findWrites(queryRunner)?.statements.executed(query);
   }
 
   private async afterImages(queryRunner: QueryRunner, query: string): Promise<void> {
@@ -106,8 +125,9 @@ export class StatementTap {
     { queryRunner, query, error }: QueryEndEvent,
     statements: ReturnType<typeof transactionStatements>,
   ): Promise<void> {
-    this.followFailure(queryRunner, statements, error);
-    await this.recorder.findWrites(queryRunner)?.log.asking;
+    const isQuestion = this.isQuestion(queryRunner, query);
+    this.followFailure(queryRunner, statements, error, isQuestion);
+    if (!isQuestion) await this.recorder.findWrites(queryRunner)?.log.asking;
     await this.marks.afterWrite(queryRunner, query, false, this.recorder.isOpen(queryRunner));
   }
 
@@ -118,7 +138,7 @@ export class StatementTap {
   ): Promise<void> {
     const writes = this.recorder.writesOf(queryRunner);
     const results = Array.isArray(rawResults) && statements.length > 1 ? (rawResults as unknown[]) : [rawResults];
-    // First follow all statements without an `await`, so that no other statement comes between. Then await the rest.
+    // First follow all statements without an `await`, so that no other statement runs in between. Then await the remaining work.
     const followed = statements.flatMap((statement, n) =>
       statement ? [[statement, this.followOne(writes, statement, results[n])] as const] : [],
     );
@@ -141,7 +161,7 @@ export class StatementTap {
     return committed;
   }
 
-  /** Follows a transaction that began or ended without its own statement: in a procedure, or by an implicit commit. */
+  /** Follows a transaction that began or ended without its own statement, for example in a procedure or by an implicit commit. */
   private followServer(runner: QueryRunner, rawResults: unknown): Committed | undefined {
     const state = serverState(runner, this.options.database.dialect, rawResults);
     const writes = this.recorder.findWrites(runner);
@@ -151,7 +171,7 @@ export class StatementTap {
     return writes.endedByServer();
   }
 
-  /** TypeORM calls this before `startTransaction()` awaits anything. It also calls it for savepoints. */
+  /** TypeORM calls this method before the first `await` of `startTransaction()`. TypeORM also calls this method for savepoints. */
   beforeTransactionStart({ queryRunner }: TransactionStartEvent): void {
     if (this.options.database.dialect === 'sqlite' && !this.recorder.isOpen(queryRunner)) enterTransaction(queryRunner);
   }
@@ -162,14 +182,17 @@ export class StatementTap {
     else this.options.onImages();
   }
 
-  /** Gives the transaction an id if triggers coalesce its changes and cannot ask the database for an id. PostgreSQL has one. */
+  /**
+   * Gives the transaction an id if triggers coalesce its changes and cannot ask the database for an id. On PostgreSQL, triggers can ask the
+   * database.
+   */
   private nameTransaction(runner: QueryRunner, query: string): void {
     const log = this.recorder.findWrites(runner)?.log;
     if (!log?.isOpen || log.id !== null || this.options.database.dialect === 'postgres') return;
     if (this.triggerTables.isMerged(query)) log.id = newId('txn');
   }
 
-  /** The transaction mark for a write that is made here. @throws CaptureError `WEBHOOK_LOOP` */
+  /** Returns the transaction mark for a write in the current context. @throws CaptureError `WEBHOOK_LOOP` */
   private markOf(runner: QueryRunner): TriggerMark {
     const skip = !this.recorder.isCaptured(runner);
     const cause = currentCause();
@@ -185,6 +208,7 @@ export class StatementTap {
     runner: QueryRunner,
     statements: ReturnType<typeof transactionStatements>,
     error: unknown,
+    isQuestion: boolean,
   ): void {
     const writes = this.recorder.findWrites(runner);
     if (!writes?.log.isOpen) return;
@@ -192,21 +216,37 @@ export class StatementTap {
     log.hasFailed = true;
     const { dialect } = this.options.database;
     const { errno } = error as { errno?: number };
-    // A COMMIT that fails ends the transaction. On SQLite the transaction stays open, and the COMMIT can be repeated.
+    // On SQLite a transaction stays open after a failed COMMIT, and the COMMIT can be repeated. On other databases a failed COMMIT ends the
+    // transaction.
     const isCommit = statements.length === 1 && statements[0]?.kind === 'commit' && dialect !== 'sqlite';
     if (isCommit || errno === ER_LOCK_DEADLOCK || errno === ER_LOCK_TABLE_FULL) return writes.rolledBackByServer();
     const isOneOfSeveral = statements.length > 1;
     if (isOneOfSeveral) log.becomeUncertain();
-    // `pg` rejects before it has received the new transaction status. After a text of several statements the last known status is outdated.
-    if (dialect === 'mysql' || (dialect === 'postgres' && isOneOfSeveral)) return this.askServer(writes);
+    // If a statement fails, `pg` rejects before it has received the new transaction status. So after a text of several statements, the last
+    // known status is outdated.
+    if (!isQuestion && (dialect === 'mysql' || (dialect === 'postgres' && isOneOfSeveral)))
+      return this.askServer(writes);
+    // On MySQL the question fails only if the connection is lost.
+    if (isQuestion && dialect === 'mysql') return writes.rolledBackByServer();
     if (serverState(runner, dialect, undefined) === 'none') writes.rolledBackByServer();
   }
 
-  /** Asks whether the transaction survived an error. {@link afterQuery} reads it from the answer to this statement. */
+  private get question(): string {
+    return this.options.database.dialect === 'mysql' ? MYSQL_NO_OP : 'SELECT 1';
+  }
+
+  /**
+   * Whether a statement is the question of {@link askServer}. In an aborted transaction PostgreSQL refuses the question, too. A failed
+   * question asks no further question, and does not wait for itself.
+   */
+  private isQuestion(runner: QueryRunner, query: string): boolean {
+    return query === this.question && this.recorder.findWrites(runner)?.log.asking !== undefined;
+  }
+
+  /** Asks the server whether the transaction survived an error. {@link afterQuery} reads the state from the answer to this statement. */
   private askServer(writes: RunnerWrites): void {
     const { log } = writes;
-    const question = this.options.database.dialect === 'mysql' ? 'DO 0' : 'SELECT 1';
-    const asking: Promise<void> = writes.ask(question).then(noop, noop);
+    const asking: Promise<void> = writes.ask(this.question).then(noop, noop);
     log.asking = asking;
     void asking.then(() => {
       if (log.asking === asking) log.asking = undefined;
@@ -217,6 +257,7 @@ export class StatementTap {
 function noop(): void {}
 
 function writesBefore(statement: TransactionStatement): boolean {
-  // Changes that are pending at a ROLLBACK TO came after its savepoint. In an aborted transaction PostgreSQL would refuse them anyway.
+  // Changes that are pending at a ROLLBACK TO were made after its savepoint, so these changes are not written. In an aborted transaction
+  // PostgreSQL would refuse the events anyway.
   return statement.kind !== 'rollback' && statement.kind !== 'rollback_to';
 }

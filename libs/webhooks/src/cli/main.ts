@@ -1,7 +1,5 @@
 #!/usr/bin/env node
-import { run } from './run.js';
+import { run } from './program.js';
+import { terminalOf } from './terminal/terminal.js';
 
-process.exitCode = await run(process.argv.slice(2), {
-  out: (text) => void process.stdout.write(`${text}\n`),
-  err: (text) => void process.stderr.write(`${text}\n`),
-});
+process.exitCode = await run(process.argv.slice(2), terminalOf(process));

@@ -11,47 +11,49 @@ import type { CallerTransactions } from '../store/database/caller-transactions.j
 import type { Database } from '../store/database/database.js';
 import {
   countDeliveries,
+  deliveryScanEnd,
   listDeliveries,
   readContextOf,
+  readErasedAt,
   readEventOf,
   readAttempts,
+  readBodyOf,
   readDelivery,
   rearmDelivery,
   type AttemptRow,
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../store/queue/delivery-rows.js';
+import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
 import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
-import { readCandidateById } from '../store/queue/candidates.js';
 import { endPause } from '../store/listeners/listener-state.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
 import type { Script } from '../store/database/script.js';
-import {
-  page,
-  readPage,
-  type WebhookPage,
-  type WebhookPageOptions,
-  type PagePosition,
-} from '../store/database/page.js';
-import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
-import { replayEvents } from '../store/queue/replay-events.js';
-import { DeliveryNotFoundError, ResendError } from './errors.js';
+import { writeAudit, type AuditAction } from '../store/system/audit.js';
+import { page, readPage, type WebhookPage, type WebhookPageOptions } from '../store/database/page.js';
+import { readListedEvent } from '../store/outbox/listed-events.js';
+import { discardSeqs } from '../store/queue/discard-deliveries.js';
+import { sendPastEvent, type Refusal } from '../store/queue/send-past-event.js';
+import type { BulkWork, Work, WorkPosition } from './bulk-work.js';
+import { ContentErasedError, DeliveryNotFoundError, EventNotFoundError, ResendError } from './errors.js';
+import type { InFlightDeliveries } from './in-flight.js';
 import { textOf } from '../foreign-text.js';
+import { milliseconds } from './milliseconds.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
 import { invalidValue } from '../show.js';
 
 /**
- * - `due`: will be sent, now or at `nextAttemptAt`
+ * - `due`: the delivery will be sent now, or at `nextAttemptAt`
  * - `leased`: a process is sending the delivery
  * - `held`: the listener is disabled, or has not passed its handshake
  * - `succeeded`: the receiver answered 2xx
  * - `exhausted`: every attempt failed
- * - `discarded`: the listener was removed, the payload format could not render the event, the delivery was pending for longer
- *   than `dispatcher.maxAgeMs`, or the listener was enabled with the request to discard held deliveries
+ * - `discarded`: the listener was removed, the payload format could not render the event, the delivery was pending for longer than
+ *   `dispatcher.maxAgeMs`, `enable()` of the listener was called with `held: 'discard'`, or `discard()` was called
  */
 export type DeliveryState = 'due' | 'leased' | 'held' | 'succeeded' | 'exhausted' | 'discarded';
 
-/** A finished delivery that did not succeed. {@link DeliveryService.recover} can make it due again. */
+/** The state of a finished delivery that did not succeed. {@link DeliveryService.recover} can make such a delivery due again. */
 export type FailedState = 'exhausted' | 'discarded';
 
 const FAILED_STATES: readonly FailedState[] = ['exhausted', 'discarded'];
@@ -59,7 +61,7 @@ const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 
 
 /** One event for one listener. */
 export interface Delivery {
-  /** `dlv_` and a UUIDv7. */
+  /** `dlv_` and a UUIDv7 with the time of the event. */
   readonly id: string;
   readonly eventId: string;
   readonly listenerId: string;
@@ -67,12 +69,12 @@ export interface Delivery {
   /** The listener's owner. */
   readonly owner: string | null;
   readonly state: DeliveryState;
-  /** Requests made so far. */
+  /** Number of requests made so far. */
   readonly attemptCount: number;
   readonly nextAttemptAt: Date | null;
-  /** HTTP status of the last attempt; `null` without an answer. */
+  /** HTTP status of the last attempt; `null` if the receiver did not answer. */
   readonly lastStatus: number | null;
-  /** Error code of the last attempt; `null` when it succeeded. */
+  /** Error code of the last attempt; `null` if the last attempt succeeded. */
   readonly lastErrorCode: string | null;
   readonly createdAt: Date;
   readonly finishedAt: Date | null;
@@ -83,26 +85,35 @@ export interface Attempt {
   readonly number: number;
   readonly outcome: OutcomeKind;
   readonly status: number | null;
-  /** See `SendErrorCode`. */
+  /** A `SendErrorCode`; `null` if the attempt succeeded. */
   readonly errorCode: string | null;
-  /** For operators: `null` in a service that is bound to an owner. */
+  /** Details of the error, for operators; `null` in a service that is bound to an owner. */
   readonly errorDetail: string | null;
-  /** `null` in a service that is bound to an owner, when a guard or the proxy refused the attempt. */
+  /** Duration of the attempt. `null` in a service that is bound to an owner, if a guard or the proxy refused the attempt. */
   readonly durationMs: number | null;
   /** First 4 KB of the answer's body. */
   readonly response: string | null;
-  /** The process had lost its lease of the delivery: the request was made, but its outcome did not change the delivery. */
+  /**
+   * Whether the process had lost its lease of the delivery. In that case the request was made, but its outcome did not change
+   * the delivery.
+   */
   readonly superseded: boolean;
   readonly startedAt: Date;
 }
 
 /** A delivery with its attempts and its context. */
 export interface DeliveryDetails extends Delivery {
-  /** The event's context, set with `withContext()`. For operators: `null` in a service that is bound to an owner. */
+  /**
+   * The event's context, set with `withContext()`. The context is for operators: it is `null` in a service that is
+   * bound to an owner.
+   */
   readonly context: JsonObject | null;
-  /** Oldest first. */
+  /** All attempts, the oldest first. */
   readonly attempts: readonly Attempt[];
 }
+
+/** `'5xx'` means 500 to 599. */
+export type StatusClass = '1xx' | '2xx' | '3xx' | '4xx' | '5xx';
 
 export interface DeliveryFilter {
   listenerId?: string;
@@ -110,13 +121,23 @@ export interface DeliveryFilter {
   type?: string;
   state?: DeliveryState;
   owner?: string;
+  /** The HTTP status of the last attempt: one, or all of a class such as `'5xx'`. */
+  status?: number | StatusClass;
+  /** The error code of the last attempt. */
+  errorCode?: string;
   /** Created at this time or later. */
   since?: Date;
-  /** Created before this time. */
+  /** Only deliveries that were created before this time. */
   until?: Date;
 }
 
-export interface RecoverOptions {
+/** Options of calls that work in batches. */
+export interface BulkOptions {
+  /** Called after each batch with the number of deliveries so far, for example to show the progress. */
+  onBatch?: (count: number) => void;
+}
+
+export interface RecoverOptions extends BulkOptions {
   /** Only deliveries to this listener. @defaultValue every listener that the service sees */
   listenerId?: string;
   /** Deliveries created at this time or later. */
@@ -127,15 +148,36 @@ export interface RecoverOptions {
   state: FailedState | readonly FailedState[];
 }
 
-export interface ReplayOptions {
+/** The state of a pending delivery. {@link DeliveryService.discard} can discard pending deliveries. */
+export type PendingState = 'due' | 'held';
+
+const PENDING_STATES: readonly PendingState[] = ['due', 'held'];
+
+export interface DiscardOptions extends BulkOptions {
+  /** Only deliveries to this listener. @defaultValue every listener that the service sees */
+  listenerId?: string;
+  /** Deliveries created at this time or later. @defaultValue the beginning */
+  since?: Date;
+  /** Deliveries created before this time. @defaultValue now */
+  until?: Date;
+  /** The states of the deliveries to discard. */
+  state: PendingState | readonly PendingState[];
+}
+
+export interface ReplayOptions extends BulkOptions {
   listenerId: string;
   /** Events that happened at this time or later. */
   since: Date;
   /** Events that happened before this time. @defaultValue now */
   until?: Date;
+  /** Whether to count the deliveries without creating them. @defaultValue false */
+  dryRun?: boolean;
 }
 
-/** The log of deliveries, and their resend. `forOwner(id)` returns a service that sees the deliveries of one owner only. */
+/**
+ * Reads the log of deliveries, and sends deliveries again. `forOwner(id)` returns a service that sees only the deliveries
+ * of one owner.
+ */
 export class DeliveryService {
   /** @internal */
   constructor(
@@ -143,14 +185,24 @@ export class DeliveryService {
       readonly database: Database;
       readonly transactions: CallerTransactions;
       readonly clock: WebhookClock;
+      /** Who makes the changes. @defaultValue null: the application, which gave no name */
+      readonly actor?: string | null;
       readonly wake: () => void;
+      readonly work: BulkWork;
+      /** Called when deliveries were discarded. */
+      readonly discarded: (counts: ReadonlyMap<string, number>) => void;
       readonly bodyOf: BodyOf;
+      readonly contentTypeOf: (format: string | null, listenerFormat: string | null) => string;
       readonly quotas: Quotas;
+      readonly inFlight: InFlightDeliveries;
     },
     private readonly boundTo?: OwnerScope,
   ) {}
 
-  /** This service bound to one owner (a string): deliveries of other owners are not found. @throws BadRequestError `INVALID_OWNER` */
+  /**
+   * Returns this service bound to one owner (a string). The returned service does not find deliveries of other owners. @throws
+   * BadRequestError `INVALID_OWNER`
+   */
   forOwner(owner: string): DeliveryService {
     const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
     if (bound === undefined) {
@@ -163,8 +215,9 @@ export class DeliveryService {
   }
 
   /**
-   * This service inside a transaction: its changes commit or roll back with that transaction. The service joins an ambient
-   * transaction (`docs/transactions.md`) without this call. {@link recover} and {@link replay} cannot join a transaction.
+   * Returns this service inside a transaction. Changes by the returned service are committed or rolled back with that transaction. An
+   * ambient transaction (`docs/transactions.md`) does not need this call. {@link recover}, {@link replay} and {@link discard} cannot join
+   * a transaction.
    *
    * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`. A manager outside a transaction has no effect
    * @throws TransactionError `WRONG_DATA_SOURCE`
@@ -176,31 +229,82 @@ export class DeliveryService {
     );
   }
 
-  /** Newest first. @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME` */
+  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  withActor(actor: string | null): DeliveryService {
+    return new DeliveryService({ ...this.parts, actor }, this.boundTo);
+  }
+
+  /**
+   * Newest first. A delivery is listed when its first attempt has ended, or when it has to wait. With `eventId`, the first page also has the
+   * deliveries that this process is sending at this moment.
+   *
+   * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_STATE`, `INVALID_TIME`
+   */
   async list(options: DeliveryFilter & WebhookPageOptions = {}): Promise<WebhookPage<Delivery>> {
     const { limit, after } = readPage(options);
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
     const filter = this.filterRow(options);
-    const rows = await transaction.run(() => listDeliveries(database, filter, after, limit + 1));
-    return page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery);
+    const { rows, until } = await transaction.run(function* () {
+      const until = yield* deliveryScanEnd(database, filter, after);
+      return { until, rows: yield* listDeliveries(database, filter, after, limit + 1, until) };
+    });
+    const listed = page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery, until);
+    if (filter.eventId === undefined || after) return listed;
+    return { ...listed, items: [...this.unstored(filter, listed.items), ...listed.items] };
   }
 
-  /** One delivery with its attempts, oldest first. @throws DeliveryNotFoundError */
+  /** Deliveries of an event that this process is sending, and that have no row yet. */
+  private unstored({ eventId = '', ...filter }: DeliveryFilterRow, stored: readonly Delivery[]): Delivery[] {
+    const isStored = new Set(stored.map(({ id }) => id));
+    return this.parts.inFlight
+      .ofEvent(eventId)
+      .filter((one) => !isStored.has(one.id) && isSelected(one, filter))
+      .map((one) => sending(one));
+  }
+
+  /**
+   * One delivery with its attempts, oldest first. A delivery whose first attempt has not ended is found only in the process that sends it.
+   * @throws DeliveryNotFoundError
+   */
   async get(id: string): Promise<DeliveryDetails> {
-    const { database } = this.parts;
+    const { database, inFlight } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
+    const unstored = inFlight.get(textOf(id));
     const { row, attempts, context } = await transaction.run(function* () {
-      const row = found(yield* readDelivery(database, textOf(id), scope), id);
-      const attempts = yield* readAttempts(database, row.seq);
+      const stored = yield* readDelivery(database, textOf(id), scope);
+      if (!stored && unstored && isSelected(unstored, { scope })) {
+        const { context: text } = unstored.event;
+        return { row: null, attempts: [], context: scope === undefined ? text : null };
+      }
+      const row = found(stored, id);
+      const attempts = yield* readAttempts(database, row.id);
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
     return {
-      ...toDelivery(row),
+      ...(row ? toDelivery(row) : sending(unstored as ClaimedDelivery)),
       context: storedCause(context).context,
-      attempts: attempts.map((attempt) => this.toAttempt(attempt)),
+      attempts: attempts.map((attempt) => toAttempt(attempt, scope === undefined)),
     };
+  }
+
+  /**
+   * The exact text that a delivery sends, and its content type.
+   *
+   * @throws DeliveryNotFoundError, ContentErasedError
+   */
+  async body(id: string): Promise<{ body: string; contentType: string }> {
+    const { database, contentTypeOf } = this.parts;
+    const scope = this.boundTo;
+    const row = await this.parts.transactions.here().run(function* () {
+      return yield* readBodyOf(database, found(yield* readDelivery(database, textOf(id), scope), id));
+    });
+    if (!row) throw new DeliveryNotFoundError(textOf(id));
+    const { body, format, listenerFormat, thinPayload, payload } = row;
+    const text = body ?? thinPayload ?? payload;
+    if (text === null || row.erasedAt !== null) throw new ContentErasedError(new Date(Number(row.erasedAt)));
+    return { body: text, contentType: contentTypeOf(format, listenerFormat) };
   }
 
   /**
@@ -209,30 +313,28 @@ export class DeliveryService {
    * event before, it renders the event again.
    *
    * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
-   * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner
+   * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; ContentErasedError; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner
    */
   async resend(id: string): Promise<Delivery> {
-    const { database, clock, quotas } = this.parts;
+    const { actor = null, database, clock, quotas, inFlight } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
     quotas.countResend(scope);
     const rendered = this.rendered.bind(this);
+    const unstored = inFlight.get(textOf(id));
     const row = await transaction.run(function* () {
-      const before = found(yield* readDelivery(database, textOf(id), scope), id);
+      const stored = yield* readDelivery(database, textOf(id), scope);
+      if (!stored && unstored && isSelected(unstored, { scope })) throw inFlightError();
+      const before = found(stored, id);
       quotas.assertMayResend(scope, Number(before.attempts));
       const listener = yield* readListener(database, before.listenerId, undefined);
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
-      if (listener.state === 'pending') {
-        throw new ResendError('LISTENER_PENDING', LISTENER_PENDING_MESSAGE);
-      }
-      if (listener.state !== 'active') {
-        throw new ResendError('LISTENER_DISABLED', LISTENER_DISABLED_MESSAGE);
-      }
+      assertReceives(listener);
+      assertNotErased(yield* readErasedAt(database, before));
       const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
-      if (!(yield* rearmDelivery(database, before, clock.now(), text))) {
-        throw new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
-      }
+      if (!(yield* rearmDelivery(database, before, clock.now(), text))) throw inFlightError();
       yield* endPause(database, before.listenerId, before.id, clock.now());
+      yield* writeAudit(database, { actor, action: 'delivery.resent', target: before.id }, clock.now());
       return yield* readDelivery(database, before.id, scope);
     });
     transaction.afterCommit(this.parts.wake);
@@ -240,73 +342,126 @@ export class DeliveryService {
   }
 
   /**
-   * Sends failed deliveries again, as {@link resend} does for one, without `ordering`. Works in batches, each in a separate short
-   * transaction: if a batch fails, the earlier batches stay committed, and another call continues.
+   * Sends many failed deliveries again, in the same way as {@link resend}. These deliveries do not keep the order of `ordering`. The
+   * method works in batches, each in a separate short transaction. If a batch fails, the earlier batches stay committed, and another call
+   * continues with the remaining deliveries.
    *
-   * Deliveries to a disabled listener become held. Unchanged are deliveries to a removed listener, and deliveries that their payload
-   * format still cannot render. A service that is bound to an owner also skips deliveries with `limits.attemptsPerDelivery` attempts.
+   * Deliveries to a disabled listener become held. Deliveries to a removed listener do not change. A delivery also does not change if
+   * its payload format still cannot render the event, or if the content of its event was erased. A service that is bound to an owner also skips deliveries with
+   * `limits.attemptsPerDelivery` attempts.
    *
-   * @returns how many deliveries were made due again
+   * @returns the number of deliveries that are now due again
    * @throws BadRequestError `INVALID_STATE`, `INVALID_TIME`
    * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    * @example await deliveries.recover({ since: outage.start, until: outage.end, state: 'exhausted' });
    */
-  async recover({ listenerId, since, until, state }: RecoverOptions): Promise<number> {
-    const { database, clock, bodyOf, transactions, quotas } = this.parts;
-    transactions.here().refuse('recover()');
-    const states = [...new Set(Array.isArray(state) ? (state as FailedState[]) : [state as FailedState])];
-    if (!states.length || !states.every((one) => FAILED_STATES.includes(one))) {
-      throw new BadRequestError(
-        'INVALID_STATE',
-        invalidValue('state', state, "'exhausted', 'discarded', or a list of both"),
-      );
-    }
-    quotas.countResend(this.boundTo);
-    const attemptsBelow = this.boundTo === undefined ? undefined : quotas.limits.attemptsPerDelivery;
-    const options = {
-      scope: this.boundTo,
-      states,
-      bodyOf,
-      attemptsBelow,
-      listenerId: listenerId === undefined ? undefined : textOf(listenerId),
-      until: until === undefined ? clock.now() + 1 : milliseconds(until, 'until'),
-    };
-    return this.inBatches(milliseconds(since, 'since'), async (after) => {
-      const { recovered, next } = await database.transaction(() =>
-        recoverDeliveries(database, { ...options, after, now: clock.now() }),
-      );
-      return { count: recovered, next };
-    });
+  async recover({ listenerId, since, until, state, onBatch }: RecoverOptions): Promise<number> {
+    this.parts.transactions.here().refuse('recover()');
+    const states = statesOf(state, FAILED_STATES);
+    this.parts.quotas.countResend(this.boundTo);
+    const filter = { ...this.period({ since, until }), listenerId: textOrUndefined(listenerId), states };
+    const recovered = await this.inBatches({ kind: 'recover', scope: this.boundTo, filter }, onBatch);
+    await this.note('deliveries.recovered', listenerId, { count: recovered, states: [...states] });
+    return recovered;
   }
 
   /**
-   * Sends past events to a listener, even events that are older than the listener: all events that match its types, filter and owner,
-   * and for which it has no delivery yet. For a listener with `ordering: 'entity'`, several events of one row keep their order.
-   * Events that are pending or in flight for the listener are skipped. Events are available for `retention.succeededMs`. Works in
-   * batches, like {@link recover}. Deliveries to a disabled listener become held.
+   * Discards pending deliveries. The events of these deliveries are not sent. {@link recover} can send the deliveries later, during
+   * their retention period. Deliveries that are being sent now are not discarded. The method works in batches, like {@link recover}.
    *
-   * @returns how many deliveries were created
+   * @returns the number of discarded deliveries
+   * @throws BadRequestError `INVALID_STATE`, `INVALID_TIME`
+   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
+   * @example await deliveries.discard({ listenerId, state: 'held' });
+   */
+  async discard({ listenerId, since, until, state, onBatch }: DiscardOptions): Promise<number> {
+    this.parts.transactions.here().refuse('discard()');
+    const states = statesOf(state, PENDING_STATES);
+    this.parts.quotas.countResend(this.boundTo);
+    const filter = {
+      ...this.period({ since: since ?? new Date(0), until }),
+      listenerId: textOrUndefined(listenerId),
+      states,
+    };
+    const discarded = await this.inBatches({ kind: 'discard', scope: this.boundTo, filter }, onBatch);
+    await this.note('deliveries.discarded', listenerId, { count: discarded, states: [...states] });
+    return discarded;
+  }
+
+  /**
+   * Discards one pending delivery: its event is not sent to this listener. {@link resend} can send it later, during its retention period.
+   *
+   * @throws DeliveryNotFoundError, ResendError `DELIVERY_IN_FLIGHT`, `DELIVERY_FINISHED`
+   */
+  async discardOne(id: string): Promise<Delivery> {
+    const { actor = null, database, clock, discarded } = this.parts;
+    const transaction = this.parts.transactions.here();
+    const scope = this.boundTo;
+    const row = await transaction.run(function* () {
+      const before = found(yield* readDelivery(database, textOf(id), scope), id);
+      const counts = yield* discardSeqs(database, [before.seq], clock.now());
+      const after = found(yield* readDelivery(database, textOf(id), scope), id);
+      if (counts.size) {
+        yield* writeAudit(database, { actor, action: 'delivery.discarded', target: after.id }, clock.now());
+        return after;
+      }
+      if (after.finishedAt !== null) throw new ResendError('DELIVERY_FINISHED', `The delivery is ${after.state}.`);
+      throw inFlight();
+    });
+    transaction.afterCommit(() => discarded(new Map([[row.listenerId, 1]])));
+    return toDelivery(row);
+  }
+
+  /**
+   * Sends one past event to one listener that has no delivery of it. The event must match the types, the filter and the owner of the
+   * listener. The delivery does not keep the order of `ordering`.
+   *
+   * @throws EventNotFoundError, ListenerNotFoundError, ContentErasedError; ResendError `LISTENER_DISABLED`, `LISTENER_PENDING`,
+   * `EVENT_NOT_WANTED`, `EVENT_NOT_ROUTED`, `EVENT_DAMAGED`, `DELIVERY_EXISTS`, `FORMAT_FAILED`; QuotaError `TOO_MANY_RESENDS` from a
+   * service that is bound to an owner
+   */
+  async sendEvent(eventId: string, listenerId: string): Promise<Delivery> {
+    const { actor = null, database, clock, quotas, bodyOf } = this.parts;
+    const transaction = this.parts.transactions.here();
+    const scope = this.boundTo;
+    quotas.countResend(scope);
+    const row = await transaction.run(function* () {
+      const event = yield* readListedEvent(database, textOf(eventId), scope);
+      if (!event) throw new EventNotFoundError(textOf(eventId));
+      const listener = yield* readListener(database, textOf(listenerId), scope);
+      if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
+      assertReceives(listener);
+      const sent = yield* sendPastEvent(database, event.seq, listener.id, { now: clock.now(), bodyOf });
+      if ('refused' in sent) throw refusal(sent);
+      const details = { listenerId: listener.id, deliveryId: sent.deliveryId };
+      yield* writeAudit(database, { actor, action: 'event.sent', target: event.id, details }, clock.now());
+      return yield* readDelivery(database, sent.deliveryId, scope);
+    });
+    transaction.afterCommit(this.parts.wake);
+    return toDelivery(found(row, eventId));
+  }
+
+  /**
+   * Sends past events to a listener, even events that are older than the listener. The method selects all events that match the types,
+   * the filter and the owner of the listener. Events that already have a delivery to this listener are skipped. Events that are
+   * pending or in flight for the listener are also skipped. For a listener with `ordering: 'entity'`, several events of one row keep
+   * their order. Past events are available for `retention.succeededMs`. The method works in batches, like {@link recover}. Deliveries
+   * to a disabled listener become held.
+   *
+   * @returns the number of deliveries that were created, or, with `dryRun`, would be created
    * @throws ListenerNotFoundError, BadRequestError `INVALID_TIME`
    * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    * @example await deliveries.replay({ listenerId: created.id, since: startOfMonth });
    */
-  async replay({ listenerId, since, until }: ReplayOptions): Promise<number> {
-    const { database, clock, bodyOf, transactions, quotas } = this.parts;
-    transactions.here().refuse('replay()');
-    const scope = this.boundTo;
-    const end = until === undefined ? clock.now() + 1 : milliseconds(until, 'until');
-    const start = milliseconds(since, 'since');
-    quotas.countResend(scope);
-    return this.inBatches(start, async (after) => {
-      const { made, next } = await database.transaction(function* () {
-        // Read again for each batch: the listener may be removed meanwhile.
-        const visible = yield* readListener(database, textOf(listenerId), scope);
-        const listener = visible && (yield* readCandidateById(database, visible.id));
-        if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
-        return yield* replayEvents(database, listener, { after, until: end, now: clock.now(), bodyOf });
-      });
-      return { count: made, next };
-    });
+  async replay({ listenerId, since, until, dryRun: isDryRun = false, onBatch }: ReplayOptions): Promise<number> {
+    this.parts.transactions.here().refuse('replay()');
+    const filter = { ...this.period({ since, until }), listenerId: textOf(listenerId), states: [] };
+    this.parts.quotas.countResend(this.boundTo);
+    const work: Work = { kind: 'replay', scope: this.boundTo, filter };
+    if (isDryRun) return this.countInBatches(work, onBatch);
+    const replayed = await this.inBatches(work, onBatch);
+    await this.note('deliveries.replayed', listenerId, { count: replayed });
+    return replayed;
   }
 
   /** The number of deliveries in each state. @throws BadRequestError `INVALID_STATE`, `INVALID_TIME` */
@@ -321,23 +476,38 @@ export class DeliveryService {
     return counts;
   }
 
-  private async inBatches(
-    since: number,
-    batch: (after: PagePosition) => Promise<{ count: number; next: PagePosition | null }>,
-  ): Promise<number> {
-    let total = 0;
-    let after: PagePosition | null = { at: since, seq: '0' };
-    while (after) {
-      const { count, next } = await batch(after);
-      if (count) this.parts.wake();
-      total += count;
-      after = next;
-    }
-    return total;
+  /** Notes bulk work in the audit log. If the process dies in the middle of the work, nothing is noted. */
+  private async note(action: AuditAction, listenerId: string | undefined, details: JsonObject): Promise<void> {
+    const { actor = null, database, clock } = this.parts;
+    const target = listenerId === undefined ? null : textOf(listenerId);
+    await database.transaction(() => writeAudit(database, { actor, action, target, details }, clock.now()));
+  }
+
+  private period({ since, until }: { since: Date; until?: Date | undefined }) {
+    return {
+      since: milliseconds(since, 'since'),
+      until: until === undefined ? this.parts.clock.now() + 1 : milliseconds(until, 'until'),
+    };
+  }
+
+  private async inBatches(work: Work, onBatch: BulkOptions['onBatch']): Promise<number> {
+    const { database, wake, discarded, work: bulk } = this.parts;
+    return eachBatch(onBatch, async (after) => {
+      const batch = await database.transaction(() => bulk.batch(work, after));
+      if (batch.count) wake();
+      if (batch.discarded?.size) discarded(batch.discarded);
+      return batch;
+    });
+  }
+
+  private async countInBatches(work: Work, onBatch: BulkOptions['onBatch']): Promise<number> {
+    const { database, work: bulk } = this.parts;
+    return eachBatch(onBatch, (after) => database.transaction(() => bulk.count(work, after, Infinity)));
   }
 
   private *rendered(delivery: DeliveryRow, { format }: ListenerRow): Script<{ body: string | null; format: string }> {
     const event = yield* readEventOf(this.parts.database, delivery);
+    assertNotErased(event);
     try {
       return { body: event ? this.parts.bodyOf(format, event) : null, format };
     } catch (cause) {
@@ -345,49 +515,131 @@ export class DeliveryService {
     }
   }
 
-  private filterRow({ since, until, state, ...filter }: DeliveryFilter): DeliveryFilterRow {
+  private filterRow({ since, until, state, status, ...filter }: DeliveryFilter): DeliveryFilterRow {
     if (state !== undefined && !STATES.includes(state)) {
       const allowed = STATES.map((known) => `'${known}'`).join(', ');
       throw new BadRequestError('INVALID_STATE', invalidValue('state', state, allowed));
     }
     const row: DeliveryFilterRow = { scope: this.boundTo };
-    for (const key of ['owner', 'listenerId', 'eventId', 'type'] as const) {
+    for (const key of ['owner', 'listenerId', 'eventId', 'type', 'errorCode'] as const) {
       if (filter[key] !== undefined) row[key] = textOf(filter[key]);
     }
     if (state !== undefined) row.state = state;
+    if (status !== undefined) row.status = statusRange(status);
     if (since !== undefined) row.since = milliseconds(since, 'since');
     if (until !== undefined) row.until = milliseconds(until, 'until');
     return row;
   }
+}
 
-  /**
-   * A customer sees the answers of their receiver. For a blocked attempt they see only that it was blocked: no answer, no address, no
-   * timing.
-   */
-  private toAttempt(row: AttemptRow): Attempt {
-    const kind = row.outcome as OutcomeKind;
-    const isOperator = this.boundTo === undefined;
-    const isBlocked = kind === 'blocked';
-    return {
-      number: Number(row.number),
-      outcome: kind,
-      status: isBlocked && !isOperator ? null : numberOrNull(row.status),
-      errorCode: row.errorCode,
-      errorDetail: isOperator ? row.errorDetail : null,
-      durationMs: isOperator || showsTiming({ kind, errorCode: row.errorCode }) ? Number(row.durationMs) : null,
-      response: isBlocked && !isOperator ? null : row.response,
-      superseded: Number(row.superseded) === 1,
-      startedAt: new Date(Number(row.startedAt)),
-    };
+/**
+ * A customer sees the answers of their receiver. Of a blocked attempt, the customer sees only that the attempt was blocked: no answer, no
+ * address and no timing. @internal
+ */
+export function toAttempt(row: AttemptRow, isOperator: boolean): Attempt {
+  const kind = row.outcome as OutcomeKind;
+  const isBlocked = kind === 'blocked';
+  return {
+    number: Number(row.number),
+    outcome: kind,
+    status: isBlocked && !isOperator ? null : numberOrNull(row.status),
+    errorCode: row.errorCode,
+    errorDetail: isOperator ? row.errorDetail : null,
+    durationMs: isOperator || showsTiming({ kind, errorCode: row.errorCode }) ? Number(row.durationMs) : null,
+    response: isBlocked && !isOperator ? null : row.response,
+    superseded: Number(row.superseded) === 1,
+    startedAt: new Date(Number(row.startedAt)),
+  };
+}
+
+async function eachBatch(
+  onBatch: BulkOptions['onBatch'],
+  batch: (after: WorkPosition | null) => Promise<{ count: number; next: WorkPosition | null }>,
+): Promise<number> {
+  let total = 0;
+  for (let after: WorkPosition | null = null; ;) {
+    const { count, next } = await batch(after);
+    total += count;
+    onBatch?.(total);
+    if (next === null) return total;
+    after = next;
   }
 }
 
-function milliseconds(date: Date, key: string): number {
-  const ms = date instanceof Date ? date.getTime() : Number.NaN;
-  // JSON would show an invalid Date as null.
-  const shown = date instanceof Date ? String(date) : date;
-  if (Number.isNaN(ms)) throw new BadRequestError('INVALID_TIME', invalidValue(key, shown, 'a valid Date'));
-  return ms;
+function textOrUndefined(value: unknown): string | undefined {
+  return value === undefined ? undefined : textOf(value);
+}
+
+/** @throws ContentErasedError */
+function assertNotErased(event: { readonly erasedAt: unknown } | undefined): void {
+  if (event && event.erasedAt !== null) throw new ContentErasedError(new Date(Number(event.erasedAt)));
+}
+
+/** @throws ResendError `LISTENER_DISABLED`, `LISTENER_PENDING` */
+function assertReceives({ state }: ListenerRow): void {
+  if (state === 'pending') throw new ResendError('LISTENER_PENDING', LISTENER_PENDING_MESSAGE);
+  if (state !== 'active') throw new ResendError('LISTENER_DISABLED', LISTENER_DISABLED_MESSAGE);
+}
+
+function inFlight(): ResendError {
+  return new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
+}
+
+/** @throws BadRequestError `INVALID_STATE` */
+function statesOf<S extends string>(given: S | readonly S[], allowed: readonly S[]): readonly S[] {
+  const states = [...new Set(Array.isArray(given) ? (given as readonly S[]) : [given as S])];
+  if (states.length && states.every((state) => allowed.includes(state))) return states;
+  const names = allowed.map((state) => `'${state}'`).join(', ');
+  throw new BadRequestError('INVALID_STATE', invalidValue('state', given, `${names}, or a list of both`));
+}
+
+/** @throws BadRequestError `INVALID_STATUS` */
+function statusRange(status: number | StatusClass): readonly [min: number, max: number] {
+  const [, digit] = /^([1-5])xx$/.exec(textOf(status)) ?? [];
+  if (digit !== undefined) return [Number(digit) * 100, Number(digit) * 100 + 99];
+  if (Number.isInteger(status) && Number(status) >= 100 && Number(status) <= 599)
+    return [Number(status), Number(status)];
+  throw new BadRequestError(
+    'INVALID_STATUS',
+    invalidValue('status', status, "a number from 100 to 599, or '1xx' to '5xx'"),
+  );
+}
+
+function inFlightError(): ResendError {
+  return new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
+}
+
+/** Whether a filter selects a delivery that this process is sending. */
+function isSelected(
+  { listener, type, owner, routedAt }: ClaimedDelivery,
+  { scope, owner: ofOwner, listenerId, type: ofType, state, since, until }: DeliveryFilterRow,
+): boolean {
+  return (
+    (scope ?? owner) === owner &&
+    (ofOwner ?? owner) === owner &&
+    (listenerId ?? listener.id) === listener.id &&
+    (ofType ?? type) === type &&
+    (state ?? 'leased') === 'leased' &&
+    routedAt >= (since ?? routedAt) &&
+    routedAt < (until ?? Infinity)
+  );
+}
+
+function sending({ id, event, listener, type, owner, routedAt }: ClaimedDelivery): Delivery {
+  return {
+    id,
+    eventId: event.id,
+    listenerId: listener.id,
+    type,
+    owner,
+    state: 'leased',
+    attemptCount: 0,
+    nextAttemptAt: null,
+    lastStatus: null,
+    lastErrorCode: null,
+    createdAt: new Date(routedAt),
+    finishedAt: null,
+  };
 }
 
 function found(row: DeliveryRow | undefined, id: string): DeliveryRow {
@@ -395,7 +647,8 @@ function found(row: DeliveryRow | undefined, id: string): DeliveryRow {
   return row;
 }
 
-function toDelivery(row: DeliveryRow): Delivery {
+/** @internal */
+export function toDelivery(row: DeliveryRow): Delivery {
   const state = row.state as DeliveryState;
   return {
     id: row.id,
@@ -412,3 +665,17 @@ function toDelivery(row: DeliveryRow): Delivery {
     finishedAt: row.finishedAt === null ? null : new Date(Number(row.finishedAt)),
   };
 }
+
+function refusal({ refused, erasedAt, deliveryId, cause }: Refusal): Error {
+  if (refused === 'CONTENT_ERASED') return new ContentErasedError(new Date(Number(erasedAt)));
+  const details = deliveryId === undefined ? {} : { details: { deliveryId } };
+  return new ResendError(refused, REFUSALS[refused], { ...details, ...(cause === undefined ? {} : { cause }) });
+}
+
+const REFUSALS: Readonly<Record<Exclude<Refusal['refused'], 'CONTENT_ERASED'>, string>> = {
+  EVENT_NOT_WANTED: 'The event does not match the types, the filter or the owner of the listener.',
+  EVENT_NOT_ROUTED: 'The event is not routed yet. The listener gets a delivery in a moment.',
+  EVENT_DAMAGED: 'The event is damaged: it cannot be read.',
+  DELIVERY_EXISTS: 'The listener has a delivery of this event. Resend that delivery.',
+  FORMAT_FAILED: 'The payload format of the listener cannot render the event.',
+};

@@ -1,32 +1,41 @@
 import type { LoggerService } from '@nestjs/common';
 import type { ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Cause } from '../cause.js';
+import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
 import type { DatabaseTime } from '../store/database/database-time.js';
 import type { Database } from '../store/database/database.js';
 import type { BodyOf } from '../store/queue/new-deliveries.js';
+import type { AttemptLog } from './attempt-log.js';
 import { AuthorizedTransport } from './authorized-transport.js';
+import { AttemptStats } from './attempt-stats.js';
 import { Claims } from './claims.js';
 import { ExpectedWork } from './expected-work.js';
 import { Handshakes } from './handshakes.js';
+import { Heartbeat } from './heartbeat.js';
 import { Lanes } from './lanes.js';
 import type { LifecycleEvent } from './lifecycle-events.js';
 import { LoopPhase } from './loop-phase.js';
 import { Loop } from './loop.js';
 import type { Notices } from './notices.js';
+import type { OperationalEvents } from './operational-events.js';
+import { OneAtATime } from './one-at-a-time.js';
 import { Recorder } from './recorder.js';
 import { Releases } from './releases.js';
 import { Rounds } from './rounds.js';
 import { maxBatches, Router } from './router.js';
 import { Sender } from './sender.js';
+import { SendingSwitch } from './sending-switch.js';
 import type { Signers } from './sign-delivery.js';
+import type { TaskLoop } from './task-loop.js';
 import { Troubles } from './troubles.js';
 import type { Upkeep } from './upkeep.js';
 import { WaitingListeners } from './waiting-listeners.js';
-import type { WakeUps } from './wake-ups.js';
+import type { WakeUps } from './wake-ups/wake-ups.js';
 import { WorkSearch } from './work-search.js';
 
 /** Dependencies of the dispatcher. */
@@ -39,21 +48,27 @@ export interface DispatcherParts {
   readonly retrySchedule: RetrySchedule;
   readonly signers: Signers;
   readonly bodyOf: BodyOf;
+  readonly inFlight: InFlightDeliveries;
   readonly upkeep: Upkeep;
+  readonly tasks: TaskLoop;
   readonly images: ImageConverter;
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent, cause?: Cause) => void;
   readonly notices: Notices;
-  /** `null` where processes cannot notify each other. */
+  readonly diagnostics: Diagnostics;
+  readonly attemptLog: AttemptLog;
+  readonly operational: OperationalEvents;
+  /** `null` if the processes cannot notify each other. */
   readonly wakeUps: WakeUps | null;
 }
 
 /** Builds the parts of a dispatcher, and connects them. */
 export function assembleDispatcher(parts: DispatcherParts) {
   const { database, options, logger } = parts;
-  const { concurrency, concurrencyPerListener, concurrencyPerOwner, eventsPerBatch, pollIntervalMs } = options;
+  const { concurrency, concurrencyPerListener, concurrencyPerOwner, eventsPerBatch, maxAgeMs, pollIntervalMs } =
+    options;
   const phase = new LoopPhase();
-  const troubles = new Troubles(logger);
+  const troubles = new Troubles(logger, parts.diagnostics);
   const waiting = new WaitingListeners(logger);
   const authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
   const lanes: Lanes = new Lanes({
@@ -74,19 +89,28 @@ export function assembleDispatcher(parts: DispatcherParts) {
     pollIntervalMs,
     maxBatches: maxBatches(database, options.poolSize),
   });
-  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected };
+  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected, leases: new OneAtATime() };
   const releases: Releases = new Releases(shared);
+  const sendingSwitch = new SendingSwitch({ ...shared, releases, maxAgeMs, pollIntervalMs });
+  const heartbeat = new Heartbeat({ ...shared, concurrency });
+  const stats = new AttemptStats(shared);
   const recorder = new Recorder({
     ...shared,
-    // Retry also while the dispatcher stops, as long as `stop()` allows: an attempt that is not recorded is sent again.
+    stats,
+    lastPause: () => sendingSwitch.lastPause,
+    // Retry even while the dispatcher stops, until the time limit of `stop()`. If an attempt is not recorded, its request is sent again.
     keepsRunning: () => phase.isRunning,
     refused: () => lanes.pause(),
     written: () => lanes.resume(),
     expect: (at) => expected.expectReady(at),
+    expectEvents: () => {
+      expected.expectEvents();
+      expected.signal.raise();
+    },
     stopped: (listenerId) => releases.add(lanes.evict(listenerId)),
     idle: () => expected.signal.raise(),
   });
-  const sender: Sender = new Sender({ ...shared, recorder, releases });
+  const sender: Sender = new Sender({ ...shared, recorder, releases, sendingSwitch });
   const handshakes = new Handshakes({
     ...shared,
     transport: authorized,
@@ -105,8 +129,20 @@ export function assembleDispatcher(parts: DispatcherParts) {
     },
   });
   const search = new WorkSearch({ ...shared, router, claims });
-  const working = { ...shared, recorder, releases, sender, handshakes, claims, router, search };
+  const working = {
+    ...shared,
+    stats,
+    sendingSwitch,
+    heartbeat,
+    recorder,
+    releases,
+    sender,
+    handshakes,
+    claims,
+    router,
+    search,
+  };
   const rounds = new Rounds({ ...working, eventsPerBatch, pollIntervalMs, timeoutMs: options.timeoutMs });
   const loop = new Loop({ ...working, rounds, timeoutMs: options.timeoutMs });
-  return { lanes, phase, expected, authorized, recorder, rounds, loop };
+  return { lanes, phase, expected, authorized, recorder, rounds, loop, sendingSwitch, stats };
 }

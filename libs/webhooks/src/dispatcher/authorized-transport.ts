@@ -22,7 +22,7 @@ export interface AuthorizedTransportParts {
   readonly clock: WebhookClock;
 }
 
-/** The headers that carry the credentials, or the outcome of the attempt if no token was obtained. */
+/** The headers with the credentials, or the outcome of the attempt if no token was obtained. */
 type Authorized = { readonly headers: Readonly<Record<string, string>> } | { readonly outcome: Outcome };
 
 interface Token {
@@ -32,40 +32,46 @@ interface Token {
 
 /** Maximum number of cached tokens. */
 const MAX_TOKENS = 10_000;
-/** Maximum number of cached identities. Each takes up to 40 KiB, and its key in the map up to 40 KiB more. */
+/** Maximum number of cached identities. An identity takes up to 40 KiB, and its key in the map up to 40 KiB more. */
 const MAX_IDENTITIES = 1_000;
 /**
- * A token is not used any more when its remaining lifetime is shorter than this, because the request has to arrive in
- * time.
+ * A token is no longer used when its remaining lifetime is shorter than this time, because the request must arrive
+ * before the token expires.
  */
 const EXPIRES_EARLY_MS = 30_000;
-/** Lifetime of a token without `expires_in`, which RFC 6749, section 5.1, only recommends. */
+/**
+ * Lifetime of a token whose response has no `expires_in`. RFC 6749, section 5.1, recommends `expires_in` but does not
+ * require it.
+ */
 const DEFAULT_LIFETIME_MS = 5 * 60_000;
 const UNAUTHORIZED = 401;
 const TOO_SLOW = 'the token request took the whole time limit';
 
 /**
- * Sends requests with the credentials and the client certificate of the listener. A request to a token endpoint goes
- * through the same transport, so it is guarded as a request to the listener is.
+ * Sends requests with the credentials and the client certificate of the listener. A request to a token endpoint goes through the same
+ * transport. So the same guards check both requests.
  *
  * One time limit covers the whole attempt: the token request, the request, and one more try after a 401 of a cached
- * token. If no token is obtained, that is the outcome of the attempt.
+ * token. If no token is obtained, the attempt fails with the outcome of the token request.
  */
 export class AuthorizedTransport {
   /**
-   * Key: listener and stored credentials, so that changed credentials get a new token. A `#` field, because the
-   * values are secrets.
+   * The key contains the listener and the stored credentials. So changed credentials get a new token. The map
+   * is a `#` field, because its values are secrets.
    */
   readonly #tokens = new Map<string, Token>();
   /** Token requests in flight. Concurrent deliveries of one listener share one token request. */
   readonly #tokenRequests = new Map<string, Promise<Token | Outcome>>();
 
-  /** Key: listener and stored text. Opening an identity costs more than signing a request. */
+  /**
+   * The key contains the listener and the stored text. Identities are cached, because it takes longer to open an
+   * identity than to sign a request.
+   */
   readonly #identities = new Map<string, TlsIdentity>();
 
   constructor(private readonly parts: AuthorizedTransportParts) {}
 
-  /** @throws UnreadableSecretError, and whatever {@link WebhookTransport.send} throws */
+  /** @throws UnreadableSecretError, and every error that {@link WebhookTransport.send} throws */
   send(request: SignedRequest, target: ListenerTarget): Promise<Outcome> {
     const { auth, tls } = target;
     return auth === null && tls === null ? this.parts.transport.send(request) : this.sendAs(request, target);
@@ -129,7 +135,7 @@ export class AuthorizedTransport {
       asking = this.ask(name, auth, request).finally(() => this.#tokenRequests.delete(name));
       this.#tokenRequests.set(name, asking);
     }
-    // Another attempt may have started the token request, with more time left than this attempt has.
+    // Another attempt may have started the token request, and may have more time left than the current attempt.
     const limit = new AbortController();
     const late = sleep(request.timeoutMs, failed(TOO_SLOW, 'unreachable'), { signal: limit.signal });
     late.catch(() => undefined);
@@ -153,16 +159,16 @@ export class AuthorizedTransport {
   ): Promise<Token | Outcome> {
     const { transport, clock } = this.parts;
     const askedAt = clock.now();
-    // The identity is meant for the origin of the listener. At another origin its private authority would only
-    // exclude the public ones.
+    // The identity is meant for the origin of the listener. A token endpoint of another origin probably has a certificate of a
+    // public authority. With the private authority of the identity, that certificate would be refused.
     const isSameServer = new URL(url).origin === new URL(auth.tokenUrl).origin;
     const outcome = await transport.send({
       ...tokenRequest(auth),
       timeoutMs,
       ...(tls !== undefined && isSameServer ? { tls } : {}),
     });
-    // This process is at fault, not the token endpoint. OUT_OF_SOCKETS counts as no attempt; TRANSPORT_CLOSED means
-    // that the process stops.
+    // These errors are a fault of this process and not of the token endpoint. OUT_OF_SOCKETS counts as no attempt.
+    // TRANSPORT_CLOSED means that the process stops.
     if (outcome.errorCode === 'OUT_OF_SOCKETS' || outcome.errorCode === 'TRANSPORT_CLOSED') return outcome;
     if (outcome.kind !== 'accepted') {
       // Do not keep the response body: it may contain a token even if the status is an error.
@@ -179,7 +185,7 @@ export class AuthorizedTransport {
   }
 }
 
-/** The attempt continues after a 401 of a cached token, so its slot must not be freed yet. */
+/** Keeps the slot of an attempt after the status 401. After a 401 for a cached token, the attempt continues with a new token. */
 function keepSlotAfter401(request: SignedRequest): SignedRequest {
   const { onStatus } = request;
   if (!onStatus) return request;
@@ -209,7 +215,7 @@ function tokenRequest(auth: OAuth2ClientCredentials): Omit<SignedRequest, 'timeo
     form.set('client_id', auth.clientId);
     form.set('client_secret', auth.clientSecret);
   } else {
-    // RFC 6749, section 2.3.1: both parts are form-encoded before they are joined.
+    // RFC 6749, section 2.3.1, requires that both parts are form-encoded before they are joined.
     headers.authorization = `Basic ${base64(`${formEncoded(auth.clientId)}:${formEncoded(auth.clientSecret)}`)}`;
   }
   return { url: auth.tokenUrl, headers, body: Buffer.from(form.toString()) };
@@ -238,11 +244,11 @@ function readToken(response: string | null): { text: string; lifetimeMs: number 
   return { text, lifetimeMs: isLifetime ? Number(seconds) * 1_000 : DEFAULT_LIFETIME_MS };
 }
 
-/** The response is logged, and a receiver may echo its request. */
+/** Masks the credentials in an outcome. The response is logged, and a receiver may repeat the request in its response. */
 function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
   const secrets = values.flatMap((value) => [value, value.replace(/^(?:Basic|Bearer) /, '')]);
   const clean = (text: string | null, limit: number) =>
-    // Half of the limit: texts are cut by bytes, and some of them before they were decoded.
+    // The check uses half of the limit, because texts are cut by bytes, and some texts are cut before they are decoded.
     text === null ? null : maskSecrets(text, secrets, Buffer.byteLength(text) >= limit / 2);
   const response = clean(outcome.response, MAX_RESPONSE_BYTES);
   return { ...outcome, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };

@@ -5,9 +5,8 @@ export interface BodyReadLimits {
 }
 
 /**
- * Counts response bodies that are still being read after the status has arrived. They do not use slots, so that a
- * receiver that sends its body slowly delays no other. When an owner has reached the limit, further bodies of that
- * owner are not read.
+ * Counts response bodies that are still being read after the status has arrived. These reads use no slots. So a receiver that sends
+ * its body slowly does not delay other receivers. When an owner has reached the limit, further bodies of that owner are not read.
  */
 export class BodyReads {
   private readonly byOwner = new Map<string | null, number>();
@@ -16,8 +15,8 @@ export class BodyReads {
   constructor(private readonly limits: BodyReadLimits) {}
 
   /**
-   * @returns a function to call at the end of the body; `null` when the body must not be read, because the limit is
-   * reached
+   * @returns a function to call at the end of the body. `null` if the limit is reached: then the body must not be
+   * read
    */
   begin(owner: string | null): (() => void) | null {
     const { concurrency, concurrencyPerOwner } = this.limits;

@@ -3,8 +3,8 @@ import { readTraceContext } from '../events/trace-context.js';
 import { DEPTH_HEADER } from '../events/reserved-names.js';
 
 /**
- * Returns the headers that name the cause of an event: its trace, if the application gave one, and its causation
- * depth, if another event caused it. Most events have neither.
+ * Returns the headers that name the cause of an event: the trace, if the application gave a trace, and the
+ * causation depth, if another event caused the event. Most events have neither.
  */
 export function causeHeaders(storedContext: string | null): Record<string, string> {
   if (storedContext === null) return {};

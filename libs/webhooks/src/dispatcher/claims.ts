@@ -1,4 +1,6 @@
+import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { claimDeliveries, reclaimExpired, type ClaimedHandshake } from '../store/queue/claim-deliveries.js';
 import type { Database } from '../store/database/database.js';
@@ -18,18 +20,20 @@ export interface ClaimsParts {
   readonly releases: Releases;
   readonly phase: LoopPhase;
   readonly expected: ExpectedWork;
+  readonly diagnostics: Diagnostics;
+  readonly inFlight: InFlightDeliveries;
 }
 
-/** What one claim found. */
+/** The result of one claim. */
 export interface ClaimResult extends Leased {
   readonly handshakes: readonly ClaimedHandshake[];
-  /** The claim looked at every ready listener. */
+  /** Whether the claim read every ready listener, or sending is paused. */
   readonly isExhaustive: boolean;
 }
 
 /** Number of expired leases that one transaction reclaims. */
 const RECLAIM_BATCH = 500;
-/** How much longer than the attempt a lease must last, because recording takes time, too. */
+/** A lease must last longer than the attempt by this time, because recording the attempt also takes time. */
 export const LEASE_MARGIN_MS = 1_000;
 
 /** Claims due deliveries and handshakes from the queue, and adds leased deliveries to the lanes. */
@@ -47,24 +51,27 @@ export class Claims {
 
   /** Claims one batch, and begins the claimed handshakes. @throws errors of the database */
   async claim(): Promise<ClaimResult> {
-    const { database, clock, options, lanes, phase, expected } = this.parts;
+    const { database, clock, options, lanes, phase, expected, diagnostics } = this.parts;
     const { leaseMs, circuit } = options;
     const room = lanes.room('backlog');
     const leasedAt = performance.now();
-    if (room.total < 1) return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: false };
-    // Without the loop there are no turns: a round takes the listeners that have waited longest.
+    if (room.total < 1) {
+      return { source: 'backlog', leased: [], leasedAt, handshakes: [], isExhaustive: lanes.isSuspended };
+    }
+    // Owners take turns only while the loop runs. A round without the loop takes the listeners that have waited
+    // longest.
     const except = phase.keepsRunning ? this.ownerTurns.except : [];
-    const { deliveries, handshakes, isExhaustive } = await database.transaction(
-      () =>
-        claimDeliveries(database, {
-          now: clock.now(),
-          leaseMs,
-          room: { ...room, fullOwners: [...new Set([...room.fullOwners, ...except])] },
-          listeners: expected.pace.portion.claim,
-          circuit,
-          handshakes: this.parts.handshakes.room,
-        }),
-      'work',
+    const script = () =>
+      claimDeliveries(database, {
+        now: clock.now(),
+        leaseMs,
+        room: { ...room, fullOwners: [...new Set([...room.fullOwners, ...except])] },
+        listeners: expected.pace.portion.claim,
+        circuit,
+        handshakes: this.parts.handshakes.room,
+      });
+    const { deliveries, handshakes, isExhaustive } = await diagnostics.step('claim', () =>
+      database.transaction(script, 'work'),
     );
     this.parts.handshakes.begin(handshakes);
     const owners = deliveries.map(({ owner }) => owner);
@@ -74,10 +81,11 @@ export class Claims {
 
   /**
    * Adds leased deliveries to the lanes.
-   * @param settled called for each delivery, when it is recorded or released
+   * @param settled called for each delivery when the delivery is recorded or released
    */
   take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
-    const { options, lanes, phase, releases } = this.parts;
+    const { options, lanes, phase, releases, inFlight } = this.parts;
+    inFlight.add(leased);
     const { leaseMs, timeoutMs } = options;
     const margin = Math.min(LEASE_MARGIN_MS, (leaseMs - timeoutMs) / 2);
     const withinMs = leaseMs - timeoutMs - margin;
@@ -85,7 +93,7 @@ export class Claims {
       const startBefore = leasedAt + Math.min(withinMs, delivery.startWithinMs ?? Infinity);
       return { delivery, source, startBefore, settled };
     });
-    if (phase.isStopping) releases.add(laned);
+    if (phase.isStopping || lanes.isSuspended) releases.add(laned);
     else lanes.add(laned);
   }
 

@@ -6,46 +6,49 @@ import { Signal } from './signal.js';
 
 export interface ExpectedWorkOptions {
   readonly clock: WebhookClock;
-  readonly lanes: Pick<Lanes, 'isLow'>;
+  readonly lanes: Pick<Lanes, 'isLow' | 'isSuspended'>;
   readonly pollIntervalMs: number;
-  /** Batches of events that may be routed at the same time. */
+  /** Maximum number of batches of events that are routed at the same time. */
   readonly maxBatches: number;
 }
 
-/** A batch that takes longer, for example for very many listeners, is not waited for: the next batch is routed at the same time. */
+/**
+ * If a batch takes longer than this time, for example because of very many listeners, the dispatcher does not wait for the batch. It
+ * routes the next batch at the same time.
+ */
 const BATCH_WAIT_MS = 15;
 
 /**
- * The work that the dispatcher's loop expects, and when. This object decides what the loop does next, and how long it
- * may sleep. Commits, notifications, polls and finished work change it, and raise {@link signal} if the loop should look
- * again now.
+ * The work that the dispatcher's loop expects, and the time at which it expects the work. This object decides what the loop does next,
+ * and how long the loop may sleep. Commits, notifications, polls and finished work change this object. Such a change raises {@link
+ * signal} if the loop should search for work now.
  *
  * Times that end with `At` are on the monotonic clock, except `readyAt`, which is compared with rows of the database.
  */
 export class ExpectedWork implements PaceState {
   /** Raised when the loop should search for work. */
   readonly signal = new Signal();
-  /** Where to look for pending events. */
+  /** The position from which to search for pending events. */
   readonly cursor = new OutboxCursor();
   readonly pace: Pace;
   routedAt = -Infinity;
   restUntil = -Infinity;
-  /** The last batch was full. */
+  /** Whether the last batch was full. */
   isBacklog = false;
   /** The error of a batch in the background. No other batch begins before the loop has handled it. */
   failure: { readonly error: unknown } | null = null;
-  /** When to look for images; `null`: not before the next poll. */
+  /** When to search for images. `null`: not before the next poll. */
   private imagesAt: number | null = 0;
-  /** When a listener may be ready, as far as this process knows; `null`: not before the next poll. */
+  /** When a listener may be ready, as far as this process knows. `null`: not before the next poll. */
   private readyAt: number | null = 0;
   private polledAt = 0;
   private pagedAt = 0;
   private batchAt = 0;
-  /** There may be pending events. */
+  /** Whether there may be pending events. */
   private hasEvents = true;
-  /** There may be wide events. */
+  /** Whether there may be wide events. */
   private mayHaveWide = true;
-  /** The last batch has claimed its events, so the next batch would find other events. */
+  /** Whether the last batch has claimed its events. Then the next batch would find other events. */
   private hasClaimed = true;
   /** Batches that are being routed, each with its maximum number of events. */
   private readonly batches = new Map<Promise<void>, number>();
@@ -79,12 +82,12 @@ export class ExpectedWork implements PaceState {
     this.imagesAt = inMs ? performance.now() + inMs : 0;
   }
 
-  /** A listener may be ready at this time; 0: now. */
+  /** Call this method when a listener may be ready at this time. 0 means now. */
   expectReady(at: number): void {
     this.readyAt = Math.min(this.readyAt ?? Infinity, at);
   }
 
-  /** After an error: looks for everything again. */
+  /** Expects every kind of work again, after an error. */
   expectAll(): void {
     this.failure = null;
     this.hasEvents = true;
@@ -101,24 +104,24 @@ export class ExpectedWork implements PaceState {
     const { lanes, maxBatches } = this.options;
     const { isRouting } = this;
     if (this.batches.size >= maxBatches || !this.hasClaimed || this.failure) return false;
-    // A larger batch is better than two small ones, because each batch has a commit. Events that are committed
-    // meanwhile make up the next batch.
+    // A larger batch is better than two small batches, because each batch needs a commit. Events that are committed
+    // meanwhile form the next batch.
     if (isRouting && !this.isBacklog && this.batchWaitMs > 0) return false;
     // Only a batch that runs alone can sweep: a sweep would find the events of the other batches again.
     if (isRouting && this.cursor.isSweepOverdue) return false;
-    // A look that was no sweep may have missed an event that was committed late. Without another look the loop would
-    // wait for the sweep in steps of 1 ms.
+    // A search that was not a sweep may have missed an event that was committed late. So search again when a sweep is due. Otherwise the
+    // loop would wait for the sweep in steps of 1 ms.
     return (this.hasEvents || (!isRouting && this.cursor.untilSweepMs === 0)) && lanes.isLow('fresh', this.beingRouted);
   }
 
   /**
-   * Whether to route a page of a wide event. It is routed when the page before is being sent, so that other due
-   * deliveries wait behind one page and not behind 100,000 deliveries. If deliveries are always due, one page is routed
-   * in each poll interval.
+   * Whether to route a page of a wide event. A page is routed only when the previous page is being sent. So other due deliveries wait
+   * for one page and not for 100,000 deliveries. If deliveries are always due, one page is routed in each poll interval.
    */
   get mayPage(): boolean {
     const { clock, lanes, pollIntervalMs } = this.options;
-    const isClear = (this.readyAt === null || this.readyAt > clock.now()) && lanes.isLow('backlog');
+    const isIdle = (this.readyAt === null || this.readyAt > clock.now()) && lanes.isLow('backlog');
+    const isClear = lanes.isSuspended || isIdle;
     return this.pace.mayBegin && this.mayHaveWide && (isClear || performance.now() - this.pagedAt >= pollIntervalMs);
   }
 
@@ -131,7 +134,12 @@ export class ExpectedWork implements PaceState {
     return this.untilPollMs <= 0;
   }
 
-  /** The loop looks for images. Images that are written from here on are expected again. */
+  /** Makes the loop poll in its next turn. */
+  expectPoll(): void {
+    this.polledAt = -Infinity;
+  }
+
+  /** Call this method when the loop begins to search for images. Images that are written later must be expected again. */
   beginConversion(): void {
     this.imagesAt = null;
   }
@@ -140,7 +148,10 @@ export class ExpectedWork implements PaceState {
     this.polledAt = performance.now();
   }
 
-  /** The loop routes a page of a wide event. A batch in the background may find another wide event meanwhile. */
+  /**
+   * Call this method when the loop begins to route a page of a wide event. A batch in the background may find
+   * another wide event meanwhile.
+   */
   beginPage(): void {
     this.pagedAt = performance.now();
     this.mayHaveWide = false;
@@ -160,7 +171,7 @@ export class ExpectedWork implements PaceState {
     this.batches.set(batch, limit);
   }
 
-  /** The current batch has claimed its events. */
+  /** Call this method when the current batch has claimed its events. */
   batchClaimed(isFull: boolean): void {
     this.hasClaimed = true;
     this.isBacklog = isFull;
@@ -179,7 +190,7 @@ export class ExpectedWork implements PaceState {
   }
 
   /**
-   * How long there is nothing to do, unless {@link signal} is raised. It is raised when a request ends, for example.
+   * How long the loop may sleep. A raised {@link signal} ends the sleep earlier, for example when a request ends.
    */
   get sleepMs(): number {
     const { clock, lanes, maxBatches, pollIntervalMs } = this.options;
@@ -188,7 +199,8 @@ export class ExpectedWork implements PaceState {
     const waits: number[] = [];
     if (mayRouteAnother && this.batchWaitMs > 0) waits.push(this.batchWaitMs);
     if (untilSweepMs !== null && lanes.isLow('fresh')) waits.push(untilSweepMs);
-    if (this.mayHaveWide) waits.push(this.pagedAt + pollIntervalMs - performance.now());
+    // The pause after the last page may have ended since the search.
+    if (this.mayHaveWide) waits.push(this.mayPage ? 0 : this.pagedAt + pollIntervalMs - performance.now());
     if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
     if (this.readyAt !== null && lanes.isLow('backlog'))
       waits.push(Math.max(this.readyAt - clock.now(), this.pace.waitMs));

@@ -1,24 +1,27 @@
 import { PerMinute } from '../per-minute.js';
 
-/** A refused handshake is tried again within this time after the next minute has begun, at a random moment. */
+/**
+ * A refused handshake is tried again at a random moment of the next minute. The moment is within this time after the
+ * minute has begun.
+ */
 const SPREAD_MS = 5_000;
 
 /**
- * Maximum number of handshake requests a minute from one process: to one host, to one host by one owner, and by one
- * owner.
+ * Maximum numbers of handshake requests per minute of one process. There are three limits: for one host, for one owner at one host, and
+ * for one owner.
  */
 const HANDSHAKES_PER_MINUTE = { host: 60, ownersHost: 10, owner: 30 } as const;
 
 /**
  * Limits how often handshakes are sent. The pause between two handshakes of one listener does not protect a host that
- * many listeners name. The limits for one owner keep room for other owners at a shared host.
+ * many listeners name. With the limits for one owner, other owners of a shared host can still send handshakes.
  */
 export class HandshakeLimits {
   private readonly counts = new PerMinute();
 
   /**
-   * @param hosts hosts that the handshake would send requests to; a host may occur twice
-   * @returns when to try again; `null` when the handshake may be sent now, and is counted
+   * @param hosts hosts to which the handshake would send requests; a host may occur twice
+   * @returns when to try again. `null` if the handshake may be sent now; then the handshake is counted
    */
   take(owner: string | null, hosts: readonly string[], now: number): number | null {
     const limits = new Map<string, number>();

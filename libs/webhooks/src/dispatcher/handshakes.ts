@@ -15,6 +15,7 @@ import { readListener } from '../store/listeners/listener-rows.js';
 import { recordHandshake, type HandshakeResult } from '../store/queue/record-handshake.js';
 import type { AuthorizedTransport } from './authorized-transport.js';
 import { HandshakeLimits } from './handshake-limits.js';
+import type { OperationalEvents } from './operational-events.js';
 import type { Notices } from './notices.js';
 import { originOf, signRequest, type Signers } from './sign-delivery.js';
 import { isCausedByOptions, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
@@ -30,33 +31,34 @@ export interface HandshakesParts {
   readonly logger: LoggerService;
   readonly waiting: WaitingListeners;
   readonly notices: Notices;
-  /** Settles when the time limit of a request that began then is over; see `hideTiming` of the dispatcher. */
+  readonly operational: OperationalEvents;
+  /** Settles when the time limit of a request that began at this time is over; see `hideTiming` of the dispatcher. */
   readonly hideTiming: (began: number) => Promise<void>;
-  /** A listener may be ready at this time. */
+  /** Called when a listener may be ready at this time. */
   readonly expect: (at: number) => void;
 }
 
 /**
- * Handshakes in flight in this process. Handshakes are rare, and those of an application that creates many listeners
- * wait for each other.
+ * Maximum number of handshakes in flight in this process. Handshakes are rare. If an application creates many listeners, their
+ * handshakes wait for each other.
  */
 const AT_ONCE = 16;
-/** Handshakes in flight of one owner. */
+/** Maximum number of handshakes in flight of one owner. */
 const AT_ONCE_PER_OWNER = 4;
 const OWNER_BUSY_MS = 1_000;
 const FAULTS_OF_SENDER: ReadonlySet<string | null> = new Set(['OUT_OF_SOCKETS', 'TRANSPORT_CLOSED']);
 const CHALLENGE_BYTES = 32;
 /**
- * Limit for schedules that never end, which would send requests to an uninvolved host without end. The default schedule
- * makes ten tries.
+ * Maximum number of tries, even if the retry schedule never ends. Without this limit, such a schedule would send
+ * requests to an uninvolved host without end. The default schedule makes ten tries.
  */
 const MAX_TRIES = 20;
 
 /**
- * Asks receivers before the first delivery whether they want webhooks. A handshake is claimed, sent (address guard,
- * time limit, credentials, no redirects) and recorded under its lease, as a delivery is. Nothing else is sent to a
- * listener until its handshake passes. When the retry schedule ends, or after {@link MAX_TRIES}, the listener is
- * disabled.
+ * Asks receivers before the first delivery whether they want webhooks. A handshake is claimed, sent and recorded in the same way as a
+ * delivery. A handshake has a lease, a time limit and credentials. The address guard checks the address. Redirects are not followed.
+ * Nothing else is sent to a listener until its handshake passes. If the retry schedule ends, or after {@link MAX_TRIES} tries, the
+ * listener is disabled.
  */
 export class Handshakes {
   private readonly running = new Set<Promise<void>>();
@@ -81,8 +83,8 @@ export class Handshakes {
   }
 
   /**
-   * When to try again, if the handshake may not be sent now. The limit keeps slow receivers of one owner from
-   * delaying other owners.
+   * When to try again, if the handshake may not be sent now. Without a limit, slow receivers of one owner would delay
+   * other owners.
    */
   private postponedUntil({ owner, listener }: ClaimedHandshake, now: number): number | null {
     if (owner !== null && (this.runningOf.get(owner) ?? 0) >= AT_ONCE_PER_OWNER) return now + OWNER_BUSY_MS;
@@ -99,16 +101,24 @@ export class Handshakes {
     while (this.running.size) await Promise.all(this.running);
   }
 
-  /** Never rejects. */
+  /** Makes one try of a handshake. The promise never rejects. */
   private async attempt(handshake: ClaimedHandshake): Promise<void> {
-    const { database, logger, notices, expect } = this.parts;
-    const { id } = handshake.listener;
+    const { clock, database, logger, notices, expect, operational } = this.parts;
+    const { owner } = handshake;
+    const { id, url } = handshake.listener;
     try {
       const result = await this.resultOf(handshake);
-      if (!(await database.transaction(() => recordHandshake(database, handshake, result), 'work'))) return;
+      const script = function* () {
+        const hasEffect = yield* recordHandshake(database, handshake, result);
+        if (hasEffect && result.state === 'failed') {
+          yield* operational.ofDisabled({ id, url, owner }, result.reason, clock.now());
+        }
+        return hasEffect;
+      };
+      if (!(await database.transaction(script, 'work'))) return;
       if (result.state === 'failed') {
         const listener = await database.single(() => readListener(database, id, undefined), 'work');
-        if (listener) notices.disabled(listener, result.reason);
+        if (listener) notices.disabled(listener, result.reason, { by: 'handshake' });
       }
       expect('next' in result ? result.next : 0);
     } catch (error) {
@@ -133,7 +143,7 @@ export class Handshakes {
       if (FAULTS_OF_SENDER.has(outcome.errorCode)) return { state: 'postponed', next: startedAt + WAIT_MS };
       if ('agreed' in verdict) return { state: 'passed', allowedRate: verdict.allowedRate, at: clock.now() };
       if (outcome.errorDetail !== null) logger.warn(`The handshake of listener ${id} failed: ${outcome.errorDetail}`);
-      // Customers read these times, and a blocked attempt must not show how long it took.
+      // Customers read these times, and the times must not reveal how long a blocked attempt took.
       return this.failure(handshake, verdict.error, startedAt, showsTiming(outcome) ? clock.now() : startedAt, outcome);
     } catch (error) {
       if (isCausedByOptions(error)) {
@@ -167,7 +177,7 @@ export class Handshakes {
       const outcome = await transport.send(request, listener);
       return { outcome, verdict: judgePermission(outcome, origin) };
     }
-    // A new challenge for each try, so that an intercepted one is useless.
+    // Each try has a new challenge. So an intercepted challenge is useless.
     const challenge = randomBytes(CHALLENGE_BYTES).toString('base64url');
     const body = JSON.stringify({
       type: CHALLENGE_TYPE,
@@ -193,7 +203,7 @@ export class Handshakes {
     return { state: 'failed', error, at: startedAt, reason: `the handshake failed: ${error}` };
   }
 
-  /** A schedule that throws or returns no valid time must not end the handshake. */
+  /** Returns the delay before the next try. A schedule that throws, or that returns an invalid time, must not end the handshake. */
   private delayMs(failures: number, listenerId: string): number | null {
     try {
       const delay = this.parts.retrySchedule.delayMs(failures);

@@ -1,12 +1,12 @@
 import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
-import type { Room } from '../store/queue/room.js';
+import { NO_ROOM, type Room } from '../store/queue/room.js';
 
-/** A delivery that is leased to this process and in its memory. */
+/** A delivery that is leased to this process and that is in the memory of this process. */
 export interface LanedDelivery {
   readonly delivery: ClaimedDelivery;
   /**
    * Latest start of the attempt, on the monotonic clock. The lease must cover the attempt, and the rate limit must
-   * allow its start.
+   * allow the start.
    */
   readonly startBefore: number;
   /** Called once, when the attempt is recorded or the delivery is released. */
@@ -15,20 +15,19 @@ export interface LanedDelivery {
 }
 
 /**
- * Where a delivery came from: a `fresh` delivery was leased when it was created, a `backlog` delivery was pending in
- * the database. Each source has its own room in memory, and the sources alternate, so that 100,000 deliveries of one
- * event delay no other event.
+ * The source of a delivery: a `fresh` delivery was leased when it was created, a `backlog` delivery was pending in the database. Each
+ * source has a separate limit in memory, and the sources alternate. So 100,000 deliveries of one event delay no other event.
  */
 export type Source = 'fresh' | 'backlog';
 const SOURCES: readonly Source[] = ['fresh', 'backlog'];
 
-/** Deliveries leased to this process. */
+/** Deliveries that are leased to this process. */
 export interface Leased {
   readonly source: Source;
   readonly leased: readonly ClaimedDelivery[];
   /**
-   * A time before the transaction that leased them began, on the monotonic clock. No lease is older, however long the
-   * transaction took.
+   * A time on the monotonic clock, before the beginning of the transaction that leased the deliveries. No lease is older than this time,
+   * even if the transaction took a long time.
    */
   readonly leasedAt: number;
 }
@@ -46,22 +45,25 @@ export interface LanesOptions {
   /** Maximum number of deliveries in memory that are not in flight. */
   readonly waiting: Readonly<Record<Source, number>>;
   /**
-   * Makes the attempt, and settles when it has ended. The slot is free then, or earlier when `send` calls `free`.
-   * Never rejects.
+   * Makes the attempt. The promise settles when the attempt has ended, and never rejects. The slot is free when the promise settles,
+   * or earlier if `send` calls `free`.
    */
   readonly send: (laned: LanedDelivery, free: () => void) => Promise<void>;
-  /** The lease of this delivery no longer covers an attempt. */
+  /** Called when the lease of this delivery no longer covers an attempt. */
   readonly expired: (laned: LanedDelivery) => void;
-  /** A listener or owner that was full at the last claim has room again. */
+  /** Called when a listener or an owner that was full at the last claim has room again. */
   readonly hasRoomAgain: () => void;
 }
 
 /** Counters of one listener, or of all listeners of one owner. */
 interface Load {
   running: number;
-  /** There was no room when {@link Lanes.room} was called, so the claim did not look for its deliveries. */
+  /**
+   * Whether there was no room at the call of {@link Lanes.room}. Then the claim did not search for deliveries of this
+   * listener or owner.
+   */
   wasFull: boolean;
-  /** Attempts that ended in the current window of {@link RATE_WINDOW_MS}, and in the window before it. */
+  /** Numbers of attempts that ended in the current window of {@link RATE_WINDOW_MS}, and in the previous window. */
   ended: number;
   endedBefore: number;
   since: number;
@@ -72,8 +74,8 @@ interface OwnerLanes extends Load {
   readonly owner: string | null;
   readonly queued: Record<Source, number>;
   /**
-   * Lanes that have a delivery to send and a free slot, in the order of their turns, by the source of their first
-   * delivery.
+   * Lanes that have a delivery to send and a free slot. They are grouped by the source of their first delivery,
+   * and sorted by their turns.
    */
   readonly turns: Readonly<Record<Source, Set<Lane>>>;
 }
@@ -94,23 +96,24 @@ const OWNER_SHARE = 1 / 3;
 const MAX_IDLE = 1_000;
 
 /**
- * Isolates listeners and owners from each other. A lane is the queue of one listener in the memory of this process,
- * with a limit on its requests in flight; the lanes of one owner share a second limit. A slow listener fills only its
- * own lane, and a slow owner only its own lanes.
+ * Isolates listeners and owners from each other. A lane is the queue of one listener in the memory of this process. Each lane has a
+ * maximum number of requests in flight. All lanes of one owner together have a second maximum. So a slow listener fills only its own
+ * lane, and a slow owner fills only its own lanes.
  *
- * A lane holds as many deliveries in advance as it sent in the last second, and at least `concurrencyPerListener`.
- * That is enough until the next claim. Of a slow or dead receiver it is only a handful, so other processes can claim
- * the rest. Owners take turns for free slots, and the lanes of one owner take turns for the slots of that owner.
+ * The number of deliveries that a lane holds in advance is the number that it sent in the last second, but at least
+ * `concurrencyPerListener`. This number is enough until the next claim. The lane of a slow or dead receiver holds only a few deliveries, so
+ * other processes can claim the rest. Owners take turns for free slots, and the lanes of one owner take turns for the slots of that owner.
  */
 export class Lanes {
   private readonly lanes = new Map<string, Lane>();
   private readonly owners = new Map<string | null, OwnerLanes>();
-  /** Owners with such lanes and a free slot, in the order of their turns. */
+  /** Owners that have such lanes and a free slot, in the order of their turns. */
   private readonly turns: Readonly<Record<Source, Set<OwnerLanes>>> = { fresh: new Set(), backlog: new Set() };
   private running = 0;
   private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
   private nextTurn: Source = 'fresh';
   private isPaused = false;
+  private isStopped = false;
 
   constructor(private readonly options: LanesOptions) {}
 
@@ -119,16 +122,22 @@ export class Lanes {
     return this.running;
   }
 
-  /** No delivery is in memory. */
+  /** Whether {@link suspend} was called: sending is paused by an operator. */
+  get isSuspended(): boolean {
+    return this.isStopped;
+  }
+
+  /** Whether no delivery is in memory. */
   get isEmpty(): boolean {
     return this.running + this.queued.fresh + this.queued.backlog === 0;
   }
 
   /**
-   * How many deliveries may be claimed now. This is a snapshot, so that a script that the database repeats after a
-   * deadlock decides the same.
+   * How many deliveries may be claimed now. The result is a snapshot. So if the database repeats a script after a deadlock, the script
+   * makes the same decisions again.
    */
   room(source: Source): Room {
+    if (this.isStopped) return NO_ROOM;
     const { concurrency, waiting } = this.options;
     const now = performance.now();
     const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
@@ -146,12 +155,13 @@ export class Lanes {
   }
 
   /**
-   * Whether the queue is at most two thirds full, so that it is time to claim more. While the claim runs, the others
-   * are sent.
+   * Whether the queue is at most two thirds full. Then it is time to claim more deliveries. While the claim runs, the queued deliveries
+   * are sent. While sending is suspended, events are routed and nothing is claimed.
    *
-   * @param coming number of deliveries that are being claimed already
+   * @param coming number of deliveries that are already being claimed
    */
   isLow(source: Source, coming = 0): boolean {
+    if (this.isStopped) return source === 'fresh' && !this.isPaused;
     return !this.isPaused && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
   }
 
@@ -166,7 +176,7 @@ export class Lanes {
     this.start();
   }
 
-  /** Starts no request until {@link resume}. Requests in flight continue. */
+  /** Stops the start of new requests until {@link resume} is called. Requests in flight continue. */
   pause(): void {
     this.isPaused = true;
   }
@@ -174,6 +184,17 @@ export class Lanes {
   resume(): void {
     if (!this.isPaused) return;
     this.isPaused = false;
+    this.start();
+    this.options.hasRoomAgain();
+  }
+
+  /** Stops the start of new requests until {@link unsuspend} is called, whatever {@link pause} and {@link resume} do. */
+  suspend(): void {
+    this.isStopped = true;
+  }
+
+  unsuspend(): void {
+    this.isStopped = false;
     this.start();
     this.options.hasRoomAgain();
   }
@@ -225,7 +246,7 @@ export class Lanes {
     return Math.max(0, concurrencyPerListener - lane.running) + ahead - lane.queue.length;
   }
 
-  /** As {@link roomOf}, for all listeners of an owner together, with at most the owner's share of one source. */
+  /** Like {@link roomOf}, but for all listeners of an owner together. The result is at most the owner's share of one source. */
   private roomOfOwner(owner: string | null, source: Source, now: number): number {
     if (owner === null) return Infinity;
     const { concurrencyPerOwner, waiting } = this.options;
@@ -261,7 +282,10 @@ export class Lanes {
     if (!lane.ownerLanes.turns[source].size) this.turns[source].delete(lane.ownerLanes);
   }
 
-  /** Picks the next lane: lanes with a fresh delivery and lanes with a backlog delivery alternate while both exist. */
+  /**
+   * Returns the next lane. While there are lanes with a fresh delivery and lanes with a backlog delivery, the two
+   * kinds alternate.
+   */
   private takeTurn(): Lane | undefined {
     const other: Source = this.nextTurn === 'fresh' ? 'backlog' : 'fresh';
     const source = this.turns[this.nextTurn].size ? this.nextTurn : other;
@@ -276,7 +300,7 @@ export class Lanes {
   }
 
   private start(): void {
-    while (!this.isPaused && this.running < this.options.concurrency) {
+    while (!this.isPaused && !this.isStopped && this.running < this.options.concurrency) {
       const lane = this.takeTurn();
       if (!lane) return;
       const laned = lane.queue.shift();
@@ -334,7 +358,10 @@ export class Lanes {
     if (isLaneLow || isOwnerLow) this.options.hasRoomAgain();
   }
 
-  /** Lanes exist only as long as their deliveries, so a million listeners do not fill the memory. */
+  /**
+   * Removes a lane without deliveries, if too many such lanes are remembered. Otherwise a million listeners would fill
+   * the memory.
+   */
   private forget(lane: Lane): void {
     if (lane.running || lane.queue.length) return;
     if (this.lanes.size > MAX_IDLE) this.lanes.delete(lane.listenerId);

@@ -1,14 +1,15 @@
 import type { OutcomeKind } from '../sending/outcome.js';
 
 /**
- * Emitted as `webhooks.delivery.succeeded`, as `webhooks.delivery.failed` after each failed attempt, and also as
- * `webhooks.delivery.exhausted` when no attempt follows.
+ * This event is emitted as `webhooks.delivery.succeeded` after an accepted attempt, and as
+ * `webhooks.delivery.failed` after each failed attempt. If no attempt follows, it is also emitted as
+ * `webhooks.delivery.exhausted`.
  */
 export interface DeliveryLifecycleEvent {
   readonly deliveryId: string;
   readonly eventId: string;
   readonly listenerId: string;
-  /** URL that the request was sent to. */
+  /** URL to which the request was sent. */
   readonly url: string;
   readonly type: string;
   /** Owner of the listener; `null` for the application's own listeners. */
@@ -23,7 +24,7 @@ export interface DeliveryLifecycleEvent {
   readonly nextAttemptAt: Date | null;
 }
 
-/** Emitted as `webhooks.listener.disabled`. */
+/** This event is emitted as `webhooks.listener.disabled`. */
 export interface ListenerDisabledLifecycleEvent {
   readonly listenerId: string;
   readonly url: string;
@@ -32,8 +33,8 @@ export interface ListenerDisabledLifecycleEvent {
 }
 
 /**
- * Emitted as `webhooks.listener.circuit_opened`: after `failuresInARow` consecutive failures, only one probe at a
- * time is sent.
+ * This event is emitted as `webhooks.listener.circuit_opened`. After `failuresInARow` consecutive failures, only
+ * one probe at a time is sent.
  */
 export interface CircuitOpenedLifecycleEvent {
   readonly listenerId: string;
@@ -45,17 +46,23 @@ export interface CircuitOpenedLifecycleEvent {
 }
 
 /**
- * Emitted as `webhooks.delivery.discarded`, once for each listener and run of the chore, for deliveries that were
- * pending too long.
+ * This event is emitted as `webhooks.delivery.discarded` if deliveries were pending for too long, once for each listener and run of
+ * the chore. It is also emitted if a call or a task discarded deliveries, once for each listener and batch.
  */
 export interface DeliveriesDiscardedLifecycleEvent {
   readonly listenerId: string;
   readonly count: number;
-  /** `TOO_OLD`, as in their `lastErrorCode`: they were pending for longer than `dispatcher.maxAgeMs`. */
+  /**
+   * `TOO_OLD`: the deliveries were pending for longer than `dispatcher.maxAgeMs`. Their `lastErrorCode` has the same value. `DISCARDED`: a
+   * call or a task discarded the deliveries
+   */
   readonly reason: string;
 }
 
-/** Emitted as `webhooks.outbox.damaged`: the event cannot be read. No listener receives it until you repair its row. */
+/**
+ * This event is emitted as `webhooks.outbox.damaged` if an event in the outbox cannot be read. No listener receives the
+ * damaged event until you repair its row.
+ */
 export interface EventDamagedLifecycleEvent {
   readonly eventId: string;
   readonly type: string;
@@ -63,8 +70,8 @@ export interface EventDamagedLifecycleEvent {
 }
 
 /**
- * Emitted as `webhooks.image.damaged`: a row captured by a trigger cannot be turned into an event until you fix the
- * cause.
+ * This event is emitted as `webhooks.image.damaged` if a row captured by a trigger cannot be turned into an event.
+ * The row becomes an event after you fix the cause.
  */
 export interface ImageDamagedLifecycleEvent {
   /** `seq` of the image. */
@@ -81,6 +88,9 @@ export type LifecycleEvent =
   | CircuitOpenedLifecycleEvent
   | EventDamagedLifecycleEvent
   | ImageDamagedLifecycleEvent;
+
+/** The reason of deliveries that a call or a task discarded. Their `lastErrorCode` is that of their last attempt. */
+export const DISCARDED = 'DISCARDED';
 
 /**
  * Names of the lifecycle events on EventEmitter2. Captured and published events are emitted as

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Phases of the dispatcher's loop, and the phases that may follow each. The loop moves only along this table, and
- * `docs/states.md` draws it.
+ * Phases of the dispatcher's loop, and the phases that may follow each phase. Every change of the phase follows
+ * this table. `docs/states.md` draws the table.
  */
 export const LOOP_TRANSITIONS = {
   stopped: ['looking'],
@@ -18,34 +18,34 @@ export type Phase = keyof typeof LOOP_TRANSITIONS;
 /** Pause after an error of the database. */
 export const REST_AFTER_ERROR_MS = 1_000;
 
-/** The phase of the loop, and what follows from it for the parts of the dispatcher. */
+/** The phase of the loop, and its meaning for the parts of the dispatcher. */
 export class LoopPhase {
   private phase: Phase = 'stopped';
   private stopped = new AbortController();
 
-  /** From {@link start} until {@link end}. */
+  /** Whether the loop runs: from {@link start} until {@link end}. */
   get isRunning(): boolean {
     return this.phase !== 'stopped';
   }
 
-  /** From {@link stop} until the next {@link start}. */
+  /** Whether the loop stops or has stopped: from {@link stop} until the next {@link start} or {@link allowRounds}. */
   get isStopping(): boolean {
     return this.stopped.signal.aborted;
   }
 
-  /** Whether to retry a write that the database refused. Without the loop, and while the loop stops, it is tried once. */
+  /** Whether to retry a write that the database refused. Without the loop, and while the loop stops, a write is tried only once. */
   get keepsRunning(): boolean {
     return this.isRunning && !this.isStopping;
   }
 
-  /** @returns the signal of this run of the loop, which {@link stop} aborts */
+  /** @returns the signal of this run of the loop. {@link stop} aborts this signal */
   start(): AbortSignal {
     this.stopped = new AbortController();
     this.enter('looking');
     return this.stopped.signal;
   }
 
-  /** Ends pauses. The loop completes its current step. */
+  /** Stops the loop. Pauses end immediately, and the loop completes its current step. */
   stop(): void {
     this.stopped.abort();
     if (this.isRunning) this.enter('stopping');
@@ -55,7 +55,12 @@ export class LoopPhase {
     if (this.isRunning) this.enter('stopped');
   }
 
-  /** Called by the loop before each step. A run that was stopped may complete its step, but moves the phase no more. */
+  /** Lets rounds without the loop take and send deliveries after the loop has stopped. Does nothing while the loop runs or stops. */
+  allowRounds(): void {
+    if (!this.isRunning && this.isStopping) this.stopped = new AbortController();
+  }
+
+  /** The loop calls this method before each step. A stopped run may complete its step, but no longer changes the phase. */
   moveTo(next: Phase, run: AbortSignal): void {
     if (!run.aborted && this.phase !== next) this.enter(next);
   }

@@ -1,33 +1,36 @@
 import { MASK } from '../listeners/credentials/listener-auth.js';
 
-/** Shorter values are not masked: they are part of almost every text, and they are no secret. */
+/** Shorter values are not masked. Almost every text contains such short values, and they are too short to be secret. */
 const MIN_SECRET_LENGTH = 4;
-/** Shorter pieces of base64 are part of other base64 by chance. */
+/** Minimum length of a masked piece of base64. Shorter pieces also occur by chance in other base64 texts. */
 const MIN_BASE64_LENGTH = 8;
-/** How often a text may be encoded: JSON in a form in JSON. */
+/** How many times a text may be encoded. An example with three encodings is JSON in a form in JSON. */
 const MAX_ENCODINGS = 3;
 
-/** An encoded character: of JSON and similar literals, of URLs and forms, of HTML. */
+/** An encoded character in JSON and similar literals, in URLs and forms, or in HTML. */
 const ENCODED =
   /\\u(?<json>[\da-f]{4})|\\x(?<hex>[\da-f]{2})|\\(?<escaped>["'\\/])|%(?<url>[\da-f]{2})|&#(?<decimal>\d{1,3});|&#x(?<html>[\da-f]{1,2});|&(?<named>amp|lt|gt|quot|apos);/giu;
 const NAMED: Readonly<Record<string, string>> = { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" };
-/** An encoded character that the end of the text cuts off. */
+/** The beginning of an encoded character that is cut off at the end of the text. */
 const CUT_CHARACTER = /(?:\\(?:u[\da-f]{0,3}|x[\da-f]?)?|%[\da-f]?|&(?:#x?[\da-f]{0,3}|[a-z]{0,4}))$/iu;
 
-/** A text without one level of encoding. */
+/** A text after one level of encoding was removed. */
 interface Decoded {
   readonly text: string;
-  /** Where each character of `text` begins in the original text; at the end, the length of the original. */
+  /**
+   * For each character of `text`, the position at which it begins in the original text. The last entry is the length of
+   * the original text.
+   */
   readonly starts: readonly number[];
 }
 
 type Range = readonly [from: number, to: number];
 
 /**
- * Masks credentials in a text of a receiver, which may echo its request: as they were sent, or in the encodings of JSON, HTML, URLs, forms
- * and base64.
+ * Masks credentials in a text of a receiver, because the text may repeat the request. The function finds credentials in the form in which
+ * they were sent, and in the encodings of JSON, HTML, URLs, forms and base64.
  *
- * @param mayBeCut the text may end in the middle of a credential
+ * @param mayBeCut whether the text may end in the middle of a credential
  */
 export function maskSecrets(text: string, values: readonly string[], mayBeCut: boolean): string {
   const secrets = new Set(values.flatMap(formsOf).filter((form) => form.length >= MIN_SECRET_LENGTH));
@@ -43,8 +46,8 @@ export function maskSecrets(text: string, values: readonly string[], mayBeCut: b
 }
 
 /**
- * The forms that decoding a text leaves: a form's `+` for a space, the bytes of UTF-8, what looks encoded in the secret itself, and base64 of
- * a text that contains the secret.
+ * Returns the forms of a secret that remain in a text after decoding. A form may write a space as `+`, or write each UTF-8 byte as a
+ * character. A part of the secret may look like an encoded character. A text with the secret may be written in base64.
  */
 function formsOf(secret: string): string[] {
   const bytes = Buffer.from(secret, 'utf8');
@@ -53,7 +56,10 @@ function formsOf(secret: string): string[] {
   return [...decoded, ...decoded.map((text) => text.replaceAll(' ', '+')), ...base64];
 }
 
-/** The characters that base64 has for these bytes, whatever is around them, if they begin at this offset of a group of three bytes. */
+/**
+ * The base64 characters of these bytes. Characters that also depend on the neighbouring bytes are left out. The bytes begin at this
+ * offset of a group of three bytes.
+ */
 function base64Of(bytes: Buffer, offset: number): string[] {
   const encoded = Buffer.concat([Buffer.alloc(offset), bytes]).toString('base64');
   const from = Math.ceil((offset * 8) / 6);

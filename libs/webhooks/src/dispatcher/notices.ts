@@ -1,4 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
+import type { DisabledBy, ListenerMessage } from '../diagnostics/channels.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import {
   LIFECYCLE_EVENTS,
   type CircuitOpenedLifecycleEvent,
@@ -14,8 +16,8 @@ export interface NoticedListener {
 }
 
 /**
- * Minimum time between two notices about exhausted deliveries of one listener: after an outage there may be
- * thousands.
+ * Minimum time between two notices about exhausted deliveries of one listener. After an outage, thousands of deliveries
+ * may be exhausted.
  */
 const AT_MOST_EVERY_MS = 60_000;
 /** Maximum number of listeners that are remembered for this limit. */
@@ -24,8 +26,8 @@ const REMEMBERED = 10_000;
 /** Logs a warning and emits a lifecycle event, each with the URL and the owner of the listener. */
 export class Notices {
   /**
-   * When the last exhausted delivery of a listener was logged, on the monotonic clock, and how many were exhausted
-   * since.
+   * For each listener: the time at which its last exhausted delivery was logged, on the monotonic clock. Also the number of deliveries
+   * that were exhausted since that time.
    */
   private readonly named = new Map<string, { at: number; others: number }>();
 
@@ -33,14 +35,24 @@ export class Notices {
     private readonly parts: {
       readonly logger: LoggerService;
       readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
+      readonly diagnostics: Diagnostics;
     },
   ) {}
 
-  disabled(listener: NoticedListener, reason: string): void {
+  /** @param how `isLogged`: whether another log line already contains this notice */
+  disabled(
+    listener: NoticedListener,
+    reason: string,
+    { by, isLogged = false }: { by: DisabledBy; isLogged?: boolean },
+  ): void {
     const { logger, emit } = this.parts;
-    logger.warn(`Listener ${nameOf(listener)} is disabled: ${JSON.stringify(reason)}. Deliveries to it are held.`);
+    if (!isLogged)
+      logger.warn(
+        `Listener ${nameOf(listener)} is disabled: ${JSON.stringify(reason)}. Deliveries to this listener are held.`,
+      );
     const { id: listenerId, url, owner } = listener;
     emit(LIFECYCLE_EVENTS.listenerDisabled, { listenerId, url, owner, reason });
+    this.publish(listener, { change: 'disabled', reason, by });
   }
 
   circuitOpened(
@@ -49,13 +61,27 @@ export class Notices {
   ): void {
     const { logger, emit } = this.parts;
     logger.warn(
-      `The circuit of listener ${nameOf(listener)} is open: ${opened.failuresInARow} consecutive attempts failed. Nothing is sent to it until ${opened.pausedUntil.toISOString()}, then one delivery at a time.`,
+      `The circuit of listener ${nameOf(listener)} is open: ${opened.failuresInARow} consecutive attempts failed. Nothing is sent to this listener until ${opened.pausedUntil.toISOString()}, then one delivery at a time.`,
     );
     const { id: listenerId, url, owner } = listener;
     emit(LIFECYCLE_EVENTS.circuitOpened, { listenerId, url, owner, ...opened });
+    this.publish(listener, { change: 'circuit_opened', reason: null, by: null });
   }
 
-  /** Only logs. The recorder emits the lifecycle event. */
+  /** Emits that a listener works again. A recovery is good news, so it is not logged. The log has the failures. */
+  recovered(listener: NoticedListener): void {
+    this.publish(listener, { change: 'recovered', reason: null, by: null });
+  }
+
+  private publish(
+    { id: listenerId, url, owner }: NoticedListener,
+    what: Pick<ListenerMessage, 'change' | 'reason' | 'by'>,
+  ): void {
+    const { diagnostics } = this.parts;
+    if (diagnostics.listens('listener')) diagnostics.publish('listener', { listenerId, url, owner, ...what });
+  }
+
+  /** Logs an exhausted delivery. The recorder emits the lifecycle event. */
   exhausted({ deliveryId, listenerId, url, owner, attempt, status, errorCode }: DeliveryLifecycleEvent): void {
     const now = performance.now();
     const before = this.named.get(listenerId);
@@ -72,7 +98,10 @@ export class Notices {
   }
 }
 
-/** Names a listener in the log. Leaves out the query of its URL, which may contain a token. JSON escapes line breaks in the owner. */
+/**
+ * Returns the name of a listener for the log. The query of the URL is left out, because it may contain a token. JSON escapes line
+ * breaks in the owner.
+ */
 function nameOf({ id, url, owner }: NoticedListener): string {
   const { origin, pathname } = new URL(url);
   return `${id} (${origin}${pathname}, ${owner === null ? 'no owner' : `owner ${JSON.stringify(owner)}`})`;

@@ -1,18 +1,18 @@
 /** Maximum share of the time that sweeps take. */
 const SWEEP_SHARE = 0.1;
-/** Maximum pause between sweeps, however long one sweep took, for example because it waited for a lock. */
+/** Maximum pause between sweeps, even if one sweep took a long time, for example because the sweep waited for a lock. */
 const SWEEP_WITHIN_MS = 5_000;
-/** A sweep that is later than this is overdue. */
+/** A sweep that is later than this time is overdue. */
 const SWEEP_LATE_MS = 250;
 
 /**
- * Decides from which sequence to look for pending events.
+ * Decides at which sequence a search for pending events begins. Such a search is called a look.
  *
- * A look from the start passes every event that was routed lately and is not vacuumed yet. With one old snapshot open
- * on a PostgreSQL server these are all events, and a drain becomes quadratic. A look only past the last event would
- * miss an event that is committed late under a lower sequence. So most looks begin past the last event, and some from
- * the start. A look from the start is called a sweep. Sweeps take at most {@link SWEEP_SHARE} of the time; where
- * sweeps are cheap, every look is one.
+ * A look from the start also reads every event that was routed recently and that is not yet vacuumed. While an old snapshot is open on a
+ * PostgreSQL server, no event is vacuumed. Then the time of a drain becomes quadratic. A look that begins after the last known event would
+ * miss an event that is committed late with a lower sequence. So most looks begin after the last known event, and some looks begin at the
+ * start. A look from the start is called a sweep. Sweeps take at most {@link SWEEP_SHARE} of the time. If sweeps are cheap, every look is
+ * a sweep.
  */
 export class OutboxCursor {
   private afterSeq = 0;
@@ -22,7 +22,8 @@ export class OutboxCursor {
   /**
    * Begins a look.
    *
-   * @param isAlone no other batch is being routed; a sweep would find the events of that batch again
+   * @param isAlone whether no other batch is being routed. If another batch is being routed, a sweep would find the
+   * events of that batch again
    */
   look(isAlone = true): Look {
     const at = performance.now();
@@ -40,7 +41,7 @@ export class OutboxCursor {
     if (lastSeq !== null) this.afterSeq = Math.max(this.afterSeq, lastSeq);
   }
 
-  /** Events after this sequence were found but not taken, so the next look must find them again. */
+  /** Call this method when events after this sequence were found but not taken. The next look must find these events again. */
   notTaken(afterSeq: number): void {
     this.afterSeq = Math.min(this.afterSeq, afterSeq);
   }
@@ -50,7 +51,7 @@ export class OutboxCursor {
     return performance.now() > this.sweepAt + SWEEP_LATE_MS;
   }
 
-  /** Time in ms until a look that found nothing should be followed by a sweep; `null` when it was a sweep itself. */
+  /** Time in ms until the next sweep after a look that found nothing. `null` if that look was a sweep. */
   get untilSweepMs(): number | null {
     return this.isSweep ? null : Math.max(0, this.sweepAt - performance.now());
   }

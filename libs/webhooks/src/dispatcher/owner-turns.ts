@@ -1,7 +1,7 @@
 /**
- * Lets owners take turns in the queue of listeners. The queue is sorted by waiting time, so an owner with hundreds of
- * ready listeners would come before all others. An owner that a claim has served is excluded from the next claims,
- * until no other owner is found.
+ * Lets owners take turns in the queue of listeners. The queue is sorted by waiting time. Without turns, an owner with hundreds of ready
+ * listeners would come before all other owners. After a claim has taken deliveries of an owner, the next claims exclude this owner
+ * until they find no other owner.
  */
 export class OwnerTurns {
   private served: ReadonlySet<string> = new Set();
@@ -15,8 +15,8 @@ export class OwnerTurns {
    * Called after a claim that excluded {@link except}.
    *
    * @param owners owners of the listeners with claimed deliveries
-   * @param isExhaustive the claim looked at all ready listeners, except the excluded ones
-   * @returns whether all ready listeners were looked at
+   * @param isExhaustive whether the claim read all ready listeners except the listeners of excluded owners
+   * @returns whether all ready listeners were read
    */
   claimed(owners: Iterable<string | null>, isExhaustive: boolean): boolean {
     if (isExhaustive) {

@@ -1,34 +1,34 @@
 import { LISTENERS_PER_CLAIM } from '../store/queue/claim-deliveries.js';
 import { LISTENERS_PER_PAGE } from '../store/queue/wide-fan-out.js';
 
-/** Traffic counts as fresh for this long after the last fresh event was fanned out. */
+/** Events count as arriving for this time after the last fresh event was fanned out. */
 const TRAFFIC_MS = 1_000;
 /**
- * Pages and claims get a third of the time. On a machine that is busy with them, a new fresh event would wait for a
- * CPU core.
+ * The length of the pause after a page or a claim, as a multiple of its duration. So pages and claims take a third
+ * of the time. If they took all the time, a fresh event would wait for a CPU core.
  */
 const REST_FACTOR = 2;
 /** Pages and claims wait at most this long for consecutive fan-outs. */
 const MAX_FAN_OUT_WAIT_MS = 50;
 
-/** How much one transaction takes of the work that is not urgent. */
+/** The amount of non-urgent work that one transaction takes. */
 export interface Portion {
   /** Number of listeners in one page of a wide event. */
   readonly page: number;
-  /** Number of listeners that one claim looks at. */
+  /** Number of listeners that one claim reads. */
   readonly claim: number;
 }
 
 const WHOLE: Portion = { page: LISTENERS_PER_PAGE, claim: LISTENERS_PER_CLAIM };
 const SMALL: Portion = { page: 50, claim: 8 };
 
-/** The state of the fan-out of fresh events, and of the pauses beside it. */
+/** The state of the fan-out of fresh events, and of the pauses between pages and claims. */
 export interface PaceState {
-  /** A batch is being fanned out. */
+  /** Whether a batch is being fanned out. */
   readonly isRouting: boolean;
   /**
-   * There are more pending events than one batch takes. These wait for each other, so a pause would only delay all of
-   * them.
+   * Whether there are more pending events than one batch takes. Such events wait for each other, so a pause would only delay all
+   * these events.
    */
   readonly isBacklog: boolean;
   /** When a fresh event was last fanned out, on the monotonic clock. */
@@ -38,9 +38,9 @@ export interface PaceState {
 }
 
 /**
- * Keeps very many listeners from delaying fresh events. While fresh events arrive and form no backlog, pages of wide
- * events (more than 1,000 listeners) and claims from a long queue of listeners are small. They begin only while no
- * fan-out runs, and pause in between.
+ * Ensures that very many listeners do not delay fresh events. This class limits pages of wide events (more than
+ * 1,000 listeners) and claims from a long queue of listeners. While fresh events arrive and there is no backlog,
+ * these pages and claims are small. They begin only while no fan-out runs, with pauses between them.
  */
 export class Pace {
   constructor(private readonly state: PaceState) {}

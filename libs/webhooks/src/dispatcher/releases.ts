@@ -1,32 +1,37 @@
+import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Database } from '../store/database/database.js';
 import { releaseDeliveries } from '../store/queue/record-attempts.js';
+import { settleLeases } from '../store/outbox/outbox-rows.js';
 import type { ExpectedWork } from './expected-work.js';
 import type { LanedDelivery } from './lanes.js';
 import type { LoopPhase } from './loop-phase.js';
+import type { OneAtATime } from './one-at-a-time.js';
 import type { Troubles } from './troubles.js';
 
 export interface ReleasesParts {
   readonly database: Database;
   readonly clock: WebhookClock;
+  readonly leases: OneAtATime;
+  readonly inFlight: InFlightDeliveries;
   readonly troubles: Troubles;
   readonly phase: LoopPhase;
   readonly expected: ExpectedWork;
 }
 
-/** Releases leased deliveries, unsent, so that another process can claim them before their leases expire. */
+/** Releases leased deliveries that were not sent. Another process can claim released deliveries before their leases expire. */
 export class Releases {
   private readonly toRelease: LanedDelivery[] = [];
   private running: Promise<void> | null = null;
 
   constructor(private readonly parts: ReleasesParts) {}
 
-  /** Settles when everything is released; `null` when there is nothing to release. */
+  /** A promise that settles when everything is released; `null` when there is nothing to release. */
   get releasing(): Promise<void> | null {
     return this.running;
   }
 
-  /** Releases deliveries without delay, with one statement for all that come together. */
+  /** Releases deliveries without delay. One statement releases all deliveries that arrive at the same time. */
   add(laned: readonly LanedDelivery[]): void {
     if (!laned.length) return;
     this.toRelease.push(...laned);
@@ -34,18 +39,21 @@ export class Releases {
   }
 
   private async releaseAll(): Promise<void> {
-    const { database, clock, troubles, phase, expected } = this.parts;
+    const { database, clock, leases, inFlight, troubles, phase, expected } = this.parts;
     await Promise.resolve();
     while (this.toRelease.length) {
       const batch = this.toRelease.splice(0);
-      const leases = batch.map(({ delivery }) => delivery);
+      const released = batch.map(({ delivery }) => delivery);
       try {
-        await database.transaction(() => releaseDeliveries(database, leases, clock.now()), 'work');
+        await leases.run(async () => {
+          await database.transaction(() => releaseDeliveries(database, released, clock.now()), 'work');
+          settleLeases(released);
+        });
         troubles.succeeded('releasing');
       } catch (error) {
         troubles.failed(
           'releasing',
-          `${batch.length} deliveries could not be released; they are sent when their leases expire, at the latest`,
+          `${batch.length} deliveries could not be released; these deliveries are sent when their leases expire`,
           error,
         );
         if (phase.keepsRunning) {
@@ -54,7 +62,10 @@ export class Releases {
           continue;
         }
       }
-      for (const { settled } of batch) settled?.();
+      for (const { delivery, settled } of batch) {
+        inFlight.delete(delivery);
+        settled?.();
+      }
     }
     this.running = null;
     expected.expectReady(0);

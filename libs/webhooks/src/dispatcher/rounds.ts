@@ -4,10 +4,12 @@ import type { Claims } from './claims.js';
 import type { ExpectedWork } from './expected-work.js';
 import type { Handshakes } from './handshakes.js';
 import type { Lanes } from './lanes.js';
+import type { LoopPhase } from './loop-phase.js';
 import type { Recorder } from './recorder.js';
 import type { Releases } from './releases.js';
 import type { Router } from './router.js';
 import type { Sender } from './sender.js';
+import type { SendingSwitch } from './sending-switch.js';
 import type { WorkSearch } from './work-search.js';
 
 export interface RoundsParts {
@@ -16,6 +18,7 @@ export interface RoundsParts {
   readonly timeoutMs: number;
   readonly logger: LoggerService;
   readonly lanes: Lanes;
+  readonly phase: LoopPhase;
   readonly router: Router;
   readonly sender: Sender;
   readonly recorder: Recorder;
@@ -24,22 +27,25 @@ export interface RoundsParts {
   readonly claims: Claims;
   readonly search: WorkSearch;
   readonly expected: ExpectedWork;
+  readonly sendingSwitch: SendingSwitch;
 }
 
-/** What one round did. */
+/** The work that one round did. */
 export interface RoundResult {
-  /** Events taken from the outbox. */
+  /** Number of events that were taken from the outbox. */
   readonly events: number;
-  /** Requests sent, including handshakes. */
+  /** Number of sent requests, including handshakes. */
   readonly attempts: number;
 }
 
-/** Work without the loop: single rounds, and rounds until nothing is left. */
+/** Does the dispatcher's work without the loop, in single rounds, or in rounds until no work is left. */
 export class Rounds {
   constructor(private readonly parts: RoundsParts) {}
 
-  /** @throws errors of the database */
+  /** Ends early if the loop is stopping: then everything that a round claims is released. @throws errors of the database */
   async drain(): Promise<RoundResult> {
+    const { phase } = this.parts;
+    phase.allowRounds();
     let events = 0;
     let attempts = 0;
     for (;;) {
@@ -47,17 +53,19 @@ export class Rounds {
       events += round.events;
       attempts += round.attempts;
       if (!this.isIdle) await this.idle();
-      else if (!round.events && !round.attempts && round.isExhaustive) return { events, attempts };
+      else if (phase.isStopping || (!round.events && !round.attempts && round.isExhaustive))
+        return { events, attempts };
     }
   }
 
   /**
-   * @returns also whether the round looked at everything; it may have looked only at listeners with nothing due, or have
-   * made one page of a wide event
+   * @returns also whether the round handled all pending work. The round may have read only listeners without due deliveries, or may have
+   * made only one page of a wide event
    * @throws errors of the database
    */
   async round(): Promise<RoundResult & { readonly isExhaustive: boolean }> {
-    const { router, claims, search, releases, handshakes, expected, eventsPerBatch } = this.parts;
+    const { router, claims, search, releases, handshakes, expected, eventsPerBatch, sendingSwitch } = this.parts;
+    await sendingSwitch.look();
     await search.convertAll();
     const routed = await router.route({ limit: eventsPerBatch });
     const hasWide = await router.routeWide(expected.pace.portion.page);
@@ -73,14 +81,18 @@ export class Rounds {
     };
   }
 
-  /** Routes these events and makes their first attempts. Settles after `timeoutMs` at the latest. Never rejects. */
+  /**
+   * Routes these events, and makes the first attempts of their deliveries. The promise settles after `timeoutMs` at
+   * the latest, and never rejects.
+   */
   async deliverNow(eventIds: readonly string[]): Promise<void> {
-    const { router, claims, timeoutMs, logger } = this.parts;
+    const { router, claims, sendingSwitch, timeoutMs, logger } = this.parts;
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, timeoutMs);
     });
     const firstAttempts = async () => {
+      await sendingSwitch.lookIfOld();
       await claims.takeAndWait(await router.route({ limit: eventIds.length, only: eventIds }));
     };
     try {
@@ -92,7 +104,7 @@ export class Rounds {
     }
   }
 
-  /** Settles when nothing is being sent, recorded or released. */
+  /** Waits until nothing is being sent, recorded or released. */
   async idle(): Promise<void> {
     const { lanes, sender, recorder, releases, handshakes, pollIntervalMs } = this.parts;
     while (!this.isIdle) {

@@ -1,5 +1,6 @@
 import type { LoggerService } from '@nestjs/common';
 import type { WebhookClock } from '../clock.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import { messageOf, oneLine } from '../foreign-text.js';
 import { nextState } from '../health/next-state.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
@@ -16,6 +17,7 @@ import type { LanedDelivery, Lanes } from './lanes.js';
 import type { LoopPhase } from './loop-phase.js';
 import type { Recorder } from './recorder.js';
 import type { Releases } from './releases.js';
+import type { SendingSwitch } from './sending-switch.js';
 import { signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import type { Troubles } from './troubles.js';
@@ -36,6 +38,8 @@ export interface SenderParts {
   readonly troubles: Troubles;
   readonly phase: LoopPhase;
   readonly expected: ExpectedWork;
+  readonly diagnostics: Diagnostics;
+  readonly sendingSwitch: SendingSwitch;
 }
 
 /** Makes attempts: signs a delivery, sends it, decides its next state, and passes the outcome to the recorder. */
@@ -49,12 +53,18 @@ export class Sender {
     this.bodies = new BodyReads(parts.options);
   }
 
-  /** Attempts that have not ended: attempts that have a slot, and attempts whose response body is still being read. */
+  /**
+   * Number of attempts that have not ended. These are attempts that have a slot, and attempts whose response body is
+   * still being read.
+   */
   get underWay(): number {
     return this.inFlight;
   }
 
-  /** Makes an attempt, and settles when it has ended. @param free frees its slot earlier. Never rejects. */
+  /**
+   * Makes an attempt. The promise settles when the attempt has ended, and never rejects. @param free frees the slot of
+   * the attempt earlier
+   */
   async attempt(laned: LanedDelivery, free: () => void): Promise<void> {
     this.inFlight++;
     try {
@@ -66,8 +76,8 @@ export class Sender {
   }
 
   /**
-   * The status has arrived, the body has not: frees the slot for the next attempt. While the recorder is behind, the
-   * body is not read, so that the slots limit the senders.
+   * Called when the status has arrived but the body has not arrived. Frees the slot for the next attempt. While the recorder is behind, the
+   * body is not read, and the slot is not freed early. So the slots limit the number of unrecorded attempts.
    */
   private beginBody(owner: string | null, free: () => void): (() => void) | null {
     const end = this.parts.recorder.isBehind ? null : this.bodies.begin(owner);
@@ -75,15 +85,18 @@ export class Sender {
     return end;
   }
 
-  /** Settles when the attempt has ended; it is recorded later. Never rejects. */
+  /** Sends a delivery. The promise settles when the attempt has ended, and never rejects. The attempt is recorded later. */
   private async send(laned: LanedDelivery, free: () => void): Promise<void> {
-    const { clock, signers, authorized, waiting, recorder, releases, phase, troubles, expected } = this.parts;
+    const { clock, signers, authorized, waiting, recorder, releases, phase, troubles, expected, diagnostics } =
+      this.parts;
     const { delivery } = laned;
     const startedAt = clock.now();
     const began = performance.now();
     let outcome: Outcome;
+    let signMs: number | null = null;
     try {
       const signed = signDelivery(delivery, startedAt, signers);
+      if (diagnostics.listens('attempts')) signMs = performance.now() - began;
       const onStatus = () => this.beginBody(delivery.owner, free);
       outcome = checkedOutcome(await authorized.send({ ...signed, onStatus }, delivery.listener));
     } catch (error) {
@@ -97,9 +110,13 @@ export class Sender {
     waiting.delete(delivery.listener.id);
     if (delivery.owner !== null && !showsTiming(outcome)) await this.hideTiming(began);
     if (outcome.errorCode === 'OUT_OF_SOCKETS' && phase.keepsRunning) {
-      // This machine is at fault, so this counts as no attempt. Its slot pauses, which lowers the number of
-      // concurrent requests.
-      troubles.failed('sending', 'No connection can be opened; this is retried every second', outcome.errorDetail);
+      // This machine is at fault, so the failure counts as no attempt. The slot pauses. So there are fewer concurrent
+      // requests.
+      troubles.failed(
+        'sending',
+        'No connection can be opened; the dispatcher retries every second',
+        outcome.errorDetail,
+      );
       await phase.rest();
       releases.add([laned]);
       this.ended.raise();
@@ -107,12 +124,8 @@ export class Sender {
     }
     if (outcome.status !== null) troubles.succeeded('sending');
     const record: AttemptRecord = {
-      deliverySeq: delivery.seq,
-      leaseToken: delivery.leaseToken,
-      listenerId: delivery.listener.id,
+      delivery,
       wasFailing: delivery.listener.isFailing,
-      isOrdered: delivery.isOrdered,
-      number: delivery.attempts + 1,
       outcome: outcome.kind,
       status: outcome.status,
       errorCode: outcome.errorCode,
@@ -123,15 +136,15 @@ export class Sender {
       startedAt,
       next: this.nextOf(outcome, delivery, startedAt),
     };
-    const room = recorder.add({ laned, outcome, record }, { isLast: this.underWay === 1 });
+    const room = recorder.add({ laned, outcome, record, signMs }, { isLast: this.underWay === 1 });
     this.ended.raise();
     if (expected.mayRoute || expected.mayPage || expected.mayClaim) expected.signal.raise();
     await room;
   }
 
   /**
-   * The application lacks an option. The listener is not at fault, so this counts as no attempt. Its deliveries stay
-   * pending and are tried again in a minute, so that it suffices to set the option again.
+   * Pauses a listener for which the application lacks an option. The listener is not at fault, so the failure counts as no attempt. The
+   * deliveries of the listener stay pending, and are tried again each minute. When the option is set again, they are sent.
    */
   private async pause(laned: LanedDelivery): Promise<void> {
     const { database, clock, lanes, troubles, phase, releases, expected } = this.parts;
@@ -148,13 +161,16 @@ export class Sender {
     this.ended.raise();
   }
 
-  /** A schedule that throws or returns no valid time must not stop the lane or damage the record. */
+  /**
+   * Decides the next state of a delivery. A schedule that throws, or that returns an invalid time, must not stop the
+   * lane or damage the record.
+   */
   private nextOf(outcome: Outcome, delivery: ClaimedDelivery, startedAt: number): AttemptRecord['next'] {
-    const { clock, options, retrySchedule, logger } = this.parts;
-    // Customers read these times, and a blocked attempt must not show how long it took.
+    const { clock, options, retrySchedule, logger, sendingSwitch } = this.parts;
+    // Customers read these times, and the times must not reveal how long a blocked attempt took.
     const now = showsTiming(outcome) ? clock.now() : startedAt;
-    // A delivery that is sent later than this was resent by hand, and gets its whole schedule.
-    const tooOldAt = delivery.event.createdAt + options.maxAgeMs;
+    // A delivery that is sent later than this time was resent by hand. Such a delivery gets its whole retry schedule.
+    const tooOldAt = delivery.event.createdAt + options.maxAgeMs + sendingSwitch.pausedMs;
     try {
       const next = nextState(outcome, delivery.retries, retrySchedule, now, startedAt > tooOldAt ? Infinity : tooOldAt);
       if (Number.isSafeInteger(next.at)) return next;
@@ -167,7 +183,7 @@ export class Sender {
 
   /**
    * Delays the record of a blocked attempt until its time limit is over. The owner of the listener sees when states
-   * and counts change, and the duration would reveal details of the internal network.
+   * and counts change. Without a delay, these times would reveal details of the internal network.
    * @param began on the monotonic clock
    */
   async hideTiming(began: number): Promise<void> {
@@ -179,8 +195,8 @@ export class Sender {
 const KINDS: ReadonlySet<unknown> = new Set<OutcomeKind>(['accepted', 'rejected', 'unreachable', 'blocked']);
 
 /**
- * Checks and cleans the outcome of a replaced transport, so that the tables can store it.
- * @throws TypeError when it is no valid outcome
+ * Checks and cleans the outcome of a replaced transport. Then the tables can store the outcome.
+ * @throws TypeError when the outcome is invalid
  */
 function checkedOutcome(outcome: Outcome): Outcome {
   const { kind, status, durationMs, retryAfterMs } = outcome;
@@ -194,7 +210,10 @@ function checkedOutcome(outcome: Outcome): Outcome {
   return { ...outcome, errorDetail, durationMs: Math.round(durationMs) };
 }
 
-/** A signature scheme or a replaced transport threw: nothing was sent, and it is retried like any other failure. */
+/**
+ * The outcome of an attempt in which a signature scheme or a replaced transport threw an error. The attempt is
+ * retried like any other failed attempt.
+ */
 function failedOutcome(error: unknown): Outcome {
   return {
     kind: 'unreachable',

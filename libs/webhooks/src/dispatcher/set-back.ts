@@ -26,8 +26,8 @@ export interface SetBackParts {
 const TRIED_EVERY_MS = 1_000;
 
 /**
- * Moves times back that were written while the clock was ahead. Otherwise these rows wait until real time has caught
- * up.
+ * Moves times back that were written while the clock was ahead. Otherwise the rows with these times would wait until
+ * real time has caught up.
  */
 export class SetBack {
   private aheadMs = 0;
@@ -37,7 +37,7 @@ export class SetBack {
 
   constructor(private readonly parts: SetBackParts) {}
 
-  /** The clock was set back by this many ms. */
+  /** Call this method when the clock was set back. @param aheadMs how far the clock was ahead, in ms */
   begin(aheadMs: number): void {
     this.parts.logger.warn(
       `The database's clock was ${Math.round(aheadMs / 1_000)} s ahead and was set back. Leases, retries and pauses that were written in the meantime are moved back, too.`,
@@ -46,10 +46,13 @@ export class SetBack {
     this.running ??= this.run();
   }
 
-  /** Called at the start: all processes may have been restarted since the clock was ahead. Never rejects. */
+  /**
+   * Searches for times in the future. The dispatcher calls this method at its start, because all processes may have
+   * been restarted after the clock was ahead. The promise never rejects.
+   */
   async look(): Promise<void> {
     const { database, clock } = this.parts;
-    // A clock that does not read the time of the database is set by hand, as in tests.
+    // A clock that does not read the time of the database is a clock that a test moves. Such a clock is never set back.
     if (!clock.read) return;
     const last = await database.single(() => readLastWritten(database), 'work').catch(() => 0);
     const aheadMs = last - clock.now();
@@ -74,7 +77,7 @@ export class SetBack {
       } catch (error) {
         if (this.trouble.failed()) {
           this.parts.logger.error(
-            `Times written while the clock was ahead could not be moved back; this is retried every second: ${messageOf(error)}`,
+            `Times written while the clock was ahead could not be moved back; the dispatcher retries every second: ${messageOf(error)}`,
           );
         }
         await pause(TRIED_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);

@@ -7,7 +7,7 @@ import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import type { ClaimedDelivery, ListenerTarget } from '../store/queue/claim-deliveries.js';
 
-/** Keys, schemes and formats that signing needs beside the delivery. */
+/** Keys, schemes and formats that signing needs in addition to the delivery. */
 export interface Signers {
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
   readonly formats: ReadonlyMap<string, PayloadFormat>;
@@ -15,13 +15,13 @@ export interface Signers {
   readonly isOwnText: (format: string) => boolean;
   readonly sealing: Sealing;
   readonly timeoutMs: number;
-  /** DNS name by which receivers know this sender: `handshake.origin`. */
+  /** The option `handshake.origin`: the DNS name by which receivers know this sender. */
   readonly origin: string | undefined;
 }
 
 /**
- * A listener has the handshake `cloudevents`, which gave its receiver the name of this application, but
- * `handshake.origin` is no longer set.
+ * A listener has the handshake `cloudevents`, but the option `handshake.origin` is no longer set. The receiver knows this
+ * application by the name in that option.
  */
 export class MissingOriginError extends ConfigurationError {}
 
@@ -29,7 +29,8 @@ export class MissingOriginError extends ConfigurationError {}
  * Builds the request of one attempt: the stored bytes, signed at `now` with each scheme of the listener and each
  * valid key.
  *
- * @throws UnreadableSecretError when a key cannot be read, and MissingOriginError; the listener is not at fault
+ * @throws UnreadableSecretError when a key cannot be read; MissingOriginError. In both cases, the listener is
+ * not at fault
  * @throws the error of a scheme, or an error when a scheme is not registered any more
  */
 export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Signers): SignedRequest {
@@ -38,7 +39,8 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   const { id } = delivery.event;
   // The format of the listener may have changed since this body was rendered.
   const format = signers.formats.get(delivery.format ?? (signers.isOwnText(listener.format) ? listener.format : ''));
-  // Not a spread: V8 (Node.js 20) takes 2 us for each property that is added to an object that begins with a spread.
+  // `Object.assign` is faster than a spread: V8 (Node.js 20) takes 2 us for each property that is added to an object
+  // that begins with a spread.
   const headers: Record<string, string> = Object.assign(
     {},
     listener.headers,
@@ -53,10 +55,10 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
 }
 
 /**
- * Builds the signed request that carries a body.
+ * Builds a signed request with a body.
  *
- * @param request `headers` has all headers except those of the signature, including the content type; this function
- * adds to it
+ * @param request `headers` has all headers except the signature headers, including the content type. This function adds the signature
+ * headers to it
  * @throws as {@link signDelivery}
  */
 export function signRequest(
@@ -79,7 +81,8 @@ export function signRequest(
     for (const [header, value] of Object.entries(signed)) {
       const before = signatures[header];
       signatures[header] = before === undefined ? value : `${before} ${value}`;
-      // A header of the listener with the same name, which is in lower case, would be sent beside the signature.
+      // The names of a listener's headers are in lower case. A header with the same name as the signature header would be
+      // sent in addition to the signature header.
       delete headers[header.toLowerCase()];
     }
   }
@@ -91,7 +94,7 @@ export function originOf({ id }: ListenerTarget, { origin }: Signers): string {
   if (origin !== undefined) return origin;
   throw new MissingOriginError(
     'HANDSHAKE_ORIGIN_MISSING',
-    `Listener ${id} has the handshake 'cloudevents', but handshake.origin is not set. Each request to the listener must name it. Set it again, or give the listener another handshake.`,
+    `Listener ${id} has the handshake 'cloudevents', but handshake.origin is not set. Each request to the listener must contain this origin. Set handshake.origin again, or give the listener another handshake.`,
     { details: { listenerId: id } },
   );
 }

@@ -1,4 +1,4 @@
-/** Wakes the task that waits. A signal that is raised while no task waits is remembered for the next `wait`. */
+/** Wakes the waiting task. A signal that is raised while no task waits is remembered for the next `wait`. */
 export class Signal {
   private raised = false;
   private wakeUp: (() => void) | null = null;

@@ -1,6 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import type { WebhookClock } from '../clock.js';
-import { newId } from '../ids.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
+import { newLease } from '../ids.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import {
   advanceChore,
@@ -12,7 +13,7 @@ import {
   type ChoreState,
 } from '../store/database/chores.js';
 import { type Database } from '../store/database/database.js';
-import { pause, MINUTE, DAY } from '../time.js';
+import { pause, MINUTE, HOUR, DAY } from '../time.js';
 import {
   discardPending,
   LISTENERS_PER_BATCH,
@@ -21,10 +22,19 @@ import {
   readOldEvents,
   TOO_OLD,
 } from '../store/queue/old-events.js';
+import { readBacklog } from '../store/queue/read-backlog.js';
+import { hasMoreRows } from '../store/outbox/outbox-rows.js';
 import { pruneImages } from '../store/outbox/images.js';
 import { eraseSecrets } from '../store/listeners/listener-rows.js';
+import { KEY_KNOWN_FOR_MS, pruneAnswers } from '../store/requests/idempotency.js';
+import { AUDIT_KEPT_MS, pruneAudit } from '../store/system/audit.js';
+import { pausedTime, readSending, type SendingState } from '../store/system/sending.js';
+import { pruneStats, rollStats, STATS_FINE_FOR_MS, STATS_KEPT_MS } from '../store/system/stats.js';
+import { pruneRevocations } from '../store/requests/revoked-sessions.js';
+import { pruneTasks } from '../store/queue/task-rows.js';
 import type { Script } from '../store/database/script.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
+import type { OperationalEvents } from './operational-events.js';
 import { Signal } from './signal.js';
 import { TroubleLog } from '../webhooks-logger.js';
 import { messageOf } from '../foreign-text.js';
@@ -37,15 +47,20 @@ export interface UpkeepParts {
   readonly retention: ResolvedWebhooksOptions['retention'];
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
+  readonly diagnostics: Diagnostics;
+  /** `null` if the option `operationalEvents` is off. */
+  readonly operational: OperationalEvents | null;
+  /** The tables whose images this process converts. */
+  readonly tablePaths: () => readonly string[];
 }
 
-/** What the chores did in this process. */
+/** The work that the chores did in this process. */
 export interface UpkeepResult {
-  /** Deliveries discarded because they were pending for too long. */
+  /** Number of deliveries that were discarded because they were pending for too long. */
   readonly discarded: number;
-  /** Deliveries deleted, with their attempts. */
+  /** Number of deliveries that were deleted together with their attempts. */
   readonly deliveries: number;
-  /** Events deleted. */
+  /** Number of deleted events. */
   readonly events: number;
 }
 
@@ -53,7 +68,7 @@ export interface UpkeepResult {
 interface Batch {
   /** Sequence of an event or a listener, after which the next batch begins. */
   readonly position: number;
-  /** Nothing is left to do until the chore is due again. */
+  /** Whether no work is left until the chore is due again. */
   readonly isDone: boolean;
   readonly discarded?: ReadonlyMap<string, number>;
   readonly deliveries?: number;
@@ -66,24 +81,28 @@ interface Chore {
   batch(position: number, now: number): Script<Batch>;
 }
 
-/** How often to look for due chores, which is one cheap query. */
+/** How often to search for due chores. A search is one cheap query. */
 const LOOK_EVERY_MS = MINUTE;
 const OFTEN_MS = 5 * MINUTE;
 const DAILY_MS = DAY;
+/** From this many events in the outbox on, a warning is logged. */
+const LONG_OUTBOX = 1_000_000;
 /** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;
+/** How long a task that has ended is listed. */
+const TASKS_KEPT_FOR_MS = 30 * DAY;
 
 /**
- * Runs periodic chores in the process whose dispatcher runs. Only one process at a time runs a chore: a row stores
- * the lease and the position, so that the next process continues there.
+ * Runs periodic chores in processes whose dispatcher runs. Only one process at a time runs a chore. A row stores
+ * the lease and the position of the chore. So the next process continues at that position.
  *
- * One chore erases rotated secrets that are no longer valid; it passes along the listeners daily. The other chores
- * pass along the events in the order of their sequence. Each event is passed three times: when its pending deliveries
- * are too old, when the shorter retention period is over, and when both retention periods are over. The last pass
- * begins daily at the first event that is left. Few events are left, for example events that had unfinished
- * deliveries before.
+ * One chore erases rotated secrets that are no longer valid. It passes along the listeners daily, and then deletes expired rows of the API.
+ * The other chores pass along the events in the order of their sequence. They pass each event three times: when its pending deliveries are
+ * too old, when the shorter retention period is over, and when both retention periods are over. The last pass begins daily at the first
+ * event that still exists. Few of the old events still exist, for example because they had unfinished deliveries.
  *
- * A chore pauses after each batch for as long as the batch took, so it uses at most half of one connection.
+ * After each batch, a chore pauses. The pause has the length of the batch. So a chore uses at most half of one
+ * connection's time.
  */
 export class Upkeep {
   private readonly chores: readonly Chore[];
@@ -91,20 +110,26 @@ export class Upkeep {
   private readonly troubles = new Map<string, TroubleLog>();
   private loop: Promise<void> | null = null;
   private isStopping = false;
+  private hasWarned = false;
 
   /** @internal */
   constructor(private readonly parts: UpkeepParts) {
     this.chores = choresOf(parts);
   }
 
-  /** Does nothing if it runs already. */
+  /** Starts the upkeep. Does nothing if the upkeep already runs. */
   start(): void {
     if (this.loop) return;
     this.isStopping = false;
     this.loop = this.run();
   }
 
-  /** Waits for the current batch. The next process continues with the rest. */
+  /** Looks for due chores now, if the upkeep runs. */
+  wake(): void {
+    this.signal.raise();
+  }
+
+  /** Stops the upkeep after the current batch. The next process continues with the remaining work. */
   async stop(): Promise<void> {
     this.isStopping = true;
     this.signal.raise();
@@ -113,28 +138,41 @@ export class Upkeep {
   }
 
   /**
-   * Runs the chores that are due and that no other process runs.
+   * Runs the chores that are due and that no other process runs. It also works after {@link stop}.
    * @throws errors of the database
    */
   async runDue(): Promise<UpkeepResult> {
+    if (!this.loop) this.isStopping = false;
     const total = { discarded: 0, deliveries: 0, events: 0 };
+    await this.warnOfBacklog();
     for (const chore of await this.due()) await this.attend(chore, total);
     return total;
   }
 
   private async run(): Promise<void> {
     while (!this.isStopping) {
-      // Random, so that processes that started together do not look at the same time.
+      // The pause is random. Otherwise processes that started together would all search at the same time.
       await this.signal.wait(LOOK_EVERY_MS * (0.5 + Math.random()));
       if (this.isStopping) return;
       let due: readonly Chore[] = [];
       await this.guarded('chores', async () => {
+        await this.warnOfBacklog();
         due = await this.due();
       });
       for (const chore of due) {
         await this.guarded(chore.name, () => this.attend(chore, { discarded: 0, deliveries: 0, events: 0 }));
       }
     }
+  }
+
+  /** Logs once that the outbox is very long. Its length has no limit: an event is never refused. */
+  private async warnOfBacklog(): Promise<void> {
+    const { database, logger } = this.parts;
+    if (this.hasWarned || !(await database.single(() => hasMoreRows(database, LONG_OUTBOX), 'work'))) return;
+    this.hasWarned = true;
+    logger.warn(
+      `More than ${LONG_OUTBOX.toLocaleString('en-US')} events are in the outbox: events are written faster than they are sent. Start more processes, or look for receivers that are slow. (Logged once.)`,
+    );
   }
 
   private async due(): Promise<readonly Chore[]> {
@@ -157,7 +195,7 @@ export class Upkeep {
   private async attend(chore: Chore, total: { discarded: number; deliveries: number; events: number }): Promise<void> {
     const { database, clock } = this.parts;
     const { name, everyMs } = chore;
-    const token = newId('lease');
+    const token = newLease();
     const lease = { token, now: clock.now(), until: clock.now() + LEASE_MS };
     if (!(await database.transaction(() => claimChore(database, name, lease)))) return;
     const discarded = new Map<string, number>();
@@ -179,6 +217,7 @@ export class Upkeep {
         isDone = done.isDone;
         total.deliveries += done.deliveries ?? 0;
         total.events += done.events ?? 0;
+        this.publishDone(name, done);
         for (const [listenerId, count] of done.discarded ?? []) {
           discarded.set(listenerId, (discarded.get(listenerId) ?? 0) + count);
           total.discarded += count;
@@ -190,17 +229,30 @@ export class Upkeep {
     } finally {
       for (const [listenerId, count] of discarded) {
         this.parts.emit(LIFECYCLE_EVENTS.discarded, { listenerId, count, reason: TOO_OLD });
+        this.publishDiscarded(listenerId, count);
       }
     }
   }
 
-  /** A chore that fails does not stop the other chores, and is retried. */
+  private publishDone(chore: string, { events = 0, deliveries = 0 }: Batch): void {
+    const { diagnostics } = this.parts;
+    if (diagnostics.listens('upkeep')) diagnostics.publish('upkeep', { chore, deleted: { events, deliveries } });
+  }
+
+  private publishDiscarded(listenerId: string, count: number): void {
+    const { diagnostics } = this.parts;
+    if (diagnostics.listens('discarded')) diagnostics.publish('discarded', { listenerId, count, reason: TOO_OLD });
+  }
+
+  /** Runs one chore. A failed chore does not stop the other chores, and is retried. */
   private async guarded(name: string, work: () => Promise<void>): Promise<void> {
     const trouble = this.troubleOf(name);
     try {
       await work();
       if (trouble.recovered()) this.parts.logger.log(`The chore '${name}' works again.`);
     } catch (error) {
+      const { diagnostics } = this.parts;
+      if (diagnostics.listens('trouble')) diagnostics.publish('trouble', { work: 'upkeep' });
       if (trouble.failed()) this.parts.logger.error(`The chore '${name}' failed and is retried: ${messageOf(error)}`);
     }
   }
@@ -212,12 +264,53 @@ export class Upkeep {
   }
 }
 
-function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
+/** A lag of this length or longer is high. The alert rules in docs/grafana have the same thresholds. */
+const HIGH_OUTBOX_LAG_MS = MINUTE;
+const HIGH_QUEUE_LAG_MS = 5 * MINUTE;
+/** Positions of the chore that watches the lag. */
+const [NORMAL, HIGH] = [0, 1];
+
+function lagChore(database: Database, operational: OperationalEvents, tablePaths: () => readonly string[]): Chore {
+  return {
+    name: 'lag',
+    everyMs: MINUTE,
+    *batch(position, now) {
+      const backlog = yield* readBacklog(database, now, tablePaths());
+      const queueLagMs = reportedLag(backlog.queueLagMs, yield* readSending(database), position === HIGH, now);
+      // A high lag becomes normal at half of the threshold. So a lag near the threshold causes only a few events.
+      const part = position === HIGH ? 0.5 : 1;
+      const isHigh = backlog.outboxLagMs >= part * HIGH_OUTBOX_LAG_MS || queueLagMs >= part * HIGH_QUEUE_LAG_MS;
+      if (isHigh !== (position === HIGH)) yield* operational.lag(isHigh, backlog, now);
+      return { position: isHigh ? HIGH : NORMAL, isDone: true };
+    },
+  };
+}
+
+/**
+ * The lag of the queue that people should know of. While an operator has paused sending, deliveries are late on purpose. After the pause, the
+ * lag counts from its end, so that the dispatchers have time to send what waited. A lag that is reported already stays as it is.
+ */
+function reportedLag(lagMs: number, { paused, since }: SendingState, isReported: boolean, now: number): number {
+  if (isReported || since === null) return lagMs;
+  return paused ? 0 : Math.min(lagMs, now - since);
+}
+
+function choresOf(parts: UpkeepParts): Chore[] {
+  const { database, operational, tablePaths } = parts;
+  return [...cleaning(parts), ...(operational ? [lagChore(database, operational, tablePaths)] : [])];
+}
+
+function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
+  /** The time that sending was paused does not count: a pause must not discard deliveries. */
+  function* tooOldBefore(now: number): Script<number> {
+    return now - maxAgeMs - pausedTime(yield* readSending(database), now, maxAgeMs);
+  }
   const expire: Chore = {
     name: 'discard-waiting',
     everyMs: OFTEN_MS,
     *batch(afterSeq, now) {
-      const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before: now - maxAgeMs });
+      const before = yield* tooOldBefore(now);
+      const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
       const { discarded, firstLeft } = yield* discardPending(database, events, now);
       if (firstLeft === null) return { position: events.at(-1)?.seq ?? afterSeq, isDone: isEnd, discarded };
       // Go back to the first event with pending work, for example a leased delivery, because this chore passes an
@@ -230,10 +323,31 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
     everyMs: DAILY_MS,
     *batch(after, now) {
       const last = yield* eraseSecrets(database, { now, after });
+      if (last === null) {
+        yield* pruneAnswers(database, now - KEY_KNOWN_FOR_MS);
+        yield* pruneRevocations(database, now);
+        yield* pruneTasks(database, now - TASKS_KEPT_FOR_MS);
+      }
       return { position: last ?? 0, isDone: last === null };
     },
   };
-  if (!retention) return [expire, erase];
+  const audit: Chore = {
+    name: 'prune-audit',
+    everyMs: DAILY_MS,
+    *batch(position, now) {
+      return { position, isDone: !(yield* pruneAudit(database, now - AUDIT_KEPT_MS)) };
+    },
+  };
+  const stats: Chore = {
+    name: 'roll-stats',
+    everyMs: HOUR,
+    *batch(position, now) {
+      const { last, hasMore } = yield* rollStats(database, position, now - STATS_FINE_FOR_MS);
+      const mayPrune = yield* pruneStats(database, now - STATS_KEPT_MS);
+      return { position: last, isDone: !hasMore && !mayPrune };
+    },
+  };
+  if (!retention) return [expire, erase, audit, stats];
   const { succeededMs, failedMs } = retention;
   const limits = (now: number) => ({ succeededBefore: now - succeededMs, failedBefore: now - failedMs });
   const early: Chore = {
@@ -253,7 +367,8 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
     *batch(afterSeq, now) {
       const before = now - Math.max(succeededMs, failedMs);
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
-      const tooOld = events.filter(({ createdAt }) => createdAt < now - maxAgeMs);
+      const ageLimit = yield* tooOldBefore(now);
+      const tooOld = events.filter(({ createdAt }) => createdAt < ageLimit);
       const { discarded, firstLeft } = yield* discardPending(database, tooOld, now);
       const { hasMore, ...pruned } = yield* prune(database, events, limits(now));
       const result = { discarded, ...pruned };
@@ -268,5 +383,5 @@ function choresOf({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       return { position: 0, isDone: true, ...result };
     },
   };
-  return [expire, erase, early, late];
+  return [expire, erase, audit, stats, early, late];
 }

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { Claims } from './claims.js';
 import type { ExpectedWork } from './expected-work.js';
 import { REST_AFTER_ERROR_MS } from './loop-phase.js';
@@ -12,15 +13,16 @@ export interface WorkSearchParts {
   readonly claims: Claims;
   readonly troubles: Troubles;
   readonly expected: ExpectedWork;
+  readonly diagnostics: Diagnostics;
 }
 
 /**
- * Pause before the next look for images while another process converts some: it may have looked before the newest were
- * written.
+ * Pause before the next search for images while another process converts images. The other process may have searched before the newest
+ * images were written.
  */
 const CONVERTED_ELSEWHERE_MS = 25;
 
-/** Looks for work: converts images, routes events, and claims deliveries, as far as the lanes have room. */
+/** Searches for work: converts images, routes events, and claims deliveries for which the lanes have room. */
 export class WorkSearch {
   constructor(private readonly parts: WorkSearchParts) {}
 
@@ -52,31 +54,41 @@ export class WorkSearch {
     return isBusy || expected.mayRoute;
   }
 
-  /** Converts all images, and waits for another process that converts some. @throws errors of the database */
+  /**
+   * Converts all images. If another process converts some of them, the method waits for that process. @throws errors of
+   * the database
+   */
   async convertAll(): Promise<void> {
     for (;;) {
-      const made = await this.parts.images.convert();
+      const made = await this.convert();
       if (made === 'nothing') return;
       if (made === 'elsewhere') await sleep(CONVERTED_ELSEWHERE_MS);
     }
   }
 
+  /** @throws errors of the database */
+  private convert(): Promise<Conversion> {
+    const { diagnostics, images } = this.parts;
+    // Without triggers, there is no step to measure.
+    return images.tablePaths.length ? diagnostics.step('convert', () => images.convert()) : images.convert();
+  }
+
   /**
-   * Converts one batch of images, if any are expected.
-   * @returns whether there may be more
+   * Converts one batch of images, if images are expected.
+   * @returns whether there may be more images
    */
   private async convertSome(): Promise<boolean> {
-    const { images, troubles, expected } = this.parts;
+    const { troubles, expected } = this.parts;
     if (!expected.mayConvert) return false;
     expected.beginConversion();
     let made: Conversion;
     try {
-      made = await images.convert();
+      made = await this.convert();
     } catch (error) {
-      // The images stay pending. Events that are already in the outbox need not wait for them.
+      // The images stay pending. Events that are already in the outbox need not wait for these images.
       troubles.failed(
         'converting',
-        'Rows captured by triggers cannot be turned into events; this is retried every second',
+        'Rows captured by triggers cannot be turned into events; the dispatcher retries every second',
         error,
       );
       expected.expectImages(REST_AFTER_ERROR_MS);

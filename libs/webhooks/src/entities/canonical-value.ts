@@ -6,7 +6,7 @@ import { bitText, intervalDuration, parseArray, parseHstore, rangeOfInstants, zo
 /** TypeORM does not export this class by name. */
 export type ColumnMetadata = EntityMetadata['columns'][number];
 
-/** How payloads write the values of a column: the same on every database. `docs/payload.md` has the table. */
+/** The form of a column's values in payloads. The form is the same on every database. `docs/payload.md` has the table. */
 export type ValueKind =
   | ('decimal' | 'bigint' | 'bits')
   | ('date' | 'instant' | 'time' | 'zonedTime' | 'duration' | 'instantRange')
@@ -62,7 +62,10 @@ const NUMBER_TYPES = new Set([
   'double precision',
 ]);
 
-/** A column with a transformer is `any`: the transformer returns application values, which have no database kind. */
+/**
+ * A column with a transformer has the kind `any`: the transformer returns values of the application. The type of the
+ * column says nothing about these values.
+ */
 export function valueKindOf(column: ColumnMetadata): ValueKind {
   if (column.transformer) return 'any';
   if (column.type === Date) return 'instant';
@@ -71,31 +74,41 @@ export function valueKindOf(column: ColumnMetadata): ValueKind {
 }
 
 /**
- * Whether better-sqlite3 may return fewer digits than the column stores: it returns integers as JavaScript numbers.
- * SQLite stores a whole decimal as an integer, too. Numbers of up to 15 digits are exact.
+ * Whether better-sqlite3 may return fewer digits than the column stores. better-sqlite3 returns integers as JavaScript numbers, and SQLite
+ * also stores a decimal without a fraction as an integer. Numbers of up to 15 digits are exact.
  */
 export function mayLoseDigitsOnSqlite({ type, precision }: ColumnMetadata): boolean {
   const kind = typeof type === 'string' ? KINDS[type] : undefined;
   return kind === 'bigint' || (kind === 'decimal' && (precision ?? Infinity) > 15);
 }
 
-/** Whether a column may store microseconds. A Date keeps milliseconds only. On SQLite TypeORM writes milliseconds, so none are lost. */
+/**
+ * Whether a column may store microseconds. A Date has only milliseconds, so microseconds are lost. On SQLite, TypeORM writes only
+ * milliseconds, so no digits are lost.
+ */
 export function mayLoseMicroseconds({ type, precision }: ColumnMetadata, dialect: DialectName): boolean {
   const isInstant = type === Date || (typeof type === 'string' && KINDS[type] === 'instant');
   if (!isInstant || dialect === 'sqlite') return false;
-  // The precision of a column that declares none.
+  // The default precision applies to a column that declares no precision.
   return (precision ?? (dialect === 'postgres' ? 6 : 0)) > 3;
+}
+
+/** Whether payloads contain the values as JSON numbers, or, of an array column, its items. */
+export function isNumberType({ type }: ColumnMetadata): boolean {
+  return type === Number || (typeof type === 'string' && NUMBER_TYPES.has(type));
 }
 
 /** Whether a filter compares the column by numeric value, so that `10` matches `"10.00"`. */
 export function isNumericColumn(column: ColumnMetadata): boolean {
   if (column.transformer || column.isArray) return false;
-  if (column.type === Number) return true;
   const kind = valueKindOf(column);
-  return kind === 'bigint' || kind === 'decimal' || (typeof column.type === 'string' && NUMBER_TYPES.has(column.type));
+  return kind === 'bigint' || kind === 'decimal' || isNumberType(column);
 }
 
-/** Whether a column holds a scalar, which can route events to listeners. JSON, arrays and bytes are not scalar. */
+/**
+ * Whether a column holds a scalar. Only scalars can decide which listeners receive an event. JSON, arrays and
+ * bytes are not scalar.
+ */
 export function isScalarColumn(column: ColumnMetadata): boolean {
   if (column.isArray || column.transformer) return false;
   if (typeof column.type === 'string')
@@ -103,7 +116,7 @@ export function isScalarColumn(column: ColumnMetadata): boolean {
   return column.type === String || column.type === Number || column.type === Boolean || column.type === Date;
 }
 
-/** Thrown for a value that has no JSON form. The caller adds the entity and the field to the message. */
+/** The error for a value that has no JSON form. The caller adds the entity and the field to the message. */
 export class Unserializable extends Error {}
 
 /** One part of a primary key as text. The text is the same for every form in which a writer or a database passes the value. */
@@ -167,7 +180,10 @@ function canonicalScalar(value: unknown, kind: ValueKind, column: ColumnMetadata
   }
 }
 
-/** The driver returns text. With the column option `hstoreType: 'object'` TypeORM parses the text into an object. */
+/**
+ * The driver returns an `hstore` as text. With the column option `hstoreType: 'object'`, TypeORM parses this text
+ * into an object.
+ */
 function canonicalHstore(value: unknown): Json {
   const pairs = typeof value === 'string' ? parseHstore(value) : null;
   return sortedKeys(canonicalData(pairs ? Object.fromEntries(pairs) : value));
@@ -183,8 +199,8 @@ function canonicalShape(value: unknown, pattern: RegExp, names: readonly string[
 }
 
 /**
- * SQLite stores `10.50` as the number 10.5, `0.0000001` as 1e-7, and more digits than the column declares. Rounding to the
- * declared scale, half away from zero, gives the text that the other databases store.
+ * SQLite stores `10.50` as the number 10.5, and `0.0000001` as 1e-7. SQLite also stores more digits than the column declares. This
+ * function rounds to the declared scale (half away from zero). So the text is the same as on the other databases.
  */
 function canonicalDecimal(value: unknown, column: ColumnMetadata | undefined): string {
   const text = String(value);
@@ -234,8 +250,8 @@ function instant(value: unknown): string | null {
 }
 
 /**
- * How deep a value may be nested. V8 runs out of stack only far deeper, at a depth that depends on the caller. Parsers of receivers have
- * lower limits than V8: PHP 512 levels, Jackson and Python 1,000.
+ * How deep a value may be nested. V8 runs out of stack only at a much greater depth. That depth depends on the caller. Parsers of
+ * receivers have lower limits: PHP 512 levels, Jackson and Python 1,000.
  */
 const MAX_DEPTH = 1_000;
 

@@ -1,4 +1,4 @@
-/** An item of a PostgreSQL array. For types that the driver does not parse it returns text such as `{a,"b c",NULL}`. */
+/** An item of a PostgreSQL array. The driver does not parse the arrays of some types, and returns text such as `{a,"b c",NULL}`. */
 export type ArrayItem = string | null | ArrayItem[];
 
 /**
@@ -86,7 +86,7 @@ function secondsOf(microseconds: number): string {
   return `${microseconds < 0 ? '-' : ''}${Math.floor(all / 1_000_000)}${fraction && `.${fraction}`}`;
 }
 
-/** Bits as PostgreSQL writes them: `101`. MySQL returns whole bytes, so `width` is the number of bits that the column declares. */
+/** Bits as PostgreSQL writes them: `101`. MySQL returns whole bytes. So `width` must say how many bits the column declares. */
 export function bitText(bytes: Uint8Array, width: number): string {
   const bits = [...bytes].map((byte) => byte.toString(2).padStart(8, '0')).join('');
   return bits.replace(/^0+/, '').padStart(width, '0');

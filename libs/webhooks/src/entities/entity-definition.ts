@@ -16,6 +16,13 @@ import {
   type ColumnMetadata,
   type ValueKind,
 } from './canonical-value.js';
+import {
+  DESCRIPTION_KEYS,
+  wrongActionDescription,
+  wrongDescription,
+  wrongFieldDescription,
+  type WrongDescription,
+} from './described-type.js';
 import { CaptureError } from './errors.js';
 import {
   compositeKey,
@@ -43,21 +50,27 @@ type RelationMetadata = EntityMetadata['relations'][number];
 
 /** One property of the payload. */
 export interface OutField {
-  /** `status`, `address.city`. For a relation: its property, whose value is the id of the other row, or of each linked row. */
+  /**
+   * The path in the payload, such as `status` or `address.city`. For a relation: the path of the relation's property. In the payload, the
+   * value at this path is the id of the other row, or the ids of all linked rows.
+   */
   readonly path: string;
   readonly parts: readonly string[];
   readonly column: ColumnMetadata;
   readonly relation: RelationMetadata | null;
-  /** The value is the sorted ids of the rows that a `@JoinTable` links to this row. */
+  /** Whether the value is the list of the sorted ids of the rows that a `@JoinTable` links to this row. */
   readonly isLinks: boolean;
   readonly kind: ValueKind;
   readonly numeric: boolean;
   readonly routable: boolean;
-  /** Set by the database or by TypeORM (update date, version): a change of this field alone makes no event. */
+  /** Whether the database or TypeORM sets this field (update date, version). A change of such a field alone makes no event. */
   readonly automatic: boolean;
 }
 
-/** A row as it was read: the hydrated entity, and the values that hydration loses (foreign keys, SQLite's big integers). */
+/**
+ * A row from the database: the hydrated entity, and the values that are lost when TypeORM hydrates an entity (foreign keys,
+ * SQLite's big integers).
+ */
 export interface RowImage {
   /** The primary key as text, as the database returns it. */
   readonly key: string;
@@ -68,7 +81,10 @@ export interface RowImage {
 /** How an owner is declared; see `docs/owners.md`. */
 export type Ownership = 'undeclared' | 'declared' | 'every';
 
-/** Other keys are rejected: a misspelt option would silently have its default, such as every column. */
+/**
+ * Other keys are rejected. Otherwise a misspelt option would be ignored silently, and its default would apply. For a misspelt
+ * `fields`, for example, all columns would be sent.
+ */
 const OPTION_KEYS: readonly string[] = [
   'name',
   'on',
@@ -81,7 +97,9 @@ const OPTION_KEYS: readonly string[] = [
   'coalesce',
   'exactPrevious',
   'capture',
-  'example',
+  'describe',
+  'events',
+  ...(DESCRIPTION_KEYS as (keyof WebhookOptions)[]),
 ] satisfies (keyof WebhookOptions)[];
 
 const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;
@@ -89,28 +107,30 @@ const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;
 /** An entity whose changes are captured: its options, resolved against TypeORM's metadata once, at bootstrap. */
 export class EntityDefinition {
   readonly fields: readonly OutField[];
-  /** The fields of the option `ignore`: their change alone makes no event. */
+  /** The fields of the option `ignore`. A change of these fields alone makes no event. */
   readonly ignored: ReadonlySet<OutField>;
   readonly actions: ReadonlySet<EntityAction>;
+  /** `undeclared` for an internal entity, whatever it declares: only listeners without an owner receive its events. */
   readonly ownership: Ownership;
+  readonly isInternal: boolean;
   /** Relations whose foreign key must be known to decide the owner of a row. */
   readonly ownerRelations: readonly RelationMetadata[];
   /** Relations whose foreign key must be known to capture a row: for the payload, for the owner, or because `when` may read it. */
   readonly relationsNeeded: readonly RelationMetadata[];
   /** Columns that are in the payload, decide the owner, or, with `coalesce`, show whether a row was soft-deleted. */
   readonly columnsNeeded: readonly ColumnMetadata[];
-  /** Needed columns with `select: false`: they must be selected all the same, but are not in the payload. */
+  /** Columns with `select: false` that capture needs. Capture must select these columns explicitly. They are not in the payload. */
   readonly hiddenColumnsNeeded: readonly ColumnMetadata[];
   /** Fields whose values are in junction tables, not in the row. */
   readonly linkFields: readonly OutField[];
   /** Top-level payload fields that hold the primary key. */
   readonly identity: readonly string[];
-  /** The definition of the parent entity in a single table; `null` if its changes are not captured. */
+  /** The definition of the parent entity in a single table; `null` if the changes of the parent are not captured. */
   parent: EntityDefinition | null = null;
 
   constructor(
     readonly metadata: EntityMetadata,
-    /** First part of its event types. */
+    /** First part of the entity's event types. */
     readonly name: string,
     readonly options: WebhookOptions,
     readonly capture: CaptureMode = 'orm',
@@ -143,7 +163,10 @@ export class EntityDefinition {
     this.linkFields = this.fields.filter(({ isLinks }) => isLinks);
     for (const field of this.linkFields) this.refuseLinks(field);
     this.ignored = this.resolveIgnored();
-    this.ownership = this.resolveOwnership();
+    this.checkDescriptions();
+    this.isInternal = options.visibility === 'internal';
+    const ownership = this.resolveOwnership();
+    this.ownership = this.isInternal ? 'undeclared' : ownership;
     const { owner, when } = options;
     const owning = metadata.relations.filter(hasOwnColumn);
     this.ownerRelations = owning.filter(({ propertyPath }) => typeof owner === 'function' || propertyPath === owner);
@@ -184,11 +207,11 @@ export class EntityDefinition {
       if (relation && relation.joinColumns.length > 1) return keyOfRelation(relation, value);
       return canonicalValue(value, field.kind, column);
     } catch (cause) {
-      // A `toJSON()` may throw anything, and a value too deep for the stack causes a RangeError.
+      // A `toJSON()` may throw any error. A value that is too deep for the stack causes a RangeError.
       const reason = cause instanceof Unserializable ? cause.message : 'its conversion to JSON threw (see cause)';
       throw new CaptureError(
         'UNSERIALIZABLE_FIELD',
-        `${this.metadata.name}.${field.path} cannot be written into an event: ${reason}. Give the column a transformer, or exclude it with @WebhookHidden().`,
+        `${this.metadata.name}.${field.path} cannot be written into an event: ${reason}. Give the column a transformer, or exclude the column with @WebhookHidden().`,
         { cause, details: { entity: this.metadata.name, field: field.path } },
       );
     }
@@ -202,13 +225,13 @@ export class EntityDefinition {
    */
   ownerOf(image: RowImage): { audience: Audience; owner: string | null } {
     const { owner } = this.options;
-    if (owner === undefined) return { audience: 'application', owner: null };
+    if (owner === undefined || this.isInternal) return { audience: 'application', owner: null };
     if (owner === EVERY_OWNER) return { audience: 'every', owner: null };
     const value = typeof owner === 'function' ? this.call('owner', () => owner(image.entity)) : this.ownerValue(image);
     if (!isOwnerValue(value)) {
       throw new CaptureError(
         'INVALID_OWNER',
-        `Invalid owner of a row of ${this.metadata.name}: ${typeof value === 'object' ? (value?.constructor.name ?? 'an object') : String(value)}. The write is rolled back. Allowed: a string, a number or a bigint, not an object or a Promise. Make \`owner\` result in the owner's id.`,
+        `Invalid owner of a row of ${this.metadata.name}: ${typeof value === 'object' ? (value?.constructor.name ?? 'an object') : String(value)}. The write is rolled back. Allowed: a string, a number or a bigint, not an object or a Promise. \`owner\` must give the owner's id.`,
         { details: { entity: this.metadata.name, option: 'owner' } },
       );
     }
@@ -217,14 +240,17 @@ export class EntityDefinition {
     if (!isOwnerText(text)) {
       throw new CaptureError(
         'INVALID_OWNER',
-        `Invalid owner of a row of ${this.metadata.name}: a text of ${text.length} characters. The write is rolled back. Allowed: ${OWNER_TEXTS}. Make \`owner\` result in the owner's id.`,
+        `Invalid owner of a row of ${this.metadata.name}: a text of ${text.length} characters. The write is rolled back. Allowed: ${OWNER_TEXTS}. \`owner\` must give the owner's id.`,
         { details: { entity: this.metadata.name, option: 'owner' } },
       );
     }
     return { audience: 'owner', owner: text };
   }
 
-  /** Whether an action must be captured: it makes an event, or it may be merged with an action that does. */
+  /**
+   * Whether an action must be captured. An action must be captured if the action makes an event, or if it may be
+   * merged with an action that makes an event.
+   */
   needs(action: EntityAction): boolean {
     return this.actions.has(action) || this.options.coalesce === true;
   }
@@ -251,7 +277,7 @@ export class EntityDefinition {
     } catch (cause) {
       throw new CaptureError(
         `${option.toUpperCase()}_FAILED`,
-        `The \`${option}\` function of ${this.metadata.name} threw (see cause). The write is rolled back: without a result its event could be lost or reach the wrong listeners. Make the function return a value for every row.`,
+        `The \`${option}\` function of ${this.metadata.name} threw (see cause). The write is rolled back, because without a result of the function the event could be lost or reach the wrong listeners. Make the function return a value for every row.`,
         { cause, details: { entity: this.metadata.name, option } },
       );
     }
@@ -264,14 +290,14 @@ export class EntityDefinition {
     if (typeof owner !== 'function' || isOwnerFromRow(owner)) return;
     throw new ConfigurationError(
       'OWNER_NOT_PURE',
-      `Invalid \`owner\` in @Webhook() of ${name}: a plain function, with \`capture: 'trigger'\`. The function would run after the commit, perhaps in another process, when everything but the row may have changed. Allowed: a column, or a function that is marked to read only the row: owner: ownerFromRow(row => …).`,
+      `Invalid \`owner\` in @Webhook() of ${name}: a plain function, with \`capture: 'trigger'\`. The function would run after the commit, perhaps in another process, and other data than the row may have changed by then. Allowed: a column, or a function that reads only the row and is marked as such: owner: ownerFromRow(row => …).`,
       { details: { entity: name, option: 'owner' } },
     );
   }
 
   /**
-   * A Date holds milliseconds. Rows that differ in microseconds only would look like one row, so events would be lost, and TypeORM
-   * could not find a row again by the key it read.
+   * A Date holds milliseconds. Rows whose keys differ only in microseconds would look like the same row. So events would be lost.
+   * TypeORM also could not find a row by the key that TypeORM has read.
    */
   private refuseKeysOfMicroseconds(): void {
     const { name, primaryColumns } = this.metadata;
@@ -280,7 +306,7 @@ export class EntityDefinition {
     if (!column) return;
     throw new ConfigurationError(
       'KEY_NOT_EXACT',
-      `The primary key of ${name} contains a time with microseconds (${column.propertyPath}), but a JavaScript Date holds milliseconds: TypeORM cannot find such a row by the key it read, nor distinguish two rows of the same millisecond. Declare \`precision: 3\`, use another key, or set capture: 'trigger' for this entity.`,
+      `The primary key of ${name} contains a time with microseconds (${column.propertyPath}), but a JavaScript Date holds milliseconds: TypeORM can neither find such a row by the key that it has read, nor distinguish two rows of the same millisecond. Declare \`precision: 3\`, use another key, or set capture: 'trigger' for this entity.`,
       { details: { entity: name, column: column.propertyPath } },
     );
   }
@@ -294,7 +320,8 @@ export class EntityDefinition {
       isExposed(field.parts[0] ?? '') &&
       !isHiddenInEmbedded(field);
     const { fields: named } = this.options;
-    // Links are read and locked with each write of their row, so they are fields only if the option names them.
+    // Links are read and locked with each write of their row. This costs time, so links are fields only if the
+    // option names them.
     if (!named) return this.columnFields().filter(leaves);
     const all = this.allFields();
 
@@ -325,7 +352,7 @@ export class EntityDefinition {
     return all.filter((field) => chosen.has(field));
   }
 
-  /** `ignore` may name columns that are not in the payload: they make no event anyway. */
+  /** `ignore` may name columns that are not in the payload. Changes of these columns make no event anyway. */
   private resolveIgnored(): Set<OutField> {
     const { ignore = [] } = this.options;
     if (!Array.isArray(ignore)) throw this.wrong('ignore', String(ignore), 'Allowed: a list of properties');
@@ -370,7 +397,7 @@ export class EntityDefinition {
       throw this.wrong(
         'fields',
         path,
-        "Its links are in another table, whose changes triggers do not capture: use capture: 'orm', or name columns only",
+        "Its links are in another table, and triggers do not capture changes of that table: use capture: 'orm', or name columns only",
       );
     }
     const { primaryColumns } = this.metadata;
@@ -382,10 +409,10 @@ export class EntityDefinition {
 
   private columnFields(): OutField[] {
     return this.metadata.columns.flatMap((column): OutField[] => {
-      // Virtual columns without a relation belong to TypeORM: discriminators, closure and nested-set columns.
+      // TypeORM itself adds virtual columns without a relation: discriminators, closure columns and nested-set columns.
       if (column.isDiscriminator) return [];
       if (!column.isVirtual) return this.isOfChild(column) ? [] : [columnField(column, column.propertyPath, null)];
-      // Several relations may share the column, and a foreign key of several columns makes one field.
+      // Several relations may share this column. A foreign key of several columns makes only one field.
       return relationsAt(column).flatMap((relation) => {
         const own = firstOwnColumn(relation) ?? column;
         return this.isOfChild(own) ? [] : [columnField(typingColumn(own), relation.propertyPath, relation)];
@@ -394,8 +421,8 @@ export class EntityDefinition {
   }
 
   /**
-   * Whether a child in a single table declares the column. TypeORM gives the parent every column of its children, but not their
-   * decorators that hide columns.
+   * Whether a child in a single table declares the column. In TypeORM, the parent has every column of its children. But the parent does
+   * not have the decorators with which the children hide columns.
    */
   private isOfChild(column: ColumnMetadata): boolean {
     const { target } = this.metadata;
@@ -404,6 +431,16 @@ export class EntityDefinition {
     const declared = getMetadataArgsStorage().embeddeds.filter((args) => args.propertyName === embedded.propertyName);
     const isOwn = declared.some((args) => args.target === target || extendsClass(target, args.target));
     return !isOwn && declared.some((args) => extendsClass(args.target, target));
+  }
+
+  private checkDescriptions(): void {
+    const { options } = this;
+    const paths = this.fields.map(({ path }) => path);
+    const mistake: WrongDescription | undefined =
+      wrongDescription(options as Readonly<Record<string, unknown>>) ??
+      wrongFieldDescription(options.describe, paths) ??
+      wrongActionDescription(options.events, [...this.actions]);
+    if (mistake) throw this.wrong(mistake.option, mistake.value, mistake.fix);
   }
 
   private resolveOwnership(): Ownership {
@@ -423,7 +460,7 @@ export class EntityDefinition {
     }
     const [join, ...others] = relation?.joinColumns ?? [];
     const typed = column && !column.isVirtual ? column : (join?.referencedColumn ?? join);
-    // An object or an array has no text that identifies an owner.
+    // The text of an object or an array does not identify an owner.
     if (!typed || others.length || !(typed.transformer || isScalarColumn(typed))) {
       throw this.wrong('owner', owner, 'Allowed: a column that holds a single id, or a function of the row');
     }
@@ -448,7 +485,7 @@ export class EntityDefinition {
   }
 }
 
-/** @param column the column that types the values; for a relation, the referenced column */
+/** @param column the column that decides the kind of the values; for a relation, the referenced column */
 function columnField(column: ColumnMetadata, path: string, relation: RelationMetadata | null): OutField {
   return {
     path,
@@ -473,13 +510,16 @@ function isHiddenInEmbedded({ column, relation }: OutField): boolean {
   });
 }
 
-/** Objects are no owners: many of them have the same text, such as `[object Object]`. */
+/**
+ * Whether a value can be an owner. An object cannot be an owner, because many objects have the same text, such as
+ * `[object Object]`.
+ */
 function isOwnerValue(value: unknown): value is string | number | bigint | boolean | null | undefined {
   if (typeof value === 'number') return !Number.isNaN(value);
   return value === null || ['string', 'bigint', 'boolean', 'undefined'].includes(typeof value);
 }
 
-/** Rejects a Promise: it would count as true, whatever it resolves to. */
+/** Rejects a Promise, because a Promise would always count as true. */
 function decided(answer: unknown): boolean {
   if (typeof (answer as { then?: unknown } | null | undefined)?.then === 'function') {
     throw new TypeError('`when` returned a Promise. Return a boolean.');
@@ -504,14 +544,14 @@ function linkedIds({ relation, column, kind }: OutField, value: unknown): Json[]
     .toSorted(byValue);
 }
 
-/** Numbers by size, everything else by text: the same order on every database, whatever its collation. */
+/** Sorts numbers by size, and all other values by text. So the order is the same on every database and with every collation. */
 function byValue(a: Json, b: Json): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   const [x, y] = [a, b].map((id) => (typeof id === 'string' ? id : JSON.stringify(id))) as [string, string];
   return x < y ? -1 : x > y ? 1 : 0;
 }
 
-/** Sets the value at a path, and creates the objects on the way. */
+/** Sets the value at a path, and creates the missing objects on the path. */
 export function setPath(target: JsonObject, parts: readonly string[], value: Json): void {
   let here = target;
   for (const part of parts.slice(0, -1)) {

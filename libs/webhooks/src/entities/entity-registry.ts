@@ -8,7 +8,7 @@ import { webhookOptionsOf, type CaptureMode, type EntityClass, type WebhookOptio
 /** One entry of `forFeature`. */
 export interface RegisteredEntity {
   readonly entity: EntityClass | EntitySchema;
-  /** `undefined`: the options of the decorator apply. */
+  /** The options beside the entity. If `undefined`, the options of the decorator apply. */
   readonly options?: WebhookOptions;
 }
 
@@ -20,7 +20,10 @@ export interface LinkOwners {
   readonly junction: EntityMetadata;
 }
 
-/** The entities whose changes are captured. `forFeature` registers them while modules are created; they are resolved once, at bootstrap. */
+/**
+ * The entities whose changes are captured. `forFeature` registers entities while modules are created. The entities are resolved once, at
+ * bootstrap.
+ */
 export class EntityRegistry {
   private readonly registered: RegisteredEntity[] = [];
   private readonly definitions = new Map<EntityMetadata, EntityDefinition>();
@@ -58,9 +61,11 @@ export class EntityRegistry {
   }
 
   /**
-   * Makes the definitions, unless they are up to date. Called at bootstrap, or earlier by the first write.
+   * Makes the definitions, unless they are up to date. The bootstrap calls this method. A write before the bootstrap
+   * calls it earlier.
    *
-   * @throws ConfigurationError for an entity that the data source does not know, two entities with one name, or invalid options
+   * @throws ConfigurationError for an entity that the data source does not know, for two entities with the same name, or for
+   * invalid options
    */
   resolve(): void {
     if (!this.served || this.resolvedFrom === this.served.dataSource.entityMetadatas) return;
@@ -75,12 +80,12 @@ export class EntityRegistry {
       if (!resolved) {
         throw new ConfigurationError(
           'ENTITY_NOT_DECORATED',
-          `${metadata.name} is in WebhooksModule.forFeature([...]) but has no @Webhook(). Decorate it, or register it with options: { entity: ${metadata.name}, fields: [...] }.`,
+          `${metadata.name} is in WebhooksModule.forFeature([...]) but has no @Webhook(). Decorate the entity, or register the entity with options: { entity: ${metadata.name}, fields: [...] }.`,
         );
       }
       optionsOf.set(metadata, resolved);
     }
-    // Parents come first, so that each child finds the definition of its parent.
+    // Parents come first. So each child finds the definition of its parent.
     const metadatas = dataSource.entityMetadatas.toSorted((a, b) => ancestors(a).length - ancestors(b).length);
     for (const metadata of metadatas) this.define(metadata, optionsOf, this.served.capture);
     this.refuseSameNames();
@@ -94,7 +99,7 @@ export class EntityRegistry {
     return this.definitions.get(metadata);
   }
 
-  /** As {@link definitionOf}, but `undefined` for entities that triggers capture. */
+  /** Like {@link definitionOf}, but returns `undefined` for entities that triggers capture. */
   definitionForOrm(metadata: EntityMetadata): EntityDefinition | undefined {
     const definition = this.definitionOf(metadata);
     return definition?.capture === 'orm' ? definition : undefined;
@@ -106,12 +111,15 @@ export class EntityRegistry {
     return this.linkOwners.get(tablePath) ?? [];
   }
 
-  /** The definition of the entity that an application names; `undefined` when its changes make no events. */
+  /** Returns the definition of this entity, or `undefined` if changes of this entity make no events. */
   find(dataSource: DataSource, entity: EntityClass | EntitySchema | string): EntityDefinition | undefined {
     return dataSource.hasMetadata(entity) ? this.definitionOf(dataSource.getMetadata(entity)) : undefined;
   }
 
-  /** Returns a function that gives what `make` computes of the definitions. It is computed again when the definitions were made again. */
+  /**
+   * Returns a function that computes a value from the definitions with `make`. The function computes the value once, and again after the
+   * definitions have been made again.
+   */
   derived<T>(make: (definitions: readonly EntityDefinition[]) => T): () => T {
     let known: { readonly madeOf: number; readonly value: T } | undefined;
     return () => {
@@ -126,7 +134,7 @@ export class EntityRegistry {
     return [...this.definitions.values()];
   }
 
-  /** Decorated entities that no `forFeature` lists. They make no events, so the bootstrap warns about them. */
+  /** Decorated entities that no `forFeature` lists. These entities make no events, so the bootstrap warns about them. */
   forgotten(dataSource: DataSource): string[] {
     return dataSource.entityMetadatas
       .filter((metadata) => decorationOf(metadata, dataSource) && !this.definitions.has(metadata))
@@ -153,7 +161,7 @@ export class EntityRegistry {
 
   /** The nearest captured ancestor. TypeORM's `parentEntityMetadata` is the root of the table, even for a grandchild. */
   private parentOf(metadata: EntityMetadata): EntityDefinition | null {
-    // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
+    // `parentEntityMetadata` is undefined outside single-table inheritance, although TypeORM's type says otherwise.
     if (!metadata.parentEntityMetadata) return null;
     const definitions = [...this.definitions.values()];
     for (const ancestor of ancestors(metadata)) {
@@ -191,7 +199,7 @@ export class EntityRegistry {
   }
 }
 
-/** The `@Webhook()` options of an entity's class. A base class that is no entity passes on its options, except the name. */
+/** The `@Webhook()` options of an entity's class. An entity inherits the options of a base class that is no entity, except the name. */
 function decorationOf(metadata: EntityMetadata, dataSource: DataSource): WebhookOptions | undefined {
   for (const base of [metadata.target, ...ancestors(metadata)]) {
     if (base !== metadata.target && dataSource.hasMetadata(base as EntityClass)) return undefined;
@@ -216,6 +224,6 @@ function notInDataSource(entity: EntityClass | EntitySchema, dataSourceName: str
   const name = typeof entity === 'function' ? entity.name : entity.options.name;
   return new ConfigurationError(
     'ENTITY_NOT_IN_DATA_SOURCE',
-    `${name} is in WebhooksModule.forFeature([...]) but the data source '${dataSourceName}' does not know it. Add it to that data source's entities (TypeOrmModule.forFeature([${name}]) with autoLoadEntities), or name its data source: WebhooksModule.forFeature([${name}], '…').`,
+    `${name} is in WebhooksModule.forFeature([...]) but the data source '${dataSourceName}' does not know this entity. Add the entity to the entities of that data source (TypeOrmModule.forFeature([${name}]) with autoLoadEntities), or name its data source: WebhooksModule.forFeature([${name}], '…').`,
   );
 }

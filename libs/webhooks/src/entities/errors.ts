@@ -1,8 +1,8 @@
 import { WebhooksError } from '../errors.js';
 
 /**
- * A change could not become an event. The write fails with this error, and its transaction rolls back: otherwise the event
- * would be lost, or sent to the wrong owner.
+ * A change could not become an event. The write fails with this error, and its transaction is rolled back. Otherwise the
+ * event would be lost, or sent to the wrong owner.
  *
  * Codes: `OWNER_FAILED`, `WHEN_FAILED` (the function threw, see `cause`), `INVALID_OWNER` (the value cannot be an owner),
  * `UNSERIALIZABLE_FIELD` (the value has no JSON form), `WEBHOOK_LOOP` (event handlers or receivers trigger each other

@@ -4,7 +4,10 @@ interface ExposeMetadata {
   options?: { groups?: readonly string[]; toClassOnly?: boolean };
 }
 
-/** The part of class-transformer's metadata storage that this file reads. The names are the same since version 0.3. */
+/**
+ * The part of class-transformer's metadata storage that this file reads. These names have not changed since version
+ * 0.3 of class-transformer.
+ */
 interface ClassTransformerStorage {
   getStrategy(target: object): 'excludeAll' | 'exposeAll' | 'none';
   getExposedProperties(target: object, transformation: number): string[];
@@ -14,7 +17,10 @@ interface ClassTransformerStorage {
 
 const CLASS_TO_PLAIN = 1;
 
-/** Typed as `string`, so that TypeScript does not look for the optional package in applications that lack it. */
+/**
+ * The constant has the type `string`. With a literal type, TypeScript would look for the optional package in
+ * applications that lack the package.
+ */
 const PACKAGE: string = 'class-transformer';
 const STORAGE: string = 'class-transformer/cjs/storage.js';
 
@@ -22,8 +28,9 @@ let loading: Promise<ClassTransformerStorage | undefined> | undefined;
 let loaded: { readonly storage: ClassTransformerStorage | undefined } | undefined;
 
 /**
- * Loads the metadata of class-transformer, if the package is installed. Call it before the first {@link exposureOf}. It uses `import()`
- * instead of `createRequire(import.meta.url)`, because jest runs this file as CommonJS, where `import.meta` does not exist.
+ * Loads the metadata of class-transformer, if the package is installed. Call this function before the first {@link exposureOf}. The
+ * function uses `import()` instead of `createRequire(import.meta.url)`: jest runs this file as CommonJS, where `import.meta` does not
+ * exist.
  *
  * @throws ConfigurationError `CLASS_TRANSFORMER_UNKNOWN` for a version whose decorators cannot be read.
  */
@@ -32,12 +39,12 @@ export async function loadExposure(): Promise<void> {
   loaded = { storage: await loading };
 }
 
-/** Reads the storage instead of calling `instanceToPlain()`, which would run the application's `@Transform` functions. */
+/** Reads the storage. A call of `instanceToPlain()` would be shorter, but it would run the application's `@Transform` functions. */
 async function loadStorage(): Promise<ClassTransformerStorage | undefined> {
   try {
     await import(PACKAGE);
   } catch (error) {
-    // Not installed: no entity can use its decorators.
+    // If the package is not installed, no entity can use its decorators.
     if (isModuleMissing(error)) return undefined;
     throw unknownVersion(error);
   }
@@ -50,7 +57,7 @@ async function loadStorage(): Promise<ClassTransformerStorage | undefined> {
   }
 }
 
-/** Node.js uses the first code for ES modules, and the second for CommonJS, which jest runs. */
+/** Node.js uses the first code for ES modules, and the second code for CommonJS. Jest runs this file as CommonJS. */
 function isModuleMissing(error: unknown): boolean {
   const { code } = error as { code?: unknown };
   return code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND';
@@ -59,15 +66,15 @@ function isModuleMissing(error: unknown): boolean {
 function unknownVersion(cause: unknown): ConfigurationError {
   return new ConfigurationError(
     'CLASS_TRANSFORMER_UNKNOWN',
-    'The installed version of class-transformer does not let @Exclude() and @Expose() be read, so a hidden column could reach a payload. Install class-transformer ^0.5.1.',
+    'The installed version of class-transformer does not show @Exclude() and @Expose(), so a hidden column could reach a payload. Install class-transformer ^0.5.1.',
     { cause },
   );
 }
 
 /**
- * Returns a predicate: whether class-transformer's decorators expose a property of the class. It accepts the same properties that
- * `instanceToPlain()` without groups returns.
- * @throws Error when called before {@link loadExposure}: a hidden column could reach a payload
+ * Returns a predicate that says whether class-transformer's decorators expose a property of the class. The predicate accepts the
+ * same properties that `instanceToPlain()` without groups returns.
+ * @throws Error when the function is called before {@link loadExposure}: a hidden column could reach a payload
  */
 export function exposureOf(target: unknown): (property: string) => boolean {
   if (!loaded) throw new Error('exposureOf() was called before loadExposure().');

@@ -5,8 +5,8 @@ import { canonicalValue, valueKindOf, type ColumnMetadata } from './canonical-va
 type RelationMetadata = EntityMetadata['relations'][number];
 
 /**
- * Whether at least one column of the relation's foreign key is no property of the entity. The other columns of the key may be properties,
- * or belong to another relation as well. The keys of a `@JoinTable` are in the junction table, not in the row.
+ * Whether at least one column of the relation's foreign key is no property of the entity. The other columns of the key may be properties
+ * of the entity, or may belong to another relation. The keys of a `@JoinTable` are in the junction table, not in the row.
  */
 export function hasOwnColumn({ isManyToMany, joinColumns }: RelationMetadata): boolean {
   return !isManyToMany && joinColumns.some(({ isVirtual }) => isVirtual);
@@ -24,14 +24,17 @@ export function firstOwnColumn({ joinColumns }: RelationMetadata): ColumnMetadat
   return joinColumns.find(({ isVirtual }) => isVirtual);
 }
 
-/** The column that defines type and transformer of a part of a foreign key: the referenced column, through any number of references. */
+/**
+ * The column that defines the type and the transformer of a part of a foreign key. This is the referenced column. If the referenced
+ * column is itself part of a foreign key, the function follows that reference, too.
+ */
 export function typingColumn(join: ColumnMetadata): ColumnMetadata {
   let column = join.referencedColumn ?? join;
   while (column.isVirtual && column.referencedColumn) column = column.referencedColumn;
   return column;
 }
 
-/** The property path of a key part in the other entity. There the part may belong to a relation, too. */
+/** The property path of a key part in the other entity. In the other entity, the key part may also belong to a relation. */
 function pathOfPart({ referencedColumn }: ColumnMetadata): readonly string[] {
   if (!referencedColumn) return [];
   const { isVirtual, relationMetadata, propertyPath } = referencedColumn;
@@ -59,7 +62,10 @@ export function withPart(key: unknown, join: ColumnMetadata, value: unknown): Ob
   return all;
 }
 
-/** Whether a composite key refers to no row, because a part is missing. A part such as a tenant id may be set even then. */
+/**
+ * Whether a composite key refers to no row because a part is missing. Other parts of such a key, for example a tenant id,
+ * may be set.
+ */
 export function isUnset({ joinColumns }: RelationMetadata, key: unknown): boolean {
   return joinColumns.some((join) => (partOf(key, join) ?? null) === null);
 }
@@ -77,7 +83,7 @@ export function keyOfRelation(relation: RelationMetadata, key: unknown): Json {
   return isUnset(relation, key) ? null : compositeKey(relation.joinColumns, key);
 }
 
-/** The foreign key that an entity object holds for a relation: one value, or an object of the key parts. */
+/** The foreign key of a relation in an entity object: one value, or an object of the key parts. */
 export function foreignKeyOf(relation: RelationMetadata, entity: ObjectLiteral): unknown {
   const value = relation.getEntityValue(entity) as unknown;
   if (value === null || value === undefined || typeof value !== 'object' || value instanceof Date) return value;

@@ -1,12 +1,14 @@
 import type { ObjectLiteral } from 'typeorm';
 
-const OWNER_FROM_ROW = Symbol('nestjs-entity-webhooks:pure');
+const OWNER_FROM_ROW = Symbol.for('nestjs-entity-webhooks:owner-from-row');
 
 /**
- * Promises that an `owner` function reads only the row it gets: no service, no request, no clock, no other row.
+ * Marks an `owner` function. With this mark you promise that the function reads only the row that it gets. The function must read no
+ * service, no request, no clock and no other row.
  *
- * In trigger mode the function runs after the commit, perhaps in another process. Anything but the row may have changed by then, and the
- * event could reach the wrong owner. Marks the function in place, and returns it.
+ * In trigger mode the function runs after the commit, perhaps in another process. By then, everything except the row may have changed. If
+ * the function read such changed data, the event could reach the wrong owner. `ownerFromRow()` sets the mark on the function itself, and
+ * returns the same function.
  *
  * @example
  * \@Webhook({ capture: 'trigger', owner: ownerFromRow((order: Order) => order.customerId ?? order.guestId) })

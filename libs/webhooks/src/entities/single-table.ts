@@ -1,12 +1,15 @@
 import type { EntityMetadata } from 'typeorm';
 
-/** The root of the entities that share a table by inheritance. For any other entity: the entity itself. */
+/** The root entity of the entities that share a table by inheritance. For an entity that shares no table: the entity itself. */
 export function rootOf(metadata: EntityMetadata): EntityMetadata {
-  // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
+  // `parentEntityMetadata` is undefined outside single-table inheritance, although TypeORM's type says otherwise.
   return metadata.parentEntityMetadata ?? metadata;
 }
 
-/** An entity, and the entities that extend it and share its table. An entity that extends another may also have a separate table. */
+/**
+ * An entity, and the entities that extend this entity and share its table. An entity that extends another entity may also have a
+ * separate table.
+ */
 export function kindsInTable(metadata: EntityMetadata): EntityMetadata[] {
   return [metadata, ...metadata.childEntityMetadatas.filter(({ tablePath }) => tablePath === metadata.tablePath)];
 }

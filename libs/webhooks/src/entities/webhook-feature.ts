@@ -12,8 +12,8 @@ export function registeredEntity(feature: WebhookFeature): RegisteredEntity {
   if (typeof feature === 'function') return { entity: feature };
   if (!('entity' in feature)) return { entity: feature, options: {} };
   const { entity, ...options } = feature;
-  // Options beside the class replace all options of the decorator: a mix of both would be hard to read. If no option is
-  // given, the decorator's options apply, and without a decorator the defaults.
+  // Options beside the class replace all options of the decorator, because a mix of both would be hard to read. If no
+  // option is given beside the class, the options of the decorator apply. Without a decorator, the defaults apply.
   const isBare = Object.keys(options).length === 0;
   return { entity, options: isBare ? (webhookOptionsOf(entity) ?? {}) : (options as WebhookOptions) };
 }

@@ -4,8 +4,8 @@ import { JSON_CONTENT_TYPE, PayloadFormat } from './payload-format.js';
 const SPEC_VERSION = '1.0';
 
 /**
- * CloudEvents 1.0 in structured mode: the body is one JSON object, with the event's attributes, and the canonical payload as
- * `data`. The signature covers the whole body.
+ * CloudEvents 1.0 in structured mode. The body is one JSON object with the attributes of the event, and with the canonical
+ * payload as `data`. The signature covers the whole body.
  *
  * @see https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md
  */
@@ -21,14 +21,14 @@ export class CloudEventsFormat extends PayloadFormat {
   render({ id, type, payload }: { id: string; type: string; payload: string }): string {
     const { timestamp } = JSON.parse(payload) as JsonObject;
     const attributes = { specversion: SPEC_VERSION, id, source: this.source, type, time: timestamp };
-    // The payload text is inserted unchanged: parsing and writing it again could change a number.
+    // The payload text is inserted unchanged: parsing and serializing it again could change a number.
     return `${JSON.stringify({ ...attributes, datacontenttype: JSON_CONTENT_TYPE }).slice(0, -1)},"data":${payload}}`;
   }
 }
 
 /**
- * CloudEvents 1.0 in binary mode: the body is the canonical payload, and the attributes are headers. No scheme signs these headers.
- * The body also contains the event's type and time, and the header `webhook-id` its id.
+ * CloudEvents 1.0 in binary mode. The body is the canonical payload, and the attributes are headers. No scheme signs these headers.
+ * But the body also contains the type and the time of the event, and the header `webhook-id` contains the id of the event.
  *
  * @see https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
  */

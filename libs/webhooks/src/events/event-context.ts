@@ -4,7 +4,10 @@ import { type Json, type JsonObject, isPlainObject } from '../json.js';
 import { readTraceContext } from './trace-context.js';
 import { kindOf } from '../show.js';
 
-/** Longest context, as JSON, in UTF-8 bytes. It is stored with every event, so it should name who and why, not repeat data. */
+/**
+ * Longest context, as JSON, in UTF-8 bytes. The context is stored with every event. So it should name the actor and the reason, and not
+ * repeat data.
+ */
 const MAX_CONTEXT_BYTES = 4 * 1_024;
 
 /** Deepest nesting of a context: enough for any real context, and far below the limit of the stack. */
@@ -16,19 +19,20 @@ const DEPTH_KEY = 'webhookDepth';
 /**
  * Who or what made a change: any JSON object, at most 4 KiB. Keys with the value `undefined` are left out.
  *
- * `traceparent` and `tracestate` have the form of W3C Trace Context, and are sent as headers with each delivery. Malformed
- * values are left out.
+ * `traceparent` and `tracestate` must have the form of W3C Trace Context. They are sent as headers with each delivery.
+ * Values with invalid syntax are left out.
  */
 export type WebhookContext = { readonly [key: string]: Json | undefined };
 
 /**
- * The context of `withContext()` or `publish()` cannot be stored: it is not an object, not JSON, or too large. Code:
- * `INVALID_CONTEXT`.
+ * The context of `withContext()` or `publish()` cannot be stored, because the context is not an object, not JSON, or
+ * too large. Code: `INVALID_CONTEXT`.
  */
 export class ContextError extends WebhooksError {}
 
 /**
- * Merges a context into the surrounding one; the inner keys win. The result is a frozen copy.
+ * Merges a context into the surrounding context. If both have the same key, the value of the inner context is used. The
+ * result is a frozen copy.
  *
  * @throws ContextError `INVALID_CONTEXT`
  */
@@ -50,7 +54,10 @@ export function mergedContext(outer: JsonObject | null, given: unknown): JsonObj
   return merged;
 }
 
-/** The stored text: one JSON object with the application's context and the depth. `null` when there is neither. */
+/**
+ * The stored text: one JSON object with the application's context and the depth. `null` when the event has no
+ * context and no depth.
+ */
 export function contextText({ context, depth }: Cause): string | null {
   if (depth === 0) return context && Object.keys(context).length ? JSON.stringify(context) : null;
   return JSON.stringify({ ...context, [DEPTH_KEY]: depth });

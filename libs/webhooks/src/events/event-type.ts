@@ -1,4 +1,5 @@
 import { BadRequestError, ConfigurationError } from '../errors.js';
+import { isReservedType } from './reserved-names.js';
 
 /** Longest event type or pattern, in characters: the width of the columns that store them. */
 export const MAX_EVENT_TYPE_LENGTH = 128;
@@ -8,15 +9,16 @@ const EVERY_TYPE = '*';
 const ANY_SUFFIX = '.*';
 
 /**
- * Where an event type comes from. An invalid type throws a `BadRequestError` for a `request` (a listener, a call of
- * `publish()`), and a `ConfigurationError` for the `configuration` (the name of a decorated entity).
+ * The origin of an event type. An invalid type from a `request` (a listener, a call of `publish()`) causes a `BadRequestError`. An invalid
+ * type from the `configuration` (the name of a decorated entity) causes a `ConfigurationError`.
  */
 export type EventTypeSource = 'request' | 'configuration';
 
 /**
  * Rejects a value that is not an event type: lower-case words of `a-z`, `0-9` and `_`, joined by dots, at most 128 characters.
  *
- * @throws {BadRequestError | ConfigurationError} `INVALID_EVENT_TYPE`; `source` decides which of the two.
+ * @throws {BadRequestError | ConfigurationError} `INVALID_EVENT_TYPE`. `source` decides which of the two errors is
+ * thrown.
  * @example assertEventType('order_item.created')
  */
 export function assertEventType(type: unknown, source: EventTypeSource = 'request'): asserts type is string {
@@ -45,7 +47,7 @@ export function assertPattern(pattern: unknown): asserts pattern is string {
 }
 
 /**
- * Every pattern that matches a type, the most specific first.
+ * Every pattern that matches a type, the most specific first. `*` does not match the operational events of this module.
  *
  * @example patternsMatching('order.item.created') // ['order.item.created', 'order.item.*', 'order.*', '*']
  */
@@ -54,7 +56,7 @@ export function patternsMatching(type: string): string[] {
   for (let dot = type.lastIndexOf('.'); dot > 0; dot = type.lastIndexOf('.', dot - 1)) {
     patterns.push(`${type.slice(0, dot)}${ANY_SUFFIX}`);
   }
-  patterns.push(EVERY_TYPE);
+  if (!isReservedType(type)) patterns.push(EVERY_TYPE);
   return patterns;
 }
 
@@ -63,7 +65,8 @@ export function patternsMatching(type: string): string[] {
  * `orders.created`. Both arguments must be valid. The result is `true` exactly for the patterns that {@link patternsMatching} returns.
  */
 export function matchesPattern(pattern: string, type: string): boolean {
-  if (pattern === EVERY_TYPE || pattern === type) return true;
+  if (pattern === EVERY_TYPE) return !isReservedType(type);
+  if (pattern === type) return true;
   return pattern.endsWith(ANY_SUFFIX) && type.startsWith(pattern.slice(0, -1));
 }
 

@@ -1,11 +1,12 @@
 import type { JsonObject } from '../json.js';
 
 /**
- * Turns an event's canonical text into the body that a listener receives. Formats are replaceable parts; a listener sets
- * the name of its format.
+ * Turns an event's canonical text into the body that a listener receives. Formats are replaceable parts. Each listener
+ * sets the name of its format.
  *
  * A format runs once, when a delivery is created. The delivery stores the text, so every retry sends the same bytes. Use only the
- * given event: read no database and no clock. If a format throws, that one delivery is discarded, and the error is logged.
+ * given event: read no database and no clock. If a format throws an error, only that delivery is discarded, and the error is
+ * logged.
  *
  * @example
  * class SlackFormat extends PayloadFormat {
@@ -21,12 +22,12 @@ export abstract class PayloadFormat {
   abstract readonly contentType: string;
   /**
    * Returns the body. `payload` is the canonical text: JSON of `{ type, timestamp, data, previous? }`. `context` is the value that
-   * the application set with `withContext()`; receivers see it only if the format includes it.
+   * the application set with `withContext()`. Receivers see the context only if the format includes it.
    */
   abstract render(event: { id: string; type: string; payload: string; context: JsonObject | null }): string;
   /**
-   * Returns headers beside the content type. Runs for each attempt: use only the given event, so that all attempts have the
-   * same headers. No scheme signs them.
+   * Returns headers in addition to the content type. This method runs for each attempt. Use only the given event: then all
+   * attempts have the same headers. No scheme signs these headers.
    */
   headersOf?(event: { id: string; type: string; createdAt: number }): Readonly<Record<string, string>>;
 }

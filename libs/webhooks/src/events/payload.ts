@@ -2,17 +2,17 @@ import type { Json, JsonObject } from '../json.js';
 import type { WebhookEvent } from './webhook-event.js';
 
 export interface PayloadLimits {
-  /** A larger payload is sent thin (without its largest fields). UTF-8 bytes. */
+  /** The maximum size of a sent payload, in UTF-8 bytes. A larger payload is sent thin (without its largest fields). */
   readonly maxPayloadBytes: number;
-  /** A larger payload loses its largest fields before it is stored. UTF-8 bytes. */
+  /** The maximum size of a stored payload, in UTF-8 bytes. A larger payload is stored without its largest fields. */
   readonly maxStoredBytes: number;
 }
 
-/** An event as text: stored, compared with filters, signed and sent. */
+/** The texts of an event. These texts are stored, compared with filters, signed and sent. */
 export interface StoredPayload {
-  /** The canonical text, complete up to `maxStoredBytes`. */
+  /** The canonical text. Only if it would exceed `maxStoredBytes`, fields are left out. */
   readonly text: string;
-  /** The text that is sent instead when `text` exceeds `maxPayloadBytes`. */
+  /** The text that is sent instead of `text` when `text` exceeds `maxPayloadBytes`. */
   readonly thin: string | null;
   /** Top-level fields of `data` and `previous` that were too large to store. A filter on such a field counts as matching. */
   readonly dropped: readonly string[] | null;
@@ -58,12 +58,12 @@ interface Field {
   bytes: number;
 }
 
-/** Keeps the identity, and then as many fields as fit, the smallest first. */
+/** Keeps the fields of the identity first, and then adds the other fields, the smallest first, until the limit is reached. */
 function shrink(body: CanonicalBody, identity: readonly string[], limit: number) {
   const fields: Field[] = [];
   for (const part of ['data', 'previous'] as const) {
     for (const [key, value] of Object.entries(body[part] ?? {})) {
-      // The 2 bytes are colon and comma, so that the sum is never smaller than the text.
+      // The 2 bytes count the colon and the comma. Without them, the sum could be smaller than the text.
       fields.push({ part, key, value, bytes: byteLength(JSON.stringify(key)) + byteLength(JSON.stringify(value)) + 2 });
     }
   }
@@ -75,12 +75,13 @@ function shrink(body: CanonicalBody, identity: readonly string[], limit: number)
   let room = limit - byteLength(JSON.stringify(empty));
   const kept = { data: new Set<string>(), previous: new Set<string>() };
   for (const field of fields) {
-    // Skip, do not stop: fields of the identity come first, and one that does not fit may be larger than the next fields.
+    // Skip a field that does not fit, and try the next field. Fields of the identity come first, so a later field may
+    // be smaller.
     if (field.bytes > room) continue;
     room -= field.bytes;
     kept[field.part].add(field.key);
   }
-  // Keep the order of fields of the complete payload.
+  // Fields keep the order of the complete payload.
   const pick = (part: Field['part']) =>
     Object.fromEntries(Object.entries(body[part] ?? {}).filter(([key]) => kept[part].has(key)));
   const shrunk: CanonicalBody = { ...empty, data: pick('data') };

@@ -1,10 +1,10 @@
 /**
- * The header with the number of events that caused this one, one after the other; absent when there are none. No scheme signs it:
- * read it only from a verified webhook.
+ * The header with the length of the chain of events that led to this event. The header is absent when the length is 0. No scheme signs
+ * this header: read it only from a verified webhook.
  */
 export const DEPTH_HEADER = 'webhook-depth';
 
-/** Prefix of the types of lifecycle events, which the module emits. `publish()` refuses them. */
+/** Prefix of the types of lifecycle events. Only the module emits these events. `publish()` refuses types with this prefix. */
 const LIFECYCLE_PREFIX = 'webhooks.';
 
 /** Whether an event type is reserved for lifecycle events, such as `webhooks.delivery.failed`. */
@@ -12,5 +12,5 @@ export function isReservedType(type: string): boolean {
   return type.startsWith(LIFECYCLE_PREFIX);
 }
 
-/** The type of the handshake request, which asks for a receiver's consent before the first delivery. */
+/** The type of the handshake request. With this request, the module asks a receiver for permission before the first delivery. */
 export const CHALLENGE_TYPE = 'webhook.challenge';

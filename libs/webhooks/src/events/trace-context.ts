@@ -4,18 +4,20 @@ export interface TraceContext {
   readonly tracestate?: string;
 }
 
-// Section 3.2.2: version, trace-id, parent-id and trace-flags, in lower case. A later version may add fields after another dash.
+// Section 3.2.2 of the specification: version, trace-id, parent-id and trace-flags, in lower case. A later version may add
+// fields after another dash.
 const TRACEPARENT = /^(?!ff)([\da-f]{2})-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(-.*)?$/;
-// Section 3.3.1.3. As in level 2 of the specification, keys may begin with a digit.
+// Section 3.3.1.3 of the specification. Keys may begin with a digit, as level 2 of the specification allows.
 const STATE_MEMBER =
   /^(?:[a-z\d][a-z\d_\-*/]{0,255}|[a-z\d][a-z\d_\-*/]{0,240}@[a-z][a-z\d_\-*/]{0,13})=[ -+\--<>-~]{0,255}[!-+\--<>-~]$/;
 const MAX_STATE_MEMBERS = 32;
 
 /**
  * Reads trace headers by the rules of the specification: a malformed header counts as absent, and a `tracestate` needs a
- * `traceparent`. Malformed headers never throw, because they may come from a stranger.
+ * `traceparent`. A malformed header never causes an error, because anyone may have sent the header to the application.
  *
- * @returns the headers to send on. An unknown version is rewritten as version 00, which has only the known fields
+ * @returns the headers for the next request. A header of an unknown version is rewritten as version 00, with only
+ * the known fields
  */
 export function readTraceContext(traceparent: unknown, tracestate: unknown): TraceContext | null {
   const match = typeof traceparent === 'string' ? TRACEPARENT.exec(traceparent) : null;

@@ -1,7 +1,7 @@
 import type { JsonObject } from '../json.js';
 
 /**
- * Which listeners may receive an event. Decided when the event happens.
+ * Says which listeners may receive an event. The audience is decided when the event happens.
  * - `application`: listeners without an owner (the type declares no owner, or this row has no owner)
  * - `owner`: listeners of the event's owner, and listeners without an owner
  * - `owner_only`: only listeners of the event's owner (the row now belongs to another owner)
@@ -11,24 +11,24 @@ import type { JsonObject } from '../json.js';
 export type Audience = 'application' | 'owner' | 'owner_only' | 'every' | 'test';
 
 /**
- * Use as `owner: EVERY_OWNER`, for rows that belong to all owners, such as a shared catalogue. Every listener may receive
- * their events, independent of the owner of the listener.
+ * Use `owner: EVERY_OWNER` for rows that belong to all owners, such as a shared catalogue. Listeners with and without an owner may receive
+ * the events of these rows.
  */
-export const EVERY_OWNER: unique symbol = Symbol('EVERY_OWNER');
+export const EVERY_OWNER: unique symbol = Symbol.for('nestjs-entity-webhooks:every-owner');
 export type EveryOwner = typeof EVERY_OWNER;
 
-/** An event, as `publish()` returns it, and as it is emitted in process after the commit. */
+/** An event. `publish()` returns events in this form. In-process handlers receive the same form after the commit. */
 export interface WebhookEvent<Data extends object = JsonObject> {
-  /** `evt_` and a UUIDv7; sent as `webhook-id`, the same for every listener, retry and resend. */
+  /** Id of the event: `evt_` and a UUIDv7. The id is sent as `webhook-id`. It is the same for every listener, retry and resend. */
   readonly id: string;
-  /** `order.updated` */
+  /** Type of the event, such as `order.updated`. */
   readonly type: string;
-  /** When it happened, ISO 8601 UTC with milliseconds. */
+  /** The time of the event: ISO 8601 in UTC, with milliseconds. */
   readonly timestamp: string;
   readonly data: Data;
   /** On updates: the old values of the changed fields. */
   readonly previous?: Partial<Data>;
-  /** The owner; `null` when none is declared, and for `EVERY_OWNER`. */
+  /** The owner of the event. `null` when no owner is declared, and for `EVERY_OWNER`. */
   readonly owner: string | null;
   /** Who or what made the event: the context of `withContext()`. Receivers do not see it. */
   readonly context: JsonObject | null;
@@ -37,7 +37,7 @@ export interface WebhookEvent<Data extends object = JsonObject> {
 /** An event on its way into the outbox. */
 export interface NewEvent {
   readonly event: WebhookEvent;
-  /** The same action's types of the entity's parents: listeners for a parent receive the event, too. */
+  /** The event types of the entity's parents for the same action. Listeners for the type of a parent receive the event, too. */
   readonly superTypes: readonly string[];
   readonly audience: Audience;
   /** Events with the same key are about the same row. */
@@ -45,7 +45,7 @@ export interface NewEvent {
   /** Whether every listener receives the event in order, even a listener with `ordering: 'none'`. */
   readonly isOrdered: boolean;
   readonly dedupeKey: Buffer | null;
-  /** The number of events that caused this one, one after the other; see `docs/capture.md`. */
+  /** The length of the chain of events that led to this event; see `docs/capture.md`. */
   readonly depth: number;
   readonly createdAt: number;
 }

@@ -4,19 +4,42 @@ import type { ListenerState } from './listener-state.js';
 export interface CircuitPolicy {
   /** Number of consecutive failures that opens the circuit of a listener. 1 to 1,000,000. @defaultValue 10 */
   readonly failures: number;
-  /** How long the circuit stays open at first; twice as long after each probe that fails. At most a day. @defaultValue 30_000 */
+  /**
+   * How long the circuit stays open at first. After each failed probe, the circuit stays open for twice as long. At most a day.
+   * @defaultValue 30_000
+   */
   readonly cooldownMs: number;
   /** The longest pause between probes. From `cooldownMs` to a day. @defaultValue 600_000 (10 minutes) */
   readonly maxCooldownMs: number;
   /**
-   * A listener is disabled when none of its attempts, at least ten, has succeeded for this long. At most a year.
+   * A listener is disabled when none of its attempts has succeeded for this time, after at least ten attempts.
+   * At most a year.
    *
    * @defaultValue 432_000_000 (5 days)
    */
   readonly disableAfterMs: number;
 }
 
-/** What one attempt shows about the health of its listener. */
+/** How long operators had paused all sending, up to a time. In this time no attempt could succeed. Times are in milliseconds. */
+export interface SendingPause {
+  /** When sending was resumed; now, if it is still paused. */
+  readonly endedAt: number;
+  readonly lengthMs: number;
+}
+
+/** The policy, and the last pause of all sending. */
+export type JudgingPolicy = CircuitPolicy & { readonly sendingPause?: SendingPause | undefined };
+
+/**
+ * When a listener is disabled that fails since a time, in ms since 1970. Time in which nothing was sent does not count: otherwise the first
+ * failure after a long pause would disable a listener that had no chance to recover.
+ */
+export function disablesAt(failingSince: number, { disableAfterMs, sendingPause }: JudgingPolicy): number {
+  const pausedMs = sendingPause && failingSince < sendingPause.endedAt ? sendingPause.lengthMs : 0;
+  return failingSince + disableAfterMs + pausedMs;
+}
+
+/** The result of one attempt, in the form that decides the health of its listener. */
 export interface HealthSign {
   readonly accepted: boolean;
   readonly status: number | null;
@@ -26,14 +49,14 @@ export interface HealthSign {
 }
 
 /**
- * Overload, or a gateway whose receiver is down. More requests would make it worse (RFC 9110, 15.6.3 to 15.6.5; RFC
- * 6585, 4).
+ * These statuses mean that the receiver is overloaded, or that a gateway cannot reach the receiver. More requests would make the
+ * overload worse (RFC 9110, 15.6.3 to 15.6.5; RFC 6585, 4).
  */
 const PACING_STATUSES: ReadonlySet<number | null> = new Set([429, 502, 503, 504]);
 const FIRST_PACE_MS = 1_000;
 const MIN_ATTEMPTS_BEFORE_DISABLING = 10;
 
-/** Whether the circuit is open, so that only a probe may be sent. */
+/** Whether the circuit is open. While it is open, only a probe may be sent. */
 export function isOpen(failuresInARow: number, policy: CircuitPolicy): boolean {
   return failuresInARow >= policy.failures;
 }
@@ -42,13 +65,14 @@ export function isOpen(failuresInARow: number, policy: CircuitPolicy): boolean {
  * Applies attempts to the health of their listener, in the order in which they ended.
  *
  * While the circuit is closed, every delivery may be sent, and a success resets the count of failures. After `failures`
- * consecutive failures the circuit opens: nothing is sent for `cooldownMs`, then one delivery, the probe. If the probe
- * succeeds, the circuit closes. If it fails, the next pause is twice as long. The statuses 429, 502, 503 and 504 pause
- * a listener after the first failure, for the time in `Retry-After`, or for one second that doubles.
+ * consecutive failures, the circuit opens. Then nothing is sent for `cooldownMs`. After that pause, one delivery is
+ * sent as a probe. If the probe succeeds, the circuit closes. If the probe fails, the next pause is twice as long. The
+ * statuses 429, 502, 503 and 504 pause a listener already after the first failure. That pause lasts for the time in
+ * `Retry-After`. Without `Retry-After`, the pause lasts one second at first, and doubles with each failure.
  *
  * A failure does not count if its attempt began before the end of the last pause. Such an attempt was in flight when
- * the pause began, or another process sent it before it knew of the pause. If these failures counted, each request that
- * a dead receiver holds open would double the pause.
+ * the pause began, or another process sent the attempt before that process knew of the pause. A dead receiver may hold
+ * many requests open. If their failures counted, each of these requests would double the pause.
  *
  * @returns the state, and whether the listener has now failed long enough to be disabled
  */
@@ -56,7 +80,7 @@ export function afterAttempts(
   before: ListenerState,
   signs: readonly HealthSign[],
   now: number,
-  policy: CircuitPolicy,
+  policy: JudgingPolicy,
 ): { state: ListenerState; isExpired: boolean } {
   let { failuresInARow, failingSince, failuresCountFrom, pausedUntil } = before;
   for (const sign of signs) {
@@ -81,7 +105,7 @@ export function afterAttempts(
     isExpired:
       failingSince !== null &&
       failuresInARow >= MIN_ATTEMPTS_BEFORE_DISABLING &&
-      now - failingSince >= policy.disableAfterMs,
+      now >= disablesAt(failingSince, policy),
   };
 }
 

@@ -8,7 +8,7 @@ export const STATUS_GONE = 410;
 /** The state of a delivery after an attempt. */
 export interface NextState {
   readonly state: StateAfterAttempt;
-  /** For `due`, when to retry; otherwise when the delivery ended. */
+  /** For `due`, the time of the next attempt. For the other states, the time at which the delivery ended. */
   readonly at: number;
 }
 

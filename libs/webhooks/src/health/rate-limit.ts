@@ -23,15 +23,16 @@ export function writeRateLimit(given: RateLimit | null | undefined): string | nu
   if (!isWhole(limit, MAX_RATE) || !isWhole(perSeconds, MAX_RATE_SECONDS) || Object.keys(others).length) {
     throw new InvalidListenerError(
       'INVALID_RATE_LIMIT',
-      '`rateLimit` must be { limit, perSeconds }: a whole number of requests from 1 to 1,000,000, and of seconds from 1 to 86,400.',
+      '`rateLimit` must be { limit, perSeconds }. Allowed: for `limit` a whole number from 1 to 1,000,000, for `perSeconds` a whole number from 1 to 86,400.',
     );
   }
   return JSON.stringify({ limit, perSeconds });
 }
 
 /**
- * Combines two limits into one that satisfies both: the limit of the listener, and the requests per minute that its
- * receiver granted. If one period is not a multiple of the other, the result is slightly stricter than both.
+ * Combines two limits into one limit that satisfies both. The two limits are the limit of the listener, and the
+ * requests per minute that its receiver granted. If one period is not a multiple of the other period, the result is
+ * slightly stricter than both limits.
  *
  * @param given `{ limit, perSeconds }` as JSON
  * @param allowedRate requests per minute
@@ -42,7 +43,8 @@ export function limitOf(given: string | null, allowedRate: number | null): RateL
   if (own === null) return allowedRate === null ? null : { limit: allowedRate, perSeconds: MINUTE_SECONDS };
   if (allowedRate === null) return own;
   const { limit, perSeconds } = own;
-  // In the shorter period, allow the share of the longer limit that each shorter period may use.
+  // Divide the limit of the longer period by the number of shorter periods in it. A shorter period may use only this
+  // share.
   const [short, long] =
     perSeconds <= MINUTE_SECONDS
       ? [own, { limit: allowedRate, perSeconds: MINUTE_SECONDS }]
@@ -54,18 +56,22 @@ export function limitOf(given: string | null, allowedRate: number | null): RateL
 
 const MINUTE_SECONDS = 60;
 
-/** The period is divided into this many slots. Each slot expires as a whole. */
+/** Number of slots into which a period is divided. Each slot expires as a whole. */
 const SLOTS = 20;
-/** A shorter slot would end before the requests that were taken in it could start. */
+/**
+ * The minimum length of a slot for which starts are checked. A shorter slot may end before its requests can
+ * start.
+ */
 const CHECKED_SLOT_MS = 1_000;
 
 /**
- * Returns how many requests a limit still allows at `now`, with a sliding window: the whole `limit` may be used at
- * once, and then nothing until the first request is `perSeconds` old. A receiver counts the same way. (A bucket that
- * refills while it drains, as in GCRA, would allow nearly twice the limit in one period.)
+ * Returns how many requests a limit still allows at `now`. The limit is a sliding window: all requests of `limit` may be used at the same
+ * moment. Then no request is allowed until the first request is `perSeconds` old. Receivers usually count in the same way. (A bucket that
+ * is refilled continuously, as in GCRA, would allow nearly twice the limit in one period.)
  *
- * Requests are counted in slots of one twentieth of the period, and count until the whole slot has expired. So a
- * listener that always has pending deliveries gets up to 5 % less than its limit, and never more.
+ * Requests are counted in slots. A slot is one twentieth of the period. A request counts until its whole slot
+ * has expired. So a listener that always has pending deliveries gets up to 5 % less than its limit, and never
+ * more.
  *
  * @param taken the last result of `takenAfter`
  */
@@ -79,16 +85,17 @@ export function allowanceOf({ limit, perSeconds }: RateLimit, taken: string | nu
     /** How many requests may be taken now. */
     allowed,
     /**
-     * How long a request that is taken now may wait before it starts, in ms: until the end of its slot, because the
-     * slot counts from there. If it started later, the receiver would count it in another period. `null`: the start is
-     * not checked.
+     * How long a request that is taken now may wait before it starts, in ms. The request may wait until the end of its slot, because the
+     * age of a slot is counted from the end of the slot. If the request started later, the receiver would count the request in another
+     * period. `null` if the start is not checked.
      */
     startWithinMs: slotMs < CHECKED_SLOT_MS ? null : (Math.floor(now / slotMs) + 1) * slotMs - now,
     /** The value to store after `count` requests were taken. */
     takenAfter(count: number): string {
       const start = Math.floor(now / slotMs) * slotMs;
       const last = slots.at(-1);
-      // Another process with a faster clock has used a later slot. Count in that slot: it expires later, which is safe.
+      // Another process with a faster clock has used a later slot. Count in that slot. A later slot expires later, so
+      // the limit is never exceeded.
       const after: Slots =
         last && last[0] >= start ? [...slots.slice(0, -1), [last[0], last[1] + count]] : [...slots, [start, count]];
       return JSON.stringify(after);

@@ -1,7 +1,7 @@
 import { SECOND, MINUTE, HOUR } from '../time.js';
 
 /**
- * Decides when a failed attempt is retried. A replaceable part.
+ * Decides when a failed attempt is retried. The retry schedule is a replaceable part.
  *
  * @example
  * class ThreeTimes extends RetrySchedule {
@@ -10,14 +10,14 @@ import { SECOND, MINUTE, HOUR } from '../time.js';
  */
 export abstract class RetrySchedule {
   /**
-   * @param failures failed attempts since the schedule began: 1 after the first
-   * @returns milliseconds until the next attempt; `null` when there is no next attempt, and the delivery is exhausted
+   * @param failures number of failed attempts since the schedule began; 1 after the first failed attempt
+   * @returns milliseconds until the next attempt; `null` if there is no next attempt. Then the delivery is exhausted
    */
   abstract delayMs(failures: number): number | null;
 }
 
 /**
- * Waits before attempts 2 to 10. Attempt 1 has no wait (Standard Webhooks specification, "Deliverability and
+ * The delays before attempts 2 to 10. Attempt 1 has no delay (Standard Webhooks specification, "Deliverability and
  * reliability").
  */
 const DELAYS_MS: readonly number[] = [
@@ -32,10 +32,13 @@ const DELAYS_MS: readonly number[] = [
   24 * HOUR,
 ];
 
-/** Adds up to a fifth of each wait, so that a receiver that recovers does not get all retries at the same moment. */
+/**
+ * Each delay becomes longer by a random part, at most a fifth. Otherwise a receiver that recovers would get all
+ * retries at the same moment.
+ */
 const JITTER = 0.2;
 
-/** The schedule of Standard Webhooks: ten attempts over about three days. Each wait is 0 to 20 % longer. */
+/** The schedule of Standard Webhooks: ten attempts over about three days. Each delay is 0 to 20 % longer than the schedule says. */
 export class StandardRetrySchedule extends RetrySchedule {
   constructor(private readonly random: () => number = Math.random) {
     super();

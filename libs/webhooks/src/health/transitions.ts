@@ -1,29 +1,39 @@
 /**
- * Stored states, and the states that may follow each. `new` is no state: it leads to the states in which rows are
+ * The states of rows, and the states that may follow each. `new` is no state: it leads to the states in which rows are
  * created. `docs/states.md` draws these tables, and a test compares them with the drawing and with what the database sees.
  */
 type Transitions = Readonly<Record<string, readonly string[]>>;
 
-/** An event in the outbox. It is `routing` while a wide event (more than 1,000 listeners) is routed page by page. */
+/** An event. Its state is derived from the tables `outbox` and `damaged`. */
 export const EVENT_TRANSITIONS = {
   new: ['pending'],
-  pending: ['routing', 'routed', 'damaged'],
-  routing: ['routed', 'damaged'],
-  routed: [],
-  damaged: [],
+  pending: ['in_flight', 'delivered', 'damaged'],
+  in_flight: ['delivered', 'damaged'],
+  delivered: [],
+  damaged: ['pending'],
 } as const satisfies Transitions;
 
-/** A delivery. The state `held` is not stored: it is a `due` delivery whose listener is not active. */
+/** A delivery, as stored. The state `held` is not stored: it is a `due` delivery whose listener is not active. */
 export const DELIVERY_TRANSITIONS = {
-  new: ['due', 'leased', 'discarded'],
+  new: ['succeeded', 'due', 'exhausted', 'leased', 'discarded'],
   due: ['leased', 'discarded'],
-  leased: ['succeeded', 'due', 'exhausted'],
+  leased: ['succeeded', 'due', 'exhausted', 'discarded'],
   succeeded: ['due'],
   exhausted: ['due'],
   discarded: ['due'],
 } as const satisfies Transitions;
 
-/** A listener. */
+/** The states of a task. */
+export const TASK_TRANSITIONS = {
+  new: ['queued'],
+  queued: ['running', 'cancelled'],
+  running: ['done', 'failed', 'cancelled'],
+  done: [],
+  cancelled: [],
+  failed: [],
+} as const satisfies Transitions;
+
+/** The states of a listener. */
 export const LISTENER_TRANSITIONS = {
   new: ['active', 'pending'],
   active: ['pending', 'disabled'],
@@ -31,7 +41,7 @@ export const LISTENER_TRANSITIONS = {
   disabled: ['active', 'pending'],
 } as const satisfies Transitions;
 
-/** The circuit of a listener, which `circuit.ts` derives from its failures and its pause. */
+/** The states of a listener's circuit. `circuit.ts` derives the state from the failures and the pause of the listener. */
 export const CIRCUIT_TRANSITIONS = {
   new: ['closed'],
   closed: ['open'],
@@ -40,4 +50,4 @@ export const CIRCUIT_TRANSITIONS = {
 } as const satisfies Transitions;
 
 /** The state of a delivery after an attempt. */
-export type StateAfterAttempt = (typeof DELIVERY_TRANSITIONS)['leased'][number];
+export type StateAfterAttempt = Exclude<(typeof DELIVERY_TRANSITIONS)['leased'][number], 'discarded'>;

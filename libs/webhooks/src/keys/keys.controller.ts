@@ -8,12 +8,12 @@ import type { WebhookKeySet } from '../signing/ed25519-key.js';
 export const LISTENERS = Symbol('nestjs-entity-webhooks:keys-listeners');
 
 /**
- * How long a receiver may cache the keys, in seconds. It is much less than an overlap, during which both the old and
- * the new key are served.
+ * How long a receiver may cache the keys, in seconds. This time is much shorter than the overlap of a rotation. During the overlap, both
+ * the old key and the new key are served.
  */
 const MAX_AGE_SECONDS = 5 * 60;
 
-/** Creates a controller class for each `forRoot`, because Nest stores path and guards on the class. @internal */
+/** Creates a separate controller class for each `forRoot`, because Nest stores the path and the guards on the class. @internal */
 export function keysController(path: string, decorators: readonly ClassDecorator[]): Type {
   @Controller({ path, version: VERSION_NEUTRAL })
   class WebhooksKeysController {
@@ -30,7 +30,8 @@ export function keysController(path: string, decorators: readonly ClassDecorator
       const setCacheControl = (directive: string): void => {
         this.host.httpAdapter.setHeader(response, 'Cache-Control', directive);
       };
-      // Set before any code can fail: a cache may store a 404 without Cache-Control (RFC 9111, 4.2.2).
+      // Set Cache-Control before any code can fail, because a cache may store a 404 without Cache-Control (RFC 9111,
+      // 4.2.2).
       setCacheControl('no-store');
       try {
         const keys = await this.listeners.keySet(listenerId);

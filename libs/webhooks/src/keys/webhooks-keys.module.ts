@@ -9,7 +9,8 @@ import { keysController, LISTENERS } from './keys.controller.js';
 /** Options of {@link WebhooksKeysModule}. */
 export interface WebhooksKeysOptions {
   /**
-   * Path of the keys, below the global prefix of the application. Versioning does not apply.
+   * Path of the route for the keys, below the global prefix of the application. Nest's versioning does not apply to
+   * this route.
    *
    * @defaultValue `'webhooks/keys'`
    */
@@ -41,8 +42,8 @@ export const KEYS_OPTIONS = {
  * Serves the public keys with which receivers verify Ed25519 signatures. `GET <path>/<id of the listener>` answers `{
  * "keys": [ … ] }`, a JSON Web Key Set. Each key also has `whpk`, the same key in the form of Standard Webhooks.
  *
- * While the keys of a rotation overlap, the set has two keys. It is empty for a listener without an Ed25519 scheme. The
- * answer is 404 for an unknown listener. Public keys are not secret, so the route needs no login.
+ * While the keys of a rotation overlap, the set has two keys. For a listener without an Ed25519 scheme, the set is
+ * empty. The answer is 404 for an unknown listener. Public keys are not secret, so the route needs no login.
  *
  * @example imports: [WebhooksModule.forRoot(), WebhooksKeysModule.forRoot()]
  */

@@ -1,5 +1,6 @@
 import type { WebhookClock } from '../clock.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
+import { parseUrl } from '../parse-url.js';
 import type { AddressGuard } from '../sending/address-guard.js';
 import type { ListenerRow, ListenerValues } from '../store/listeners/listener-rows.js';
 import { InvalidListenerError } from '../listener-errors.js';
@@ -8,7 +9,7 @@ import { assertTls, writeTls, type CheckedTls } from './credentials/listener-tls
 import type { ListenerInput, UpdateListenerInput } from './listener.js';
 import type { Sealing } from '../secrets/sealing.js';
 
-/** What {@link Credentials} need. */
+/** The dependencies of {@link Credentials}. */
 export interface CredentialsParts {
   readonly clock: WebhookClock;
   readonly guard: AddressGuard;
@@ -21,8 +22,8 @@ export interface CredentialsParts {
 /**
  * Checks and stores the credentials of listeners: `auth` and `tls`.
  *
- * Credentials are bound to the origin of the URL. Otherwise someone who may change the URL could send them to a server of their choice and
- * read `auth` there, or use the client certificate against that server.
+ * Credentials are bound to the origin of the URL. Otherwise a person who may change the URL could send the credentials to any server. On
+ * that server, the person could read `auth`. The person could also use the client certificate to log in to any server.
  */
 export class Credentials {
   constructor(private readonly parts: CredentialsParts) {}
@@ -34,24 +35,31 @@ export class Credentials {
     return writeAuth(assertAuth(given, guard, options.security), sealing, { listenerId, url });
   }
 
-  /** Checks the address of the token endpoint, like that of the URL. Each connection checks the address again. */
+  /**
+   * Checks the address of the token endpoint in the same way as the address of the URL. Each connection checks the
+   * address again.
+   */
   async assertTokenAddress(stored: string | null): Promise<void> {
     const auth = shownAuth(stored);
     if (auth?.type === 'oauth2') await this.parts.assertAddress(new URL(auth.tokenUrl));
   }
 
-  /** The `auth` of a changed listener. @returns `undefined` if it stays as it is @throws InvalidListenerError `INVALID_AUTH` */
+  /**
+   * Returns the `auth` of a changed listener. @returns `undefined` if `auth` does not change @throws InvalidListenerError
+   * `INVALID_AUTH`
+   */
   changedAuth(row: ListenerRow, given: UpdateListenerInput): Pick<ListenerValues, 'auth'> | undefined {
     if (given.auth !== undefined) return { auth: this.authOf(row.id, given.auth, given.url ?? row.url) };
     if (row.auth === null || isSameOrigin(given.url, row)) return undefined;
     throw new InvalidListenerError(
       'INVALID_AUTH',
-      'The listener has `auth` for the origin of its current URL. With a URL of another origin, give `auth` again, or null to remove it.',
+      'The listener has `auth` for the origin of its current URL. With a URL of another origin, give `auth` again, or set `auth` to null.',
     );
   }
 
   /**
-   * Checks `tls` once, because the check takes milliseconds. {@link tlsText} or {@link changedTls} then write the result.
+   * Checks `tls`. The check takes milliseconds, so it runs only once. {@link tlsText} or {@link changedTls} then write
+   * the result.
    *
    * @throws the errors of `assertTls`
    */
@@ -66,7 +74,10 @@ export class Credentials {
     throw new InvalidListenerError('INVALID_TLS', '`tls` needs an `https:` URL. Change the URL, or set `tls` to null.');
   }
 
-  /** The `tls` of a changed listener. @returns `undefined` if it stays as it is @throws InvalidListenerError `INVALID_TLS` */
+  /**
+   * Returns the `tls` of a changed listener. @returns `undefined` if `tls` does not change @throws InvalidListenerError
+   * `INVALID_TLS`
+   */
   changedTls(
     row: ListenerRow,
     url: string | undefined,
@@ -76,7 +87,7 @@ export class Credentials {
     if (row.tls === null || isSameOrigin(url, row)) return undefined;
     throw new InvalidListenerError(
       'INVALID_TLS',
-      'The listener has `tls` for the origin of its current URL. With a URL of another origin, give `tls` again, or null to remove it.',
+      'The listener has `tls` for the origin of its current URL. With a URL of another origin, give `tls` again, or set `tls` to null.',
     );
   }
 }
@@ -86,5 +97,5 @@ function isSameOrigin(url: string | undefined, row: ListenerRow): boolean {
 }
 
 function originOf(url: string): string | null {
-  return URL.canParse(url) ? new URL(url).origin : null;
+  return parseUrl(url)?.origin ?? null;
 }

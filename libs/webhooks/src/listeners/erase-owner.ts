@@ -1,7 +1,10 @@
 import type { WebhookClock } from '../clock.js';
 import { type Database } from '../store/database/database.js';
 import { pause } from '../time.js';
-import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/listeners/erase-owner.js';
+import { eraseDeliveries, eraseEvents, eraseListeners, type ErasedBatch } from '../store/queue/erase-owner.js';
+import { eraseAnswers } from '../store/requests/idempotency.js';
+import { eraseTasks } from '../store/queue/task-rows.js';
+import { writeAudit } from '../store/system/audit.js';
 import type { Script } from '../store/database/script.js';
 
 /** Numbers of deleted rows. */
@@ -16,11 +19,22 @@ export interface ErasedOwner {
 const RETRY_MS = 100;
 
 /**
- * Deletes all rows of an owner, in batches. Listeners come first, so that they get no new deliveries. The passes repeat until one pass
- * deletes nothing, because an event that is routed meanwhile may add a delivery.
+ * Deletes all rows of an owner, in batches. Listeners are deleted first, because deleted listeners get no new deliveries. The passes
+ * repeat until one pass deletes nothing, because an event that is routed meanwhile may add a delivery.
  */
-export async function eraseOwner(database: Database, clock: WebhookClock, owner: string): Promise<ErasedOwner> {
+export async function eraseOwner(
+  database: Database,
+  clock: WebhookClock,
+  owner: string,
+  actor: string | null,
+): Promise<ErasedOwner> {
   const total = { listeners: 0, deliveries: 0, events: 0 };
+  await database.transaction(function* () {
+    // First, so that an erasure that is interrupted is in the audit log.
+    yield* writeAudit(database, { actor, action: 'owner.erased', target: owner }, clock.now());
+    yield* eraseAnswers(database, owner);
+    yield* eraseTasks(database, owner);
+  });
   for (let before = -1; before !== sum(total);) {
     before = sum(total);
     await inBatches(database, () => eraseListeners(database, owner), total);

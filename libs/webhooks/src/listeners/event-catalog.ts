@@ -1,9 +1,15 @@
 import type { DataSource } from 'typeorm';
 import type { EntityDefinition, OutField, Ownership } from '../entities/entity-definition.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
+import { keyText } from '../entities/canonical-value.js';
 import { ENTITY_ACTIONS, type EntityClass } from '../entities/webhook.decorator.js';
 import { assertPattern, matchesPattern, patternsMatching } from '../events/event-type.js';
+import { concernsListener, OPERATIONAL_EVENTS, OPERATIONAL_EXAMPLES } from '../events/operational-event.js';
 import { textOf } from '../foreign-text.js';
+import { tupleHash } from '../hash.js';
+import { isPlainObject } from '../json.js';
+import { invalidValue } from '../show.js';
+import { filterFieldsOf } from '../options/published-types.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 import { BadRequestError, hintForApplication } from '../errors.js';
 import { knownNames, listedNames } from '../known-names.js';
@@ -14,19 +20,26 @@ import type { FieldInfo, FieldLookup, FilterFields } from '../routing/filter.js'
 interface CatalogEntry {
   readonly type: string;
   readonly ownership: Ownership;
-  /** `undefined`: the properties are not declared, so filters may name any property. */
+  /**
+   * Looks up a property of the payload. `undefined` if the properties are not declared. In that case, filters may name
+   * any property.
+   */
   readonly fieldOf: FieldLookup | undefined;
   /** The properties that an error may list. */
   readonly fieldNames: () => readonly string[];
   readonly example: () => ExampleEvent;
 }
 
-/** Every event type of an instance, with the properties that filters may name. Listeners are checked against this catalog. */
+/**
+ * Every event type of an instance, with the properties that filters may name. The catalog checks the types and filters of
+ * listeners.
+ */
 export class EventCatalog {
   constructor(
     private readonly dataSource: DataSource,
-    private readonly registry: EntityRegistry,
-    private readonly publishedTypes: ReadonlyMap<string, PublishedType>,
+    readonly registry: EntityRegistry,
+    readonly publishedTypes: ReadonlyMap<string, PublishedType>,
+    readonly hasOperationalEvents: boolean,
   ) {}
 
   /**
@@ -40,7 +53,7 @@ export class EventCatalog {
       typeof entity === 'string'
         ? this.registry.all().find(({ name, metadata }) => name === entity || metadata.name === entity)
         : this.registry.find(this.dataSource, entity);
-    if (definition) return `${definition.name}.*`;
+    if (definition && !(isOwned && definition.isInternal)) return `${definition.name}.*`;
     const name = typeof entity === 'function' ? entity.name : textOf(entity);
     const known = this.registry
       .all()
@@ -56,11 +69,37 @@ export class EventCatalog {
     );
   }
 
+  /**
+   * The key by which the events of one row are found.
+   *
+   * @param id the primary key; of several columns, an object
+   * @param isOwned whether the caller is an owner
+   * @throws InvalidListenerError `UNKNOWN_ENTITY`; BadRequestError `INVALID_TASK`
+   */
+  rowKey(entity: string, id: unknown, isOwned: boolean): Buffer {
+    const name = this.patternOf(entity, isOwned).slice(0, -'.*'.length);
+    const { metadata } = this.registry.all().find((one) => one.name === name) as EntityDefinition;
+    const columns = metadata.primaryColumns;
+    const isOne = columns.length === 1 && !isPlainObject(id);
+    const valueOf = (column: EntityDefinition['metadata']['primaryColumns'][number]): unknown =>
+      isOne ? id : isPlainObject(id) ? column.getEntityValue(id) : undefined;
+    try {
+      const parts = columns.map((column) => keyText(valueOf(column), column));
+      return tupleHash('entity', metadata.tableName, JSON.stringify(parts));
+    } catch (cause) {
+      const allowed = 'the primary key of the row; of several columns, an object';
+      throw new BadRequestError('INVALID_TASK', invalidValue('entityId', id, allowed), {
+        cause,
+        details: { properties: ['entityId'] },
+      });
+    }
+  }
+
   /** @throws BadRequestError `UNKNOWN_EVENT_TYPE`, `INVALID_EVENT_TYPE`, `OWNER_NOT_DECLARED` */
   checkPatterns(patterns: readonly string[], isOwned: boolean): void {
     for (const pattern of patterns) {
       assertPattern(pattern);
-      const matching = this.matching([pattern]);
+      const matching = this.matching([pattern], isOwned);
       if (!matching.length && pattern !== '*') {
         const known = this.typesFor(isOwned);
         const message = `'${pattern}' matches no event type.${knownNames(pattern, known, prefixesOf(known))}`;
@@ -83,12 +122,12 @@ export class EventCatalog {
   }
 
   /**
-   * The properties that a filter on these patterns may name: those of every matching event that the listener may receive.
+   * The properties that a filter on these patterns may name: the properties of every matching event that the listener may receive.
    *
    * @param isOwned whether the listener has an owner
    */
   fieldsOf(patterns: readonly string[], isOwned: boolean): FilterFields {
-    const entries = this.matching(patterns).filter(({ ownership }) => !isOwned || ownership !== 'undeclared');
+    const entries = this.matching(patterns, isOwned).filter(({ ownership }) => !isOwned || ownership !== 'undeclared');
     const find: FieldLookup = (path) => {
       const found: FieldInfo[] = [];
       for (const { fieldOf } of entries) {
@@ -112,7 +151,7 @@ export class EventCatalog {
    */
   exampleOf(type: string, isOwned: boolean): ExampleEvent {
     this.checkPatterns([type], isOwned);
-    const entry = this.entries().find((known) => known.type === type);
+    const entry = this.entries(isOwned).find((known) => known.type === type);
     if (entry) return entry.example();
     const known = this.typesFor(isOwned).filter((one) => matchesPattern(type, one));
     throw new BadRequestError(
@@ -123,7 +162,7 @@ export class EventCatalog {
   }
 
   has(type: string): boolean {
-    return this.matching([type]).length > 0;
+    return this.matching([type], false).length > 0;
   }
 
   /** All types, sorted. */
@@ -131,69 +170,88 @@ export class EventCatalog {
     return this.typesFor(false);
   }
 
-  /** The types that a listener may receive, sorted. */
-  private typesFor(isOwned: boolean): string[] {
-    return this.entries()
+  /** The types that a listener may receive, sorted. @param isOwned whether the listener has an owner */
+  typesFor(isOwned: boolean): string[] {
+    return this.entries(isOwned)
       .filter(({ ownership }) => !isOwned || ownership !== 'undeclared')
       .map(({ type }) => type)
       .toSorted();
   }
 
-  private matching(patterns: readonly string[]): CatalogEntry[] {
-    return this.entries().filter(({ type }) => patterns.some((pattern) => matchesPattern(pattern, type)));
+  private matching(patterns: readonly string[], isOwned: boolean): CatalogEntry[] {
+    return this.entries(isOwned).filter(({ type }) => patterns.some((pattern) => matchesPattern(pattern, type)));
   }
 
-  private entries(): CatalogEntry[] {
+  /** For listeners with an owner, internal types do not exist, so that no error names them. */
+  private entries(isOwned: boolean): CatalogEntry[] {
     const entries: CatalogEntry[] = [];
-    for (const definition of this.registry.all()) {
+    const all = this.registry.all().filter(({ isInternal }) => !isOwned || !isInternal);
+    for (const definition of all) {
+      const family = familyOf(definition, all);
       for (const action of ENTITY_ACTIONS) {
         if (!definition.actions.has(action)) continue;
         entries.push({
           type: definition.typeOf(action),
           ownership: definition.ownership,
-          fieldOf: (path) => this.entityField(definition, path),
-          fieldNames: () => this.familyOf(definition).flatMap(({ fields }) => fields.map(({ path }) => path)),
+          fieldOf: (path) => entityField(family, path),
+          fieldNames: () => family.flatMap(({ fields }) => fields.map(({ path }) => path)),
           example: () => exampleOfEntity(definition, action),
         });
       }
     }
     for (const published of this.publishedTypes.values()) {
-      const { type, fields } = published;
-      const fieldOf = fields ? publishedFields(fields) : undefined;
-      const example = () => exampleOfPublished(published);
-      entries.push({ type, ownership: 'declared', fieldOf, fieldNames: () => fields ?? [], example });
+      const { type, visibility } = published;
+      const isInternal = visibility === 'internal';
+      if (isOwned && isInternal) continue;
+      const fields = filterFieldsOf(published);
+      entries.push({
+        type,
+        ownership: isInternal ? 'undeclared' : 'declared',
+        fieldOf: fields ? publishedFields(fields) : undefined,
+        fieldNames: () => fields ?? [],
+        example: () => exampleOfPublished(published),
+      });
     }
+    if (this.hasOperationalEvents) entries.push(...OPERATIONAL_ENTRIES);
     return entries;
   }
-
-  /** Listeners of a parent entity also receive events of its children, so their filters may name properties of the children. */
-  private familyOf(definition: EntityDefinition): EntityDefinition[] {
-    return [definition, ...this.registry.all().filter((other) => isChildOf(other, definition))];
-  }
-
-  private entityField(definition: EntityDefinition, path: string): FieldInfo | undefined {
-    for (const member of this.familyOf(definition)) {
-      const info = fieldInfo(member.fields, path);
-      if (info) return info;
-    }
-    return undefined;
-  }
 }
+
+const OPERATIONAL_ENTRIES: readonly CatalogEntry[] = Object.values(OPERATIONAL_EVENTS).map((type) => ({
+  type,
+  ownership: concernsListener(type) ? 'declared' : 'undeclared',
+  fieldOf: publishedFields(Object.keys(OPERATIONAL_EXAMPLES[type])),
+  fieldNames: () => Object.keys(OPERATIONAL_EXAMPLES[type]),
+  example: () => ({ data: OPERATIONAL_EXAMPLES[type] }),
+}));
 
 const ANY_FIELD: FieldInfo = { numeric: false, routable: false };
 
 const UNKNOWN_TYPE_HINT =
-  'An entity makes the types `entity.action` if WebhooksModule.forFeature([...]) names the entity and its @Webhook({ on }) allows the action. Declare other types in WebhooksModule.forRoot({ publishedTypes: [...] }).';
+  "An entity makes the types `entity.action` if WebhooksModule.forFeature([...]) names the entity and its @Webhook({ on }) allows the action. Declare other types in WebhooksModule.forRoot({ publishedTypes: [...] }). For listeners with an owner, types with `visibility: 'internal'` do not exist.";
 const OWNER_NOT_DECLARED_HINT =
   "The entity declares no owner, so listeners with an owner never receive its events. Declare @Webhook({ owner: '<property>' }), or EVERY_OWNER if every owner may receive them.";
 
-/** The patterns of types, such as `order.*` of `order.created`, because a misspelt name may also be a pattern. */
+/** The patterns that match given types, such as `order.*` for `order.created`. A misspelt name may be meant as such a pattern. */
 function prefixesOf(types: readonly string[]): string[] {
   return [...new Set(types.flatMap((type) => patternsMatching(type).slice(1, -1)))];
 }
 
 function isChildOf(definition: EntityDefinition, ancestor: EntityDefinition): boolean {
   return definition.parent !== null && (definition.parent === ancestor || isChildOf(definition.parent, ancestor));
+}
+
+/** Listeners of a parent entity also receive events of its children, so their filters may name properties of the children. */
+function familyOf(definition: EntityDefinition, all: readonly EntityDefinition[]): EntityDefinition[] {
+  return [definition, ...all.filter((other) => isChildOf(other, definition))];
+}
+
+function entityField(family: readonly EntityDefinition[], path: string): FieldInfo | undefined {
+  for (const { fields } of family) {
+    const info = fieldInfo(fields, path);
+    if (info) return info;
+  }
+  return undefined;
 }
 
 function publishedFields(fields: readonly string[]): FieldLookup {

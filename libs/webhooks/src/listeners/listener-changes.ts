@@ -1,5 +1,5 @@
 import { textOf } from '../foreign-text.js';
-import { InvalidListenerError, ListenerNotFoundError } from '../listener-errors.js';
+import { InvalidListenerError, listenerChanged, ListenerNotFoundError } from '../listener-errors.js';
 import { routesOf } from '../routing/route-key.js';
 import type { CallerTransaction } from '../store/database/caller-transactions.js';
 import { isUniqueViolation } from '../store/database/database-errors.js';
@@ -14,8 +14,9 @@ import {
   readListener,
   updateListener,
 } from '../store/listeners/listener-rows.js';
+import { writeAudit, type AuditEntry } from '../store/system/audit.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
-import type { Listener } from './listener.js';
+import type { Listener, ListenerChangeOptions } from './listener.js';
 import type { ShownListeners } from './shown-listeners.js';
 
 /** Changes of existing listeners, each in the transaction of its caller. */
@@ -30,7 +31,7 @@ export class ListenerChanges {
    * Locks a listener and writes the values that `changeOf` returns.
    *
    * @param andThen runs in the same transaction, after the write
-   * @throws ListenerNotFoundError; InvalidListenerError `EXTERNAL_ID_TAKEN`
+   * @throws ListenerNotFoundError; InvalidListenerError `EXTERNAL_ID_TAKEN`, `LISTENER_CHANGED`
    */
   async change(
     transaction: CallerTransaction,
@@ -38,17 +39,22 @@ export class ListenerChanges {
     changeOf: (row: ListenerRow) => {
       values: Partial<ListenerValues>;
       routes: ReturnType<typeof routesOf> | null;
+      /** The change, for the audit log. */
+      audit: Pick<AuditEntry, 'action' | 'details'>;
     },
     andThen?: (before: ListenerRow, values: Partial<ListenerValues>) => Script<void>,
+    { ifRevision }: ListenerChangeOptions = {},
   ): Promise<Listener> {
-    const { database, clock } = this.parts;
+    const { database, clock, actor } = this.parts;
     const scope = this.boundTo;
     const row = await writeListener(transaction, function* () {
       const before = found(yield* lockListener(database, textOf(id), scope), id);
-      const { values, routes } = changeOf(before);
+      assertRevision(before, ifRevision);
+      const { values, routes, audit } = changeOf(before);
       yield* assertUnique(database, values.externalKey ?? null, textOf(id));
       yield* updateListener(database, textOf(id), values, routes, clock.now());
       if (andThen) yield* andThen(before, values);
+      yield* writeAudit(database, { ...audit, actor, target: before.id }, clock.now());
       return yield* readListener(database, textOf(id), scope);
     });
     return this.shown.toListener(found(row, id));
@@ -60,13 +66,13 @@ export class ListenerChanges {
   }
 }
 
-/** @throws InvalidListenerError `EXTERNAL_ID_TAKEN`. If two transactions race, the unique index decides */
+/** @throws InvalidListenerError `EXTERNAL_ID_TAKEN`. If two transactions use the same id concurrently, the unique index decides */
 export function* assertUnique(database: Database, key: Buffer | null, id: string): Script<void> {
   const taken = key && (yield* readByExternalKey(database, key));
   if (taken && taken.id !== id) throw externalIdTaken();
 }
 
-/** Runs a script that writes a listener. Only `externalId` can violate a unique index, because ids are new. */
+/** Runs a script that writes a listener. Only `externalId` can violate a unique index, because the ids of listeners are new. */
 export async function writeListener<T>(transaction: CallerTransaction, script: () => Script<T>): Promise<T> {
   try {
     return await transaction.run(script);
@@ -79,6 +85,12 @@ function externalIdTaken(): InvalidListenerError {
   return new InvalidListenerError('EXTERNAL_ID_TAKEN', 'Another listener of this owner has this `externalId`.', {
     httpStatus: 409,
   });
+}
+
+/** @throws InvalidListenerError `LISTENER_CHANGED` */
+export function assertRevision(row: ListenerRow, expected: number | undefined): void {
+  const revision = Number(row.revision);
+  if (expected !== undefined && expected !== revision) throw listenerChanged(revision, expected);
 }
 
 /** @throws ListenerNotFoundError */

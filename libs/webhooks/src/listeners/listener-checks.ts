@@ -13,6 +13,7 @@ import type { CreateListenerInput, Listener, ListenerInput, Where } from './list
 
 /** Checks the input for a listener, and returns the columns that store it. */
 export class ListenerChecks {
+  /** @internal */
   constructor(
     private readonly parts: ListenerServiceParts,
     private readonly boundTo: OwnerScope,
@@ -60,8 +61,8 @@ export class ListenerChecks {
   }
 
   /**
-   * An owner-bound service accepts the schemes and formats that customers may choose, and those that the listener has already. Other schemes
-   * and formats do not exist for it.
+   * An owner-bound service accepts the schemes and formats that customers may choose, and the schemes and formats that the listener already
+   * has. For all other schemes and formats, it answers as if they did not exist.
    *
    * @param before the listener before a change
    */
@@ -69,10 +70,8 @@ export class ListenerChecks {
     { schemes, format }: Pick<Listener, 'format' | 'schemes'>,
     before?: Pick<Listener, 'format' | 'schemes'>,
   ): void {
-    const { schemes: known, formats, customers } = this.parts;
-    const isOwnerBound = this.boundTo !== undefined;
-    const knownSchemes = isOwnerBound ? customers.schemes : new Set(known.keys());
-    const knownFormats = isOwnerBound ? customers.formats : formats;
+    const { schemes: known, formats } = this.parts;
+    const { schemes: knownSchemes, formats: knownFormats } = this.known;
     const mayKeep = (scheme: string) => known.has(scheme) && before?.schemes.includes(scheme);
     const unknown = schemes.find((scheme) => !knownSchemes.has(scheme) && !mayKeep(scheme));
     if (unknown !== undefined) {
@@ -80,6 +79,17 @@ export class ListenerChecks {
     }
     if (knownFormats.has(format) || (formats.has(format) && before?.format === format)) return;
     throw unknownPart('UNKNOWN_FORMAT', 'payload format', { given: format, known: knownFormats });
+  }
+
+  /** The names that this service accepts for a new listener. */
+  choices(): { readonly formats: readonly string[]; readonly schemes: readonly string[] } {
+    const { formats, schemes } = this.known;
+    return { formats: [...formats], schemes: [...schemes] };
+  }
+
+  private get known(): ListenerServiceParts['customers'] {
+    const { schemes, formats, customers } = this.parts;
+    return this.boundTo === undefined ? { formats, schemes: new Set(schemes.keys()) } : customers;
   }
 
   get handshakeRules(): HandshakeRules {
@@ -112,7 +122,7 @@ function unknownPart(
     details: { known: listedNames(names) },
     ...hintForApplication(
       code,
-      'Register your own in WebhooksModule.forRoot({ parts }). The option `customers` lists those that customers may choose.',
+      'Register your own in WebhooksModule.forRoot({ parts }). The option `customers` lists the schemes and formats that customers may choose.',
     ),
   });
 }

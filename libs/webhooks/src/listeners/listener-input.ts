@@ -8,7 +8,7 @@ export const CREATED_BY_APPLICATION: readonly (keyof CreateListenerInput)[] = [
   ...(['owner', 'entity', 'property', 'value', 'privateKey'] as const),
 ];
 
-/** Checks what the types cannot ensure, because the input may be a JSON body. */
+/** Checks rules that the types cannot ensure, because the input may be a JSON body. */
 export function assertInput(input: unknown): void {
   if (typeof input !== 'object' || input === null || Array.isArray(input)) {
     throw new InvalidListenerError(
@@ -16,7 +16,8 @@ export function assertInput(input: unknown): void {
       'The listener is not valid. Allowed: an object with the properties of a listener.',
     );
   }
-  // JSON can contain keys such as `__proto__`. Code that copies or reads objects would confuse them with inherited members.
+  // JSON can contain keys such as `__proto__`. Code that copies or reads objects would confuse such keys with inherited
+  // members.
   const inherited = Object.keys(input).find((key) => key in Object.prototype);
   if (inherited === undefined) return;
   throw new InvalidListenerError(
@@ -35,7 +36,7 @@ export function shortForm(property: string | undefined, value: unknown, where: W
       '`property` and `value` exclude `where`. Give one of the two forms.',
     );
   }
-  // In this older form no property means every row. A value without a property is probably a mistake.
+  // In this older form, a missing property means every row. A value without a property is probably a mistake.
   if (property === undefined || property === '') {
     if (value === undefined || value === null || value === '') return {};
     throw new InvalidListenerError(

@@ -8,6 +8,7 @@ import {
   resealListeners,
 } from '../store/listeners/listener-rows.js';
 import { DAY } from '../time.js';
+import { writeAudit, type AuditAction } from '../store/system/audit.js';
 import type { ListenerChanges } from './listener-changes.js';
 import { otherOwner } from './listener-owner.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
@@ -30,7 +31,9 @@ export class ListenerKeys {
   async rotateSecret(id: string, options: { secret?: string; overlapMs?: number } = {}): Promise<ListenerWithSecret> {
     const overlapMs = this.overlapOf(options.overlapMs);
     const secret = options.secret ?? generateSecret();
-    const listener = await this.changeKeys(id, (row) => this.keys.withSecret(row, secret, overlapMs));
+    const listener = await this.changeKeys(id, 'listener.secret_rotated', overlapMs, (row) =>
+      this.keys.withSecret(row, secret, overlapMs),
+    );
     warnOfShortSecret(this.parts, listener.id, secret);
     return { ...listener, secret };
   }
@@ -38,20 +41,27 @@ export class ListenerKeys {
   async rotateSigningKey(id: string, options: { privateKey?: string; overlapMs?: number } = {}): Promise<Listener> {
     const overlapMs = this.overlapOf(options.overlapMs);
     if (options.privateKey !== undefined) assertSigningKey(options.privateKey);
-    return this.changeKeys(id, (row) => this.keys.withPair(row, options.privateKey, overlapMs));
+    return this.changeKeys(id, 'listener.signing_key_rotated', overlapMs, (row) =>
+      this.keys.withPair(row, options.privateKey, overlapMs),
+    );
   }
 
-  async resealSecrets(): Promise<{ resealed: number; unreadable: string[] }> {
+  async resealSecrets({ dryRun: isDryRun = false } = {}): Promise<{ resealed: number; unreadable: string[] }> {
     if (this.boundTo !== undefined) throw otherOwner();
-    const { database, sealing, clock, transactions } = this.parts;
+    const { actor, database, sealing, clock, transactions } = this.parts;
     transactions.here().refuse('resealSecrets()');
     const total = { resealed: 0, unreadable: [] as string[] };
     for (let after: string | null = '0'; after !== null;) {
-      const options = { sealing, now: clock.now(), after };
+      const options = { sealing, now: clock.now(), after, isDryRun };
       const page: ResealedPage = await database.transaction(() => resealListeners(database, options));
       total.resealed += page.resealed;
       total.unreadable.push(...page.unreadable);
       after = page.last;
+    }
+    if (!isDryRun) {
+      const details = { resealed: total.resealed, unreadable: total.unreadable.length };
+      const entry = { actor, action: 'secrets.resealed', target: null, details } as const;
+      await database.transaction(() => writeAudit(database, entry, clock.now()));
     }
     return total;
   }
@@ -65,15 +75,24 @@ export class ListenerKeys {
     );
   }
 
-  private changeKeys(id: string, secretsOf: (row: ListenerRow) => string): Promise<Listener> {
+  private changeKeys(
+    id: string,
+    action: AuditAction,
+    overlapMs: number,
+    secretsOf: (row: ListenerRow) => string,
+  ): Promise<Listener> {
     return this.changes.change(this.parts.transactions.here(), id, (row) => ({
       values: { secrets: secretsOf(row) },
       routes: null,
+      audit: { action, details: { overlapMs } },
     }));
   }
 }
 
-/** Some schemes accept any text, so that receivers can keep an old secret. Such a secret may be a short word. */
+/**
+ * Warns about a short secret. Some schemes accept any text, because then receivers can keep an old secret. Such
+ * a secret may be a short word.
+ */
 export function warnOfShortSecret({ warn }: Pick<ListenerServiceParts, 'warn'>, id: string, secret: string): void {
   const bytes = Buffer.byteLength(secret);
   if (bytes >= MIN_SECRET_BYTES) return;

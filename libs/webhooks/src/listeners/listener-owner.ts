@@ -4,7 +4,7 @@ import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.
 import type { OwnerScope } from '../store/listeners/listener-rows.js';
 import type { CreateListenerInput } from './listener.js';
 
-/** The error of a call that names another owner, or is not allowed for owners. */
+/** The error of a call that names another owner, or that an owner-bound service does not allow. */
 export function otherOwner(): InvalidListenerError {
   return new InvalidListenerError('INVALID_OWNER', OTHER_OWNER_MESSAGE);
 }

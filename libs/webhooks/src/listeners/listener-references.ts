@@ -1,3 +1,4 @@
+import { STORED_UNCHANGED } from '../foreign-text.js';
 import type { JsonObject } from '../json.js';
 import { externalKeyOf } from '../store/listeners/listener-rows.js';
 import { InvalidListenerError } from '../listener-errors.js';
@@ -6,14 +7,14 @@ import type { ListenerReferences } from './listener.js';
 const MAX_EXTERNAL_ID_LENGTH = 255;
 const MAX_METADATA_BYTES = 4 * 1_024;
 
-/** {@link ListenerReferences} as they are stored in a row. */
+/** {@link ListenerReferences} in the form in which a row stores them. */
 export interface StoredReferences {
   externalId: string | null;
   externalKey: Buffer | null;
   metadata: string | null;
 }
 
-/** Checks the given references. @returns the columns of those that are given @throws InvalidListenerError `INVALID_LISTENER` */
+/** Checks the given references. @returns the columns of the given references @throws InvalidListenerError `INVALID_LISTENER` */
 export function storedReferences(
   owner: string | null,
   { externalId, metadata }: ListenerReferences,
@@ -35,10 +36,10 @@ function storedExternalId(
 
 /** @throws InvalidListenerError `INVALID_LISTENER` */
 export function assertExternalId(id: unknown): asserts id is string {
-  if (typeof id === 'string' && id !== '' && id.length <= MAX_EXTERNAL_ID_LENGTH && !id.includes('\0')) return;
+  if (typeof id === 'string' && id !== '' && id.length <= MAX_EXTERNAL_ID_LENGTH && STORED_UNCHANGED.test(id)) return;
   throw new InvalidListenerError(
     'INVALID_LISTENER',
-    `\`externalId\` must be a string of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters without NUL.`,
+    `\`externalId\` must be a string of 1 to ${MAX_EXTERNAL_ID_LENGTH} characters, without NUL and without half a surrogate pair.`,
   );
 }
 

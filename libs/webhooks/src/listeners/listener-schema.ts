@@ -20,7 +20,10 @@ export interface PropertySchema {
   readonly description: string;
 }
 
-/** The example of a secret. It is an invalid secret on purpose: Swagger UI fills forms with examples, and a published secret is not secret. */
+/**
+ * The example of a secret. This example is an invalid secret on purpose: Swagger UI fills forms with examples, and everyone would know a
+ * published secret.
+ */
 const PLACEHOLDER = MASK;
 
 const text = (description: string, more: object = {}): PropertySchema => ({ type: 'string', description, ...more });
@@ -71,7 +74,7 @@ export const LISTENER_SCHEMA = {
   where: {
     type: 'object',
     description:
-      'A filter for these events: values that properties of the payload must equal, or conditions on them (equals, in, ne, gt, gte, lt, lte, exists, changed, changedFrom, changedTo). All must hold.',
+      'A filter for these events: for each property of the payload, a value that the property must equal, or conditions (equals, in, ne, gt, gte, lt, lte, exists, changed, changedFrom, changedTo). All conditions must hold.',
     additionalProperties: true,
     example: { status: { changedTo: 'paid' } },
   },
@@ -82,7 +85,7 @@ export const LISTENER_SCHEMA = {
     example: 'Books paid orders',
   }),
   headers: headersOf(
-    'Headers of each request. They are shown when the endpoint is read, so put credentials into auth.',
+    'Headers of each request. A response shows the headers of the endpoint, so put credentials into auth.',
     {
       'x-source': 'shop',
     },
@@ -98,7 +101,7 @@ export const LISTENER_SCHEMA = {
   },
   auth: {
     description:
-      'Credentials that the receiving server requires in addition to the signature. They are never shown again. Give them again with a URL of another origin; null removes them.',
+      'Credentials that the receiving server requires in addition to the signature. Credentials are never shown again. If you change the URL to another origin, give the credentials again. The value null removes the credentials.',
     nullable: true,
     oneOf: [
       authOf('headers', 'Headers whose values are secret.', {
@@ -111,7 +114,7 @@ export const LISTENER_SCHEMA = {
       authOf('bearer', 'A bearer token (RFC 6750).', { token: text('The token.', SECRET_TEXT) }),
       authOf(
         'oauth2',
-        'A token of the client credentials grant (RFC 6749, 4.4).',
+        'A bearer token that the sender requests with the client credentials grant (RFC 6749, 4.4).',
         {
           tokenUrl: text('The token endpoint.', {
             format: 'uri',
@@ -138,7 +141,7 @@ export const LISTENER_SCHEMA = {
   },
   tls: {
     ...object(
-      'A client certificate for a server that requires one, and the private authorities that signed the certificate of the server. Give both again with a URL of another origin; null removes them.',
+      'A client certificate, if the server requires a client certificate, and the private authorities that signed the certificate of the server. If you change the URL to another origin, give both again. The value null removes both.',
       {
         cert: text('The client certificate and its chain, in PEM.', {
           maxLength: MAX_CERTIFICATES_LENGTH,
@@ -166,11 +169,14 @@ export const LISTENER_SCHEMA = {
     example: { ca: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}` },
   },
   format: text('The payload format.', { maxLength: MAX_FORMAT_LENGTH, default: 'standard', example: 'standard' }),
-  ordering: text('With entity, the events of one object are sent one at a time, in their order.', {
-    enum: [...ORDERINGS],
-    default: 'none',
-    example: 'none',
-  }),
+  ordering: text(
+    'With the value entity, the events of one object are sent one at a time, in the order in which they happened.',
+    {
+      enum: [...ORDERINGS],
+      default: 'none',
+      example: 'none',
+    },
+  ),
   sequence: {
     type: 'boolean',
     description: 'Adds the header webhook-sequence, a number that grows with each event of one object.',
@@ -179,7 +185,7 @@ export const LISTENER_SCHEMA = {
   },
   rateLimit: {
     ...object(
-      'The maximum number of requests in a period; null for no limit.',
+      'The maximum number of requests in a period. The value null means no limit.',
       {
         limit: { type: 'integer', minimum: 1, maximum: MAX_RATE, description: 'The number of requests.', example: 100 },
         perSeconds: {
@@ -196,7 +202,7 @@ export const LISTENER_SCHEMA = {
     example: { limit: 100, perSeconds: 60 },
   },
   handshake: text(
-    'How the receiver agrees before the first webhook is sent. If you leave it out, the service chooses.',
+    'How the receiver agrees before the first webhook is sent. If you leave handshake out, the service chooses the handshake.',
     {
       enum: [...HANDSHAKES],
       example: 'challenge',
@@ -204,15 +210,19 @@ export const LISTENER_SCHEMA = {
   ),
 } satisfies Record<string, PropertySchema>;
 
-/** The schema of `secret`, which only a new listener has. An existing listener rotates its secret. */
+/**
+ * The schema of `secret`. Only the input for a new listener has this property. The secret of an existing listener is
+ * rotated instead.
+ */
 export const SECRET_SCHEMA: PropertySchema = text(
-  'The secret that signs requests. It starts with whsec_, followed by the base64 of 24 to 64 random bytes. If the scheme standard is not used, any text is allowed. Leave it out to get a new secret. The response shows it once.',
+  'The secret that signs requests. It starts with whsec_, followed by the base64 of 24 to 64 random bytes. If the scheme standard is not used, any text is allowed. Leave secret out to get a new secret. The response shows the secret once.',
   { minLength: 1, maxLength: MAX_TEXT_BYTES, writeOnly: true, example: `whsec_${PLACEHOLDER}` },
 );
 
 /**
  * Metadata in the form of the compiler plugin of @nestjs/swagger. The plugin adds a static method `_OPENAPI_METADATA_FACTORY` to classes, and
- * the package calls it. The DTOs have this method, so they do not import the package, and applications without it load nothing.
+ * @nestjs/swagger calls this method. The DTOs have this method, so they do not need to import @nestjs/swagger. Applications without
+ * @nestjs/swagger load nothing.
  *
  * @see https://docs.nestjs.com/openapi/cli-plugin
  */
@@ -222,7 +232,8 @@ export function openApiMetadata(
 ): Record<string, object> {
   const entries = Object.entries(schemas).map(([name, schema]) => {
     const isRequired = required.includes(name);
-    // In an object schema `required` is a list, so `selfRequired` is used. @nestjs/swagger changes its input, so each call returns a copy.
+    // In an object schema, `required` is a list. So `selfRequired` says whether the property itself is required. @nestjs/swagger changes
+    // its input, so each call returns a copy.
     return [
       name,
       {
@@ -233,3 +244,11 @@ export function openApiMetadata(
   });
   return Object.fromEntries(entries) as Record<string, object>;
 }
+
+/** Only for new listeners. */
+export const ENABLED_SCHEMA: PropertySchema = {
+  type: 'boolean',
+  description: 'false: the endpoint is disabled from the start.',
+  default: true,
+  example: true,
+};

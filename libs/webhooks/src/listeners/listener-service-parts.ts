@@ -12,10 +12,12 @@ import type { TestExample } from '../store/queue/test-event.js';
 import type { EventCatalog } from './event-catalog.js';
 import type { Listener } from './listener.js';
 
-/** What a `ListenerService` needs. @internal */
+/** The dependencies of a `ListenerService`. @internal */
 export interface ListenerServiceParts {
   readonly database: Database;
   readonly transactions: CallerTransactions;
+  /** Who makes the changes; `null`: the application, which gave no name. */
+  readonly actor: string | null;
   readonly catalog: EventCatalog;
   readonly clock: WebhookClock;
   readonly guard: AddressGuard;
@@ -33,5 +35,7 @@ export interface ListenerServiceParts {
   /** Wakes the dispatcher, because deliveries may be due. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;
+  /** Stores an event about a disabled listener, if the application wants such events. @returns whether the event was stored */
+  readonly storeDisabled: (listener: ListenerRow) => Script<boolean>;
   readonly warn: (message: string) => void;
 }

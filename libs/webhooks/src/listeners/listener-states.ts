@@ -11,9 +11,10 @@ import {
   removeListener,
   resumeListener,
 } from '../store/listeners/listener-rows.js';
-import { type ListenerChanges, found } from './listener-changes.js';
+import { writeAudit } from '../store/system/audit.js';
+import { type ListenerChanges, assertRevision, found } from './listener-changes.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
-import type { Listener } from './listener.js';
+import type { Listener, ListenerChangeOptions } from './listener.js';
 import type { ShownListeners } from './shown-listeners.js';
 import { invalidValue } from '../show.js';
 
@@ -28,7 +29,7 @@ export class ListenerStates {
     private readonly changes: ListenerChanges,
   ) {}
 
-  async enable(id: string, options: { held?: 'release' | 'discard' } = {}): Promise<Listener> {
+  async enable(id: string, options: { held?: 'release' | 'discard' } & ListenerChangeOptions = {}): Promise<Listener> {
     const { held = 'release' } = options;
     if (held !== 'release' && held !== 'discard') {
       throw new InvalidListenerError('INVALID_LISTENER', invalidValue('held', held, "'release', 'discard'"));
@@ -43,12 +44,14 @@ export class ListenerStates {
       ({ handshake, state }) => ({
         values: { state: handshake === 'none' || state === 'active' ? 'active' : 'pending', disabledReason: null },
         routes: null,
+        audit: { action: 'listener.enabled', details: { held } },
       }),
       function* (before, { state }) {
         if (before.state === 'active') return;
         if (held === 'discard') yield* discardDue(database, before.id, { now: clock.now(), limit: DISCARD_BATCH });
         yield* resumeListener(database, before.id, state === 'pending' ? clock.now() : null);
       },
+      options,
     );
     this.changes.wake(transaction);
     return listener;
@@ -64,33 +67,43 @@ export class ListenerStates {
     const { database, clock } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
-    const { wasActive, row } = await transaction.run(function* () {
+    const { actor, storeDisabled } = this.parts;
+    const { wasActive, hasEvent, row } = await transaction.run(function* () {
       found(yield* lockListener(database, textOf(id), scope), id);
-      const wasActive = yield* disableListener(
-        database,
-        textOf(id),
-        storable(reason).slice(0, MAX_REASON_LENGTH),
-        clock.now(),
-      );
-      return { wasActive, row: yield* readListener(database, textOf(id), scope) };
+      const wasActive = yield* disableListener(database, textOf(id), storable(reason), clock.now());
+      const audit = {
+        actor,
+        action: 'listener.disabled',
+        target: textOf(id),
+        details: { reason: storable(reason) },
+      } as const;
+      yield* writeAudit(database, audit, clock.now());
+      const row = yield* readListener(database, textOf(id), scope);
+      const hasEvent = wasActive && row ? yield* storeDisabled(row) : false;
+      return { wasActive, hasEvent, row };
     });
     const listener = this.shown.toListener(found(row, id));
     if (wasActive) transaction.afterCommit(() => this.parts.disabled(listener));
+    if (hasEvent) this.changes.wake(transaction);
     return listener;
   }
 
-  async remove(id: string): Promise<void> {
-    const { database, clock } = this.parts;
+  async remove(id: string, { ifRevision }: ListenerChangeOptions = {}): Promise<void> {
+    const { actor, database, clock } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
     await transaction.run(function* () {
-      found(yield* lockListener(database, textOf(id), scope), id);
+      assertRevision(found(yield* lockListener(database, textOf(id), scope), id), ifRevision);
       yield* removeListener(database, textOf(id), clock.now());
+      yield* writeAudit(database, { actor, action: 'listener.removed', target: textOf(id) }, clock.now());
     });
     await this.discardAll(transaction, textOf(id));
   }
 
-  /** Works in batches, so that other statements wait only briefly. If this process dies meanwhile, the next claim discards the rest. */
+  /**
+   * Discards all pending deliveries of a listener. The method works in batches, because then other statements wait only for a short
+   * time. If this process dies meanwhile, the next claim discards the remaining deliveries.
+   */
   private async discardAll(transaction: CallerTransaction, id: string): Promise<void> {
     const { database, clock } = this.parts;
     const options = { now: clock.now(), limit: DISCARD_BATCH };
@@ -98,7 +111,7 @@ export class ListenerStates {
   }
 }
 
-/** Removes NUL, which PostgreSQL's `text` does not accept. */
+/** Removes NUL, because PostgreSQL's type `text` does not accept NUL. */
 function storable(text: string): string {
-  return textOf(text).replaceAll('\0', '');
+  return textOf(text).replaceAll('\0', '').slice(0, MAX_REASON_LENGTH);
 }

@@ -11,6 +11,7 @@ import {
   readListener,
   resumeListener,
 } from '../store/listeners/listener-rows.js';
+import { writeAudit } from '../store/system/audit.js';
 import { Credentials } from './credentials.js';
 import { handshakeChange, handshakeOf } from './handshake/handshake-choice.js';
 import { type ListenerChanges, assertUnique, found, writeListener } from './listener-changes.js';
@@ -24,12 +25,16 @@ import { CreateListenerDto, UpdateListenerDto, checkShape } from './listener.dto
 import type {
   CreateListenerInput,
   Listener,
+  ListenerChangeOptions,
   ListenerInput,
   ListenerWithSecret,
   UpdateListenerInput,
 } from './listener.js';
 import type { ShownListeners } from './shown-listeners.js';
 import type { SigningKeys } from './signing-keys.js';
+
+/** `disabledReason` of a listener that was created with `enabled: false`. */
+const CREATED_DISABLED = 'created as disabled';
 
 /** Creates and updates listeners. */
 export class ListenerWrites {
@@ -51,6 +56,7 @@ export class ListenerWrites {
     const transaction = this.parts.transactions.here();
     assertInput(input);
     const { entity, property, value, owner: givenOwner, privateKey, externalId, metadata, ...rest } = input;
+    const isDisabled = rest.enabled === false;
     const listenerInput: ListenerInput = { ...rest };
     const isOwned = this.boundTo !== undefined || (givenOwner ?? null) !== null;
     if (entity !== undefined) listenerInput.events = this.checks.entityEvents(entity, rest.events, isOwned);
@@ -83,18 +89,19 @@ export class ListenerWrites {
       tls: this.credentials.tlsText(id, this.credentials.checkedTls(listenerInput.tls), delivering.url),
       handshakeError: null,
       allowedRate: null,
-      state: handshake === 'none' ? 'active' : 'pending',
-      disabledReason: null,
+      state: isDisabled ? 'disabled' : handshake === 'none' ? 'active' : 'pending',
+      disabledReason: isDisabled ? CREATED_DISABLED : null,
     };
     await this.parts.assertAddress(new URL(values.url));
     await this.credentials.assertTokenAddress(values.auth);
-    const { database, quotas } = this.parts;
+    const { actor, database, quotas } = this.parts;
     const scope = this.boundTo;
     const seen = await this.committedSequence(transaction);
     const row = await writeListener(transaction, function* () {
       if (scope !== undefined) quotas.assertMayCreate(yield* countListeners(database, scope));
       yield* assertUnique(database, values.externalKey, id);
       yield* insertListener(database, values, subscription.routes, now, seen);
+      yield* writeAudit(database, { actor, action: 'listener.created', target: id, details: { owner } }, now);
       return yield* readListener(database, values.id, undefined);
     });
     if (values.state === 'pending') this.changes.wake(transaction);
@@ -102,11 +109,13 @@ export class ListenerWrites {
     return { ...this.shown.toListener(found(row, values.id)), secret };
   }
 
-  async update(id: string, input: UpdateListenerInput): Promise<Listener> {
+  async update(id: string, input: UpdateListenerInput, options: ListenerChangeOptions = {}): Promise<Listener> {
     const transaction = this.parts.transactions.here();
     assertInput(input);
     const { externalId, metadata, ...rest } = input;
     const given = withoutUndefined(rest);
+    // Only the names: values may have tokens.
+    const changed = Object.keys(withoutUndefined(input));
     checkShape(UpdateListenerDto, given, this.boundTo === undefined ? REFERENCES : []);
     if (given.url !== undefined) await this.parts.assertAddress(this.checks.urlOf(given.url));
     if (given.auth) await this.credentials.assertTokenAddress(this.credentials.authOf(textOf(id), given.auth, ''));
@@ -117,7 +126,7 @@ export class ListenerWrites {
       id,
       (row) => {
         const { events, where, ...present } = this.shown.toListener(row);
-        // As in `create`, `null` stands for the default.
+        // `null` means the default, as in `create`.
         const merged = { ...present, ...given };
         const delivering = this.checks.delivering(merged, present);
         const values = {
@@ -128,10 +137,11 @@ export class ListenerWrites {
           ...handshakeChange(row, delivering.url, given.handshake, this.checks.handshakeRules),
         };
         Object.assign(values, storedReferences(row.owner, { externalId, metadata }));
-        if (given.events === undefined && given.where === undefined) return { values, routes: null };
+        const audit = { action: 'listener.updated', details: { changed } } as const;
+        if (given.events === undefined && given.where === undefined) return { values, routes: null, audit };
         const subscribed = { events, where, ...given };
         const subscription = this.checks.subscription(subscribed.events ?? [], subscribed.where ?? {}, row.owner);
-        return { values: { ...values, ...subscription.values }, routes: subscription.routes };
+        return { values: { ...values, ...subscription.values }, routes: subscription.routes, audit };
       },
       function* (before, { state, url }) {
         const isNewUrl = url !== before.url;
@@ -140,12 +150,16 @@ export class ListenerWrites {
         const now = clock.now();
         yield* resumeListener(database, before.id, state === 'pending' ? now : null, isNewUrl ? now : null);
       },
+      options,
     );
     this.changes.wake(transaction);
     return listener;
   }
 
-  /** The sequence of the newest committed event. It is read outside the transaction, whose snapshot may be older. */
+  /**
+   * The sequence of the newest committed event. It is read outside the transaction, because the snapshot of the transaction may be older
+   * than this event.
+   */
   private committedSequence({ runner }: CallerTransaction): Promise<unknown> {
     const { database } = this.parts;
     // SQLite allows one writer, and this transaction is the writer.

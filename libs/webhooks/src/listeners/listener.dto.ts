@@ -14,6 +14,7 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
+import { STORED_UNCHANGED } from '../foreign-text.js';
 import { knownNames } from '../known-names.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import { HANDSHAKES, type Handshake } from '../options/handshake-methods.js';
@@ -29,10 +30,16 @@ import {
   MAX_NAME_LENGTH,
   MAX_SCHEMES,
   openApiMetadata,
+  ENABLED_SCHEMA,
   SECRET_SCHEMA,
 } from './listener-schema.js';
 
-/** The body of a `PATCH` endpoint for customers: use it with Nest's `ValidationPipe`. @nestjs/swagger lists its properties. */
+const NOT_STORED = 'NUL or half a surrogate pair';
+
+/**
+ * The body of a `PATCH` endpoint for customers. Use this class with Nest's `ValidationPipe`. @nestjs/swagger lists the
+ * properties of the class.
+ */
 export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
@@ -52,14 +59,13 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsOptional()
   @IsString()
   @MaxLength(MAX_NAME_LENGTH)
-  @Matches(/^[^\0]*$/, { message: 'name must not contain NUL' })
+  @Matches(STORED_UNCHANGED, { message: `name must not contain ${NOT_STORED}` })
   name?: string | null;
 
   @IsOptional()
   @IsString()
   @MaxLength(MAX_DESCRIPTION_LENGTH)
-  // PostgreSQL's `text` does not accept NUL.
-  @Matches(/^[^\0]*$/, { message: 'description must not contain NUL' })
+  @Matches(STORED_UNCHANGED, { message: `description must not contain ${NOT_STORED}` })
   description?: string | null;
 
   @IsOptional()
@@ -109,8 +115,8 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
 }
 
 /**
- * The body of a `POST` endpoint for customers: use it with Nest's `ValidationPipe`. It has no owner. Take the owner from the logged-in user:
- * `listeners.forOwner(user.id).create(dto)`. @nestjs/swagger lists its properties.
+ * The body of a `POST` endpoint for customers. Use this class with Nest's `ValidationPipe`. The body has no owner. Take the owner from the
+ * logged-in user: `listeners.forOwner(user.id).create(dto)`. @nestjs/swagger lists the properties of the class.
  */
 export class CreateListenerDto extends UpdateListenerDto implements ListenerInput {
   @IsString()
@@ -120,16 +126,20 @@ export class CreateListenerDto extends UpdateListenerDto implements ListenerInpu
   @IsString()
   secret?: string;
 
+  @IsOptional()
+  @IsBoolean()
+  enabled?: boolean;
+
   /** @internal */
   static override _OPENAPI_METADATA_FACTORY(): Record<string, object> {
-    return openApiMetadata({ ...LISTENER_SCHEMA, secret: SECRET_SCHEMA }, ['url']);
+    return openApiMetadata({ ...LISTENER_SCHEMA, secret: SECRET_SCHEMA, enabled: ENABLED_SCHEMA }, ['url']);
   }
 }
 
 /**
- * Checks the shape of the input. The code that uses a value checks its meaning.
+ * Checks the names and the types of the properties. The code that uses a value checks the meaning of the value.
  *
- * @param others properties that the caller checks. An error also lists them as known
+ * @param others properties that the caller checks. Errors also list these properties as known
  * @throws InvalidListenerError `INVALID_LISTENER`
  */
 export function checkShape(dto: new () => object, input: object, others: readonly string[]): void {
@@ -158,7 +168,7 @@ function sentences(errors: readonly ValidationError[], known: readonly string[])
   return [`there is no property '${property.slice(0, 64)}'.${knownNames(property, known)}`, ...others].join(' ');
 }
 
-/** The properties of a DTO, from its own validators. */
+/** The names of the properties of a DTO. The validators of the DTO have these names. */
 function propertiesOf(dto: new () => object): string[] {
   const metadata = getMetadataStorage().getTargetValidationMetadatas(dto, '', true, false);
   return [...new Set(metadata.map(({ propertyName }) => propertyName))];

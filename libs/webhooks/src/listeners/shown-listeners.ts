@@ -10,7 +10,7 @@ import type { SigningKeys } from './signing-keys.js';
 
 const SHOWN_TIME_MS = 10_000;
 
-/** Turns rows into listeners as a service shows them. */
+/** Turns rows into listeners in the form that a service returns. */
 export class ShownListeners {
   constructor(
     private readonly parts: Pick<ListenerServiceParts, 'clock'>,
@@ -28,7 +28,10 @@ export class ShownListeners {
     };
   }
 
-  /** Customers see rounded times: the duration of a blocked attempt would reveal which hosts the internal network has. */
+  /**
+   * Rounds times for customers. With exact times, the duration of a blocked attempt would reveal which hosts the internal network
+   * has.
+   */
   private shownTime(at: Date | null): Date | null {
     if (at === null || this.boundTo === undefined) return at;
     return new Date(Math.ceil(Number(at) / SHOWN_TIME_MS) * SHOWN_TIME_MS);
@@ -60,6 +63,7 @@ function toListener(row: ListenerRow): Listener {
     allowedRate: row.allowedRate === null ? null : Number(row.allowedRate),
     state: row.state as Listener['state'],
     disabledReason: row.disabledReason,
+    revision: Number(row.revision),
     failuresInARow: Number(row.failuresInARow ?? 0),
     failingSince: dateOrNull(row.failingSince),
     pausedUntil: dateOrNull(row.pausedUntil),

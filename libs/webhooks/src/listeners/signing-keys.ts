@@ -7,7 +7,7 @@ import { InvalidListenerError } from '../listener-errors.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { readSecrets, rotate, signingSecrets, writeSecrets, type StoredSecret } from '../secrets/stored-secrets.js';
 
-/** What {@link SigningKeys} need. */
+/** The dependencies of {@link SigningKeys}. */
 export interface SigningKeysParts {
   readonly clock: WebhookClock;
   readonly schemes: ReadonlyMap<string, SignatureScheme>;
@@ -18,16 +18,19 @@ export interface SigningKeysParts {
 interface KeysRow {
   readonly id: string;
   readonly secrets: string;
-  /** JSON. */
+  /** The schemes of the listener, as JSON. */
   readonly schemes: string;
 }
 
-/** Checks, stores and rotates the keys that sign the requests of a listener: its secret, and an Ed25519 key if a scheme needs one. */
+/**
+ * Checks, stores and rotates the keys that sign the requests of a listener: its secret, and an Ed25519 key if a scheme needs an
+ * Ed25519 key.
+ */
 export class SigningKeys {
   constructor(private readonly parts: SigningKeysParts) {}
 
   /**
-   * The stored keys of a new listener.
+   * Returns the stored keys of a new listener.
    *
    * @param privateKey `whsk_…`, for schemes with Ed25519 keys @defaultValue a new key
    * @throws InvalidListenerError `INVALID_LISTENER` if no scheme uses the private key; BadRequestError `INVALID_SECRET`
@@ -38,7 +41,7 @@ export class SigningKeys {
     if (privateKey !== undefined && !isKeyUsed) {
       throw new InvalidListenerError(
         'INVALID_LISTENER',
-        '`privateKey` needs a scheme with Ed25519 keys in `schemes`, such as `standard-v1a`. Add one, or leave `privateKey` out.',
+        '`privateKey` needs a scheme with Ed25519 keys in `schemes`, such as `standard-v1a`. Add such a scheme, or leave `privateKey` out.',
       );
     }
     const keys = [this.secretOf(listenerId, secret)];
@@ -46,21 +49,25 @@ export class SigningKeys {
     return writeSecrets(keys);
   }
 
-  /** The stored keys with a new secret in front. The old secret also signs for `overlapMs`. @throws the errors of {@link rotate} */
+  /**
+   * Returns the stored keys, with a new secret as the first key. For `overlapMs`, the old secret also signs. @throws the errors of
+   * {@link rotate}
+   */
   withSecret(row: KeysRow, secret: string, overlapMs: number): string {
     this.assertFits(secret, JSON.parse(row.schemes) as string[]);
     return this.rotated(row, this.secretOf(row.id, secret), overlapMs);
   }
 
-  /** The stored keys with a new Ed25519 key in front. @param privateKey `whsk_…` @defaultValue a new key */
+  /** Returns the stored keys, with a new Ed25519 key as the first key. @param privateKey `whsk_…` @defaultValue a new key */
   withPair(row: KeysRow, privateKey: string | undefined, overlapMs: number): string {
     return this.rotated(row, this.pairOf(row.id, privateKey), overlapMs);
   }
 
   /**
-   * The stored keys after a change of `schemes`. If a new scheme needs an Ed25519 key and the listener has none, a key is added.
+   * Returns the stored keys after a change of `schemes`. If a new scheme needs an Ed25519 key and the listener has no such key,
+   * a key is added.
    *
-   * @returns `undefined` if the keys stay as they are
+   * @returns `undefined` if the keys do not change
    */
   changed(row: KeysRow, schemes: readonly string[] | undefined): { readonly secrets: string } | undefined {
     if (!schemes) return undefined;
@@ -70,18 +77,22 @@ export class SigningKeys {
     return text === row.secrets ? undefined : { secrets: text };
   }
 
-  /** `whpk_…` of the Ed25519 keys that sign now, newest first. Empty if no scheme uses Ed25519 keys. */
+  /**
+   * Returns the public keys (`whpk_…`) of the Ed25519 keys that sign now, newest first. The list is empty if no scheme
+   * uses Ed25519 keys.
+   */
   publicKeysOf(row: KeysRow, schemes: readonly string[]): string[] {
     if (!this.areUsed(schemes)) return [];
     const keys = signingSecrets(readSecrets(row.secrets), this.parts.clock.now(), 'ed25519');
     const { sealing } = this.parts;
     if (!sealing.requireSealed) return keys.map(({ publicKey }) => publicKey as string);
-    // An attacker who can write the tables could change the stored public key, so it is derived from the sealed private key.
+    // Each public key is derived from the sealed private key, because an attacker who can write the tables could change the
+    // stored public key.
     return keys.flatMap(({ value }) => {
       try {
         return [publicKeyOf(sealing.open(value, 'secret', row.id))];
       } catch {
-        return []; // Such a key cannot sign either. The dispatcher logs that.
+        return []; // An unreadable key cannot sign either. The dispatcher logs the error.
       }
     });
   }
@@ -97,7 +108,7 @@ export class SigningKeys {
   }
 
   /**
-   * The stored keys that the new schemes can use. Unusable keys that no longer sign are dropped.
+   * Returns the stored keys that the new schemes can use. Unusable keys that no longer sign are dropped.
    *
    * @throws InvalidListenerError `INVALID_SECRET` if an unusable secret still signs
    */

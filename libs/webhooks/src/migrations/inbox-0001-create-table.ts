@@ -4,8 +4,9 @@ import { createSchema, createTable, migrationName, type FrozenTable } from '../s
 import { dataSourceOf } from '../typeorm-compat.js';
 
 /**
- * The table of a receiver. A receiver need not be a sender, so this is a separate list. `(source, id)` is the primary key, because a second
- * insert of the same pair must wait for the transaction of the first. The index is for the deletion by age.
+ * The table of a receiver. The migrations of receivers and senders are separate lists, because a receiver need not be a sender. `(source,
+ * id)` is the primary key, because a second insert of the same pair must wait for the transaction of the first insert. The index is for the
+ * deletion by age.
  */
 const INBOX: FrozenTable = {
   name: 'inbox',
@@ -18,7 +19,7 @@ const INBOX: FrozenTable = {
 /** TypeORM reads a migration's time from the last 13 digits of its name. */
 const CREATED = '1795564800000';
 
-/** Creates the migration class for one table prefix. The prefix is part of its name, so that two instances do not clash. */
+/** Creates the migration class for one table prefix. The name of the class contains the prefix, so that two instances do not clash. */
 export function createInboxMigration(at: WebhookTablesOptions): new () => MigrationInterface {
   return class CreateWebhookInbox implements MigrationInterface {
     readonly name = migrationName('CreateWebhookInbox', at, CREATED);

@@ -1,6 +1,6 @@
 import type { MigrationInterface } from 'typeorm';
 import type { WebhookTablesOptions } from '../store/database/table-names.js';
-import { createTablesMigration } from './0001-create-tables.js';
+import { createTablesMigration } from './0001-create-webhook-tables.js';
 import { createInboxMigration } from './inbox-0001-create-table.js';
 
 export { webhookEntities } from '../store/database/tables.js';
@@ -11,7 +11,7 @@ export type { SupportedDriver } from '../dialect.js';
 
 /**
  * The migrations that create the webhook tables, for the `migrations` of a data source. Each version of the library appends its new
- * migrations; TypeORM runs the migrations that have not run.
+ * migrations. TypeORM runs the migrations that have not run yet.
  * @example
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookMigrations()] });
  */
@@ -20,8 +20,8 @@ export function webhookMigrations(options: WebhookTablesOptions = {}): (new () =
 }
 
 /**
- * The migrations that create the inbox of `IncomingWebhooksModule`, in the database of an application that receives. They are separate from
- * the migrations of a sender, because few applications do both.
+ * The migrations that create the inbox of `IncomingWebhooksModule`, in the database of an application that receives webhooks. These
+ * migrations are separate from the migrations of a sender, because few applications both send and receive.
  *
  * @example
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookInboxMigrations()] });

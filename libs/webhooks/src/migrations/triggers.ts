@@ -15,22 +15,23 @@ import { dataSourceOf } from '../typeorm-compat.js';
 
 /** The options of `WebhooksModule` that triggers depend on. */
 export interface TriggerOptions extends WebhookTablesOptions {
-  /** As in `WebhooksModule.forRoot({ capture })`. @defaultValue 'orm' */
+  /** The same value as in `WebhooksModule.forRoot({ capture })`. @defaultValue 'orm' */
   capture?: CaptureMode;
   /**
-   * Entities with options in `WebhooksModule.forFeature([...])`, in the same form as there. Entities with `@Webhook()` are found without
-   * this list.
+   * Entities with options in `WebhooksModule.forFeature([...])`, in the same form as in that call. Entities with `@Webhook()` are found
+   * without this list.
    */
   entities?: readonly WebhookFeature[];
 }
 
 /**
  * Installs the triggers for the entities with `capture: 'trigger'`. Replaces outdated triggers, and drops triggers that no entity needs any
- * more. It drops triggers only on tables of entities of this data source: triggers of other applications stay. If nothing has changed, it
- * does nothing, so it may run at each deployment. Use it in a migration or a script. `npx nestjs-entity-webhooks triggers --install` does
- * the same.
+ * more. Drops only triggers on tables of entities of this data source, so the triggers of other applications stay. If the triggers are up
+ * to date, the function does nothing. So you can call this function at each deployment, in a migration or a script. `npx
+ * nestjs-entity-webhooks triggers --install` does the same.
  *
- * It uses the entities of the runner's data source as they are now. If several migrations exist, call it in the last one.
+ * The function uses the present entities of the runner's data source. If there are several migrations, call the function in the last
+ * migration.
  *
  * @returns the statements that were run
  * @throws ConfigurationError for wrong options of an entity, or `TABLES_MISSING`
@@ -44,7 +45,7 @@ export async function installTriggers(runner: QueryRunner, options: TriggerOptio
   return syncTriggers(runner, options, await tablesOf(dataSourceOf(runner), options));
 }
 
-/** Drops every trigger of this library, and on PostgreSQL their function. @returns the statements that were run */
+/** Drops every trigger of this library. On PostgreSQL, also drops the function of the triggers. @returns the statements that were run */
 export function dropTriggers(runner: QueryRunner, options: WebhookTablesOptions = {}): Promise<string[]> {
   return syncTriggers(runner, options, [], 'drop all');
 }

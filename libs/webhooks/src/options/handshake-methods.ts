@@ -1,6 +1,6 @@
 /**
  * How a receiver agrees to receive webhooks:
- * - `none`: the receiver is not asked
+ * - `none`: no handshake
  * - `challenge`: the receiver answers a signed POST with the random challenge of its body
  * - `cloudevents`: the receiver grants an `OPTIONS` request. This is the abuse protection of CloudEvents (HTTP 1.1 Web Hooks for Event
  *   Delivery, section 4)

@@ -34,7 +34,9 @@ import type {
   DispatcherOptions,
   HandshakeOptions,
   LimitsOptions,
+  LogOptions,
   PublishedType,
+  RedisConnection,
   RetentionOptions,
   SealingKeyOptions,
   SecretsOptions,
@@ -45,8 +47,8 @@ import type {
   WebhooksParts,
 } from './webhooks-options.js';
 
-// One table for each group of options: every default and every check. `satisfies` compares a table with its interface, whose comments
-// say what the options mean. docs/options.md is made from both.
+// Each group of options has one table with every default and every check. `satisfies` compares a table with its interface. The
+// comments of the interface say what the options mean. docs/options.md is made from the tables and the comments.
 
 const TEN_YEARS = 3_650 * DAY;
 const KIB = 1_024;
@@ -79,7 +81,7 @@ const PAYLOAD = {
   maxStoredBytes: bytes(4 * MIB, [KIB, 256 * MIB]),
   cloudEventsSource: option<string>('urn:nestjs-entity-webhooks', {
     allowed: "a URI or a path of at most 512 characters, such as 'https://shop.example.com' or '/shop'",
-    // The characters of a URI reference (RFC 3986). All of them are allowed in a header, too.
+    // The characters of a URI reference (RFC 3986). All these characters are also allowed in a header.
     isAllowed: matches(/^(?:[\w\-.~:/?#[\]@!$&'()*+,;=]|%[0-9A-F]{2}){1,512}$/i),
   }),
 } satisfies OptionTable<NonNullable<WebhooksOptions['payload']>>;
@@ -117,17 +119,24 @@ const LIMITS = {
   attemptsPerDelivery: whole(100, [1, 1_000_000]),
 } satisfies OptionTable<LimitsOptions>;
 
-// At least an hour: rows that are in use right now must be younger than the rows that are deleted.
+// Retention periods are at least one hour: deleted rows must be older than all rows that are in use right now.
 const RETENTION = {
   succeededMs: milliseconds(30 * DAY, [HOUR, TEN_YEARS]),
   failedMs: milliseconds(90 * DAY, [HOUR, TEN_YEARS]),
 } satisfies OptionTable<RetentionOptions>;
 
+const LOG = { attempts: oneOf('failed', ['failed', 'all', 'none']) } satisfies OptionTable<LogOptions>;
+
 const WAKE_UP = {
+  redis: optional<() => RedisConnection>({
+    allowed: 'a function that returns a new connection of ioredis',
+    isAllowed: (given) => typeof given === 'function',
+    isSecret: true, // a URL may contain a password
+  }),
   url: optional<string>({
     allowed: "a 'postgres://…' URL of the database server itself, not of a pooler",
     isAllowed: matches(/^postgres(ql)?:\/\/./),
-    isSecret: true, // it may contain a password
+    isSecret: true, // the URL may contain a password
   }),
 } satisfies OptionTable<Exclude<WebhooksOptions['wakeUp'], undefined | false>>;
 
@@ -152,7 +161,7 @@ const WEBHOOKS = {
   dispatcher: group(DISPATCHER, withRulesOfDispatcher),
   maxCausationDepth: whole(16, [0, 1_000]),
   unfinishedWritesTimeoutMs: milliseconds(10 * SECOND, [1, HOUR]),
-  wakeUp: canBeOff(group(WAKE_UP), {}),
+  wakeUp: canBeOff(group(WAKE_UP, withOneChannel), {}),
   payload: group(PAYLOAD, (payload, place) => withAtLeast('maxStoredBytes', 'maxPayloadBytes', payload, place)),
   secrets: secret(group(SECRETS, withKeysIfSealed)),
   handshake: group(HANDSHAKE, withOriginIfNeeded),
@@ -160,6 +169,8 @@ const WEBHOOKS = {
   limits: group(LIMITS),
   retention: canBeOff(group(RETENTION), {}),
   security: SECURITY,
+  log: group(LOG),
+  operationalEvents: flag(false),
   sqlite: group(SQLITE),
 } satisfies OptionTable<WebhooksOptions>;
 
@@ -176,15 +187,15 @@ const INSTANCE = { dataSource: DATA_SOURCE, parts: group(PARTS) } satisfies Opti
 /** Every option of `WebhooksModule.forRoot()`. */
 export const WEBHOOKS_MODULE_OPTIONS = { ...INSTANCE, ...WEBHOOKS } satisfies OptionTable<WebhooksModuleOptions>;
 
-/** The options with every default filled in, checked and frozen. The rest of the library sees only this form. */
+/** The options with every default filled in, checked and frozen. The rest of the library sees the options only in this form. */
 export type ResolvedWebhooksOptions = Resolved<typeof WEBHOOKS>;
 
-/** The options that must be known before any factory runs, with every default filled in. */
+/** The options that Nest needs before any factory runs, with every default filled in. */
 export type ResolvedInstanceOptions = Resolved<typeof INSTANCE>;
 
-const BESIDE_FACTORY = 'Set it beside `useFactory`, because it is needed before the factory runs.';
+const BESIDE_FACTORY = 'Set this option beside `useFactory`, because Nest needs the option before the factory runs.';
 
-/** For errors. */
+/** The module and its hints, for errors. */
 export const WEBHOOKS_MODULE: OptionModule = {
   name: 'WebhooksModule',
   hints: {
@@ -204,19 +215,19 @@ export const WEBHOOKS_MODULE: OptionModule = {
 /**
  * Fills in the defaults and checks the given options.
  *
- * @throws ConfigurationError `INVALID_OPTION`: the message names the key, the value and what is allowed; `RESERVED_EVENT_TYPE`,
- * `INVALID_EVENT_TYPE`
+ * @throws ConfigurationError `INVALID_OPTION`: the message names the key, the value and the allowed values;
+ * `RESERVED_EVENT_TYPE`, `INVALID_EVENT_TYPE`
  */
 export function resolveOptions(options: WebhooksOptions): ResolvedWebhooksOptions {
   return resolveTable(WEBHOOKS, options, WEBHOOKS_MODULE);
 }
 
-/** As {@link resolveOptions}, for the options that must be known before any factory runs. Other keys are ignored. */
+/** Like {@link resolveOptions}, but for the options that Nest needs before any factory runs. Other keys are ignored. */
 export function resolveInstanceOptions({ dataSource, parts }: WebhooksInstanceOptions): ResolvedInstanceOptions {
   return resolveTable(INSTANCE, { dataSource, parts }, WEBHOOKS_MODULE);
 }
 
-/** A part itself is checked where its provider is made: `INVALID_PART`. */
+/** This check accepts every part. The part itself is checked where its provider is made: `INVALID_PART`. */
 function part<T>() {
   return optional<WebhooksPart<T>>({ allowed: 'a class or a provider', isAllowed: () => true });
 }
@@ -252,6 +263,12 @@ function withKeysIfSealed(secrets: Resolved<typeof SECRETS>, place: OptionPlace)
   if (!secrets.requireSealed || secrets.keys.length > 0) return secrets;
   const fix = 'To allow true, set `secrets.keys`: they seal the secrets.';
   throw invalidOption(within(place, 'requireSealed'), true, 'false', fix);
+}
+
+function withOneChannel(wakeUp: Resolved<typeof WAKE_UP>, place: OptionPlace) {
+  if (wakeUp.redis === undefined || wakeUp.url === undefined) return wakeUp;
+  const fix = '`url` is for notifications through PostgreSQL. Remove `url` or `redis`.';
+  throw invalidOption({ ...within(place, 'url'), isSecret: true }, wakeUp.url, 'no `url` beside `redis`', fix);
 }
 
 function withOriginIfNeeded(handshake: Resolved<typeof HANDSHAKE>, place: OptionPlace) {

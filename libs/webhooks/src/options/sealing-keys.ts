@@ -6,7 +6,8 @@ import { decodeBase64 } from '../signing/secret.js';
 const KEY_BYTES = 32;
 
 /**
- * The option `secrets.keys`. No error shows a given value: a key with a typing error still reveals most of the key.
+ * The option `secrets.keys`. No error shows a given value, because a key with a typing error still reveals most of
+ * the real key.
  *
  * @throws ConfigurationError `INVALID_OPTION`
  */

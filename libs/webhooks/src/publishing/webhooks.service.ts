@@ -2,6 +2,7 @@ import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import { canonicalData, Unserializable } from '../entities/canonical-value.js';
 import type { ChangeRecorder } from '../capture/change-recorder.js';
 import type { WebhookClock } from '../clock.js';
+import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import { tupleHash } from '../hash.js';
 import { newId } from '../ids.js';
 import { knownNames } from '../known-names.js';
@@ -11,9 +12,10 @@ import type { EventCatalog } from '../listeners/event-catalog.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { CallerTransactions } from '../store/database/caller-transactions.js';
 import type { Database } from '../store/database/database.js';
-import { insertOnce, publishOnce, selectByKey, type ExistingEvent } from '../store/outbox/published-events.js';
+import { runScript } from '../store/database/script.js';
+import { publishOnce, type ExistingEvent } from '../store/outbox/published-events.js';
 import { mergedContext, storedCause, type WebhookContext } from '../events/event-context.js';
-import { eventRow, insertEvents, type EventRow } from '../store/outbox/event-rows.js';
+import { eventRow, storeEvents, type EventRow } from '../store/outbox/event-rows.js';
 import { currentCause, runUncaptured, runWithContext } from '../cause.js';
 import type { JsonObject } from '../json.js';
 import { isReservedType } from '../events/reserved-names.js';
@@ -32,17 +34,18 @@ export interface PublishOptions {
    */
   owner?: string | number | bigint | EveryOwner | null;
   /**
-   * Joins the transaction of this manager: the event is stored if and only if that transaction commits.
+   * The manager whose transaction the call joins. The event is stored if the transaction commits. It is not stored if
+   * the transaction is rolled back.
    *
-   * @defaultValue the ambient transaction that a library or the option `currentManager` provides (`docs/transactions.md`);
-   * without one, a separate transaction
+   * @defaultValue the ambient transaction of a library or of the option `currentManager` (`docs/transactions.md`); if there is no ambient
+   * transaction, a separate transaction
    */
   manager?: EntityManager;
-  /** A second call with the same key, owner and type makes no event and returns the first. 1 to 255 characters. */
+  /** A second call with the same key, owner and type makes no event, and returns the event of the first call. 1 to 255 characters. */
   idempotencyKey?: string;
   /**
-   * Listeners with `ordering: 'entity'` receive events with the same key one at a time, in the order of the calls. Calls that
-   * overlap have no defined order; see `docs/ordering.md`.
+   * Listeners with `ordering: 'entity'` receive events with the same order key one at a time, in the order of the calls.
+   * Concurrent calls have no defined order; see `docs/ordering.md`.
    */
   orderKey?: string;
   /** The context of this event, as if this call ran inside `withContext()`. */
@@ -58,6 +61,7 @@ export interface WebhooksServiceParts {
   readonly clock: WebhookClock;
   readonly transactions: CallerTransactions;
   readonly options: ResolvedWebhooksOptions;
+  readonly diagnostics: Diagnostics;
   readonly onCommitted: (rows: readonly EventRow[]) => Promise<void> | void;
 }
 
@@ -72,12 +76,12 @@ export class WebhooksService {
   }
 
   /**
-   * Runs `work` without capturing its changes of entities: for seeds, imports and migrations. This applies to `work` and to everything
-   * that it calls. Concurrent writes of other code are captured as usual, and so are the writes of in-process event handlers.
+   * Runs `work`, and captures no changes of entities that `work` makes. Use this method for seeds, imports and migrations. Changes by
+   * functions that `work` calls are not captured either. Concurrent writes of other code are captured as usual. Writes of in-process
+   * event handlers are also captured.
    *
-   * The place of the write counts, not the place where its transaction began: in a transaction that began outside, only the writes
-   * inside `work` make no event. `publish()` makes an event inside `work`, too. To exclude a single call, use
-   * `save(order, { data: { webhooks: false } })`.
+   * If a transaction began outside of `work`, only its writes inside `work` make no event. `publish()` makes an event even inside
+   * `work`. To exclude a single call of `save()`, use `save(order, { data: { webhooks: false } })`.
    *
    * @returns what `work` returns
    * @example await webhooks.withoutCapture(() => orders.save(imported));
@@ -88,11 +92,11 @@ export class WebhooksService {
 
   /**
    * Runs `work` with a context that says who or what makes its events. The context is stored with each event. In-process handlers, the
-   * delivery log and payload formats see it; receivers do not. A nested context adds keys to the outer one. The keys `traceparent` and
-   * `tracestate` (W3C Trace Context) are sent as headers of each delivery.
+   * delivery log and payload formats see the context. Receivers do not see it. A nested context adds keys to the outer context. The
+   * keys `traceparent` and `tracestate` (W3C Trace Context) are sent as headers of each delivery.
    *
-   * The context applies to `work` and to everything that it calls, in every instance of the module. It also applies to the writes
-   * of in-process handlers of these events.
+   * The context applies to `work` and to the functions that `work` calls, in every instance of the module. The context also
+   * applies to the writes of in-process handlers of these events.
    *
    * @param context any JSON object, at most 4 KiB together with the outer contexts
    * @returns what `work` returns
@@ -104,14 +108,15 @@ export class WebhooksService {
   }
 
   /**
-   * Stores an event. Listeners receive it in the same way as events of entities.
+   * Stores an event. Listeners receive this event in the same way as events of entities.
    *
    * @param type a type that the module option `publishedTypes` declares
    * @param data an object; Dates become ISO 8601 text, bigints become text, Buffers become base64
    * @returns the event, or the first event with the same idempotency key
    * @throws PublishError `UNKNOWN_EVENT_TYPE`, `RESERVED_EVENT_TYPE`, `INVALID_DATA`, `INVALID_OWNER`, `INVALID_IDEMPOTENCY_KEY`,
    * `INVALID_ORDER_KEY`, `WRONG_DATA_SOURCE`, `WEBHOOK_LOOP`
-   * @throws TransactionError `MANAGER_MISSING` on SQLite, inside a transaction whose manager is not passed
+   * @throws TransactionError `MANAGER_MISSING` on SQLite, if the call is inside a transaction and the manager of that
+   * transaction is not passed
    * @throws ContextError `INVALID_CONTEXT`
    * @example await webhooks.publish('invoice.overdue', { invoiceId }, { owner: customerId, manager });
    */
@@ -126,16 +131,15 @@ export class WebhooksService {
       return row.source.event;
     }
     const { database } = this.parts;
-    await database.transaction(function* () {
-      yield insertEvents(database.tables, [row]);
-    });
+    await database.transaction(() => storeEvents(database, [row]));
     await this.parts.onCommitted([row]);
     return row.source.event;
   }
 
   private async publishOnce(row: EventRow, dedupeKey: Buffer, runner: QueryRunner | null): Promise<WebhookEvent> {
     const { database, capture } = this.parts;
-    if (!runner) {
+    // Outside a transaction, key, event and outbox row would be committed one after the other.
+    if (!runner || !capture.isOpen(runner)) {
       const standing = await database.transaction(() => publishOnce(database, row, dedupeKey));
       const event = standingEvent(standing, row);
       if (event === row.source.event) await this.parts.onCommitted([row]);
@@ -143,12 +147,9 @@ export class WebhooksService {
     }
     const label = () => `publish('${row.source.event.type}')`;
     return capture.writesOf(runner).runWrite(label, async () => {
-      // Changes made before this call come before its event in the outbox.
+      // Store the events of earlier changes first. So they come before the published event in the outbox.
       await capture.flush(runner);
-      const insert = database.statement(insertOnce(database, row));
-      await runner.query(insert.text, insert.values);
-      const select = database.statement(selectByKey(database, dedupeKey));
-      const [standing] = (await runner.query(select.text, select.values)) as ExistingEvent[];
+      const standing = await runScript(publishOnce(database, row, dedupeKey), (one) => database.sendBy(runner, one));
       const event = standingEvent(standing, row);
       if (event === row.source.event) await capture.written(runner, row);
       return event;
@@ -171,9 +172,12 @@ export class WebhooksService {
   }
 
   private rowOf(type: string, data: object, options: PublishOptions): EventRow {
-    const { clock, options: resolved } = this.parts;
+    const { clock, diagnostics, options: resolved } = this.parts;
     const now = clock.now();
-    const { audience, owner } = audienceOf(options.owner);
+    const given = audienceOf(options.owner);
+    // Of an internal type, only listeners without an owner receive events.
+    const isInternal = resolved.publishedTypes.get(type)?.visibility === 'internal';
+    const { audience, owner } = isInternal ? audienceOf(null) : given;
     const cause = currentCause();
     if (cause.depth > resolved.maxCausationDepth) {
       throw new PublishError(
@@ -184,13 +188,15 @@ export class WebhooksService {
         },
       );
     }
+    const context = options.context === undefined ? cause.context : mergedContext(cause.context, options.context);
+    const trace = diagnostics.traceFor(type, context);
     const event: WebhookEvent = {
-      id: newId('evt'),
+      id: newId('evt', now),
       type,
       timestamp: new Date(now).toISOString(),
       data: jsonData(type, data),
       owner,
-      context: options.context === undefined ? cause.context : mergedContext(cause.context, options.context),
+      context: trace ? { ...context, ...trace } : context,
     };
     const { idempotencyKey, orderKey } = options;
     if (idempotencyKey !== undefined && !isKey(idempotencyKey)) {
@@ -203,7 +209,9 @@ export class WebhooksService {
       throw new PublishError('INVALID_ORDER_KEY', invalidValue('orderKey', orderKey, 'a string'));
     }
     const dedupeKey =
-      idempotencyKey === undefined ? null : tupleHash('dedupe', audience, owner ?? '', type, idempotencyKey);
+      idempotencyKey === undefined
+        ? null
+        : tupleHash('dedupe', given.audience, given.owner ?? '', type, idempotencyKey);
     const source = {
       event,
       superTypes: [],
@@ -268,7 +276,9 @@ function jsonData(type: string, data: object): JsonObject {
 }
 
 function standingEvent(standing: ExistingEvent | undefined, row: EventRow): WebhookEvent {
-  if (!standing || standing.id === row.source.event.id) return row.source.event;
+  if (!standing) return row.source.event;
+  // The content was erased. Only the data of this call is known.
+  if (standing.payload === null) return { ...row.source.event, id: standing.id };
   const { type, timestamp, data } = JSON.parse(standing.payload) as Pick<WebhookEvent, 'type' | 'timestamp' | 'data'>;
   return {
     id: standing.id,

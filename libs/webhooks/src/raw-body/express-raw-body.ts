@@ -11,12 +11,15 @@ export interface ExpressApplication {
   readonly router?: { readonly stack?: { readonly handle?: Handle }[] };
 }
 
-/** How long the parser may take for a body of two bytes that is already there. */
+/**
+ * How long the parser may take for the probe request. The body of this request has two bytes, and both are
+ * available immediately.
+ */
 const PROBE_MS = 1_000;
 
 /**
- * Whether the JSON parser of the application keeps raw bodies. It is tested with a probe request, because a parser
- * looks the same, independent of who registered it. `null` when there is no JSON parser.
+ * Whether the JSON parser of the application keeps raw bodies. A probe request tests the parser, because a parser of Nest and a parser of
+ * the application look the same. `null` when there is no JSON parser.
  */
 export async function expressKeepsRawBodies(app: ExpressApplication): Promise<boolean | null> {
   const parser = app.router?.stack?.find((layer) => layer.handle?.name === 'jsonParser')?.handle;
@@ -38,8 +41,8 @@ export async function expressKeepsRawBodies(app: ExpressApplication): Promise<bo
 }
 
 /**
- * Reads the bodies of some requests before a parser can refuse them: the parsers of Express refuse bodies above 100 KB
- * and JSON with one changed byte, and they do not read types that they do not know.
+ * Reads the bodies of some requests before a parser can refuse these bodies. The parsers of Express refuse bodies above 100 KB and
+ * invalid JSON. They do not read bodies of unknown content types.
  */
 export function readRawOnExpress(
   app: ExpressApplication,
@@ -47,7 +50,8 @@ export function readRawOnExpress(
   limit: number,
 ): void {
   const readRaw: Handle = (request, _response, next) => {
-    // Skip a body that a gateway already read into `rawBody`, and a compressed body, which the parsers must unpack.
+    // Skip a body that a gateway has already read into `rawBody`. Also skip a compressed body, because the parsers
+    // must unpack such a body.
     if (request.rawBody !== undefined || request.readableDidRead || !isPlain(request) || !wantsRawBody(request))
       return next();
     readBody(request, limit).then((bytes) => {
@@ -60,7 +64,7 @@ export function readRawOnExpress(
   app.use(readRaw);
   const stack = app.router?.stack;
   const own = stack?.findIndex((layer) => layer.handle === readRaw) ?? -1;
-  // If the stack is not accessible, this handler stays behind the parsers and uses their rawBody.
+  // If the stack is not accessible, this handler stays behind the parsers, and uses the `rawBody` that they set.
   if (stack && own > 0) stack.unshift(...stack.splice(own, 1));
 }
 

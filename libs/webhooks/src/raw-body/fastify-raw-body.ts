@@ -20,8 +20,9 @@ export interface FastifyApplication {
 }
 
 /**
- * Whether the JSON parser of the application keeps raw bodies. It is tested by running the parser. `null` when there is
- * no JSON parser, or when this version of Fastify stores its parsers elsewhere: then the first request shows it.
+ * Whether the JSON parser of the application keeps raw bodies. The function runs the parser to find out. `null` when there is
+ * no JSON parser, or when this version of Fastify stores its parsers in another place. In that case, the first request shows
+ * whether raw bodies are kept.
  */
 export async function fastifyKeepsRawBodies(app: FastifyApplication): Promise<boolean | null> {
   const symbol = Object.getOwnPropertySymbols(app).find((s) => s.description === 'fastify.contentTypeParser');
@@ -39,8 +40,8 @@ export async function fastifyKeepsRawBodies(app: FastifyApplication): Promise<bo
 }
 
 /**
- * Reads the bodies of some routes as bytes, whatever their content type is: Fastify answers 415 for a type without a
- * parser, and 400 for JSON with one changed byte. The routes get their own content type, which has its own parser.
+ * Reads the bodies of some routes as bytes, for every content type. By default, Fastify answers 415 for a content type
+ * without a parser, and 400 for invalid JSON. The routes get a separate content type with a separate parser.
  */
 export function readRawOnFastify(app: FastifyApplication, wantsRawBody: (url: string) => boolean, limit: number): void {
   const type = `application/x-returned-webhook-${randomBytes(8).toString('hex')}`;

@@ -8,7 +8,7 @@ export interface ReceivedRequest {
   /** The bytes of the body, as set by `rawBody: true` of Nest or by a parser of the application. */
   rawBody?: unknown;
   body?: unknown;
-  /** The request object of Node.js on Fastify. On Express the request itself is this object. */
+  /** The request object of Node.js, on Fastify. On Express, the request itself is the request object of Node.js. */
   readonly raw?: IncomingMessage;
 }
 
@@ -23,7 +23,8 @@ export function rawBodyMissing(module: string, found: string): ConfigurationErro
 /**
  * Returns the bytes of a request's body from `rawBody`, from `body`, or from the stream.
  *
- * @throws ConfigurationError `RAW_BODY_MISSING` when the stream was already read and its bytes were not kept
+ * @throws ConfigurationError `RAW_BODY_MISSING` when the stream was already read and the bytes of the body were not
+ * kept
  */
 export async function rawBodyOf(request: ReceivedRequest, limitBytes: number, module: string): Promise<Buffer> {
   for (const candidate of [request.rawBody, request.body]) {
@@ -49,7 +50,7 @@ export function readBody(message: IncomingMessage, limitBytes: number): Promise<
     const finish = (error: Error | null) => {
       message.off('data', onData).off('end', onEnd).off('close', onClose).off('error', onClose);
       if (!error) return resolve(Buffer.concat(chunks, length));
-      // Drop the remaining bytes, so that the sender can read the answer.
+      // Read and drop the remaining bytes. Otherwise the sender could not read the answer.
       message.on('error', () => undefined).resume();
       reject(error);
     };

@@ -3,10 +3,10 @@ import { lowerCaseHeaders, type IncomingWebhookHeaders } from './verify-incoming
 import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 
 /**
- * Returns the challenge of a handshake request (`handshake: 'challenge'`), by which a sender asks whether webhooks are welcome.
- * Returns `null` for any other webhook. Answer 200 with the challenge as the body, or with `{ "challenge": … }`.
+ * Returns the challenge of a handshake request (`handshake: 'challenge'`). With this request a sender asks for permission to send webhooks.
+ * Returns `null` for any other webhook. To agree, answer 200 with the challenge as the body, or with `{ "challenge": … }`.
  *
- * Verify the webhook first: a receiver that answers unverified challenges consents to webhooks from strangers.
+ * Verify the webhook first. A receiver that answers an unverified challenge gives permission to an unknown sender.
  *
  * @param webhook the result of `verifyIncomingWebhook()`, or the value of `@IncomingWebhookParam()`
  * @example
@@ -16,17 +16,19 @@ import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 export function challengeOf(webhook: { readonly type: string | null; readonly data: unknown }): string | null {
   if (webhook.type !== CHALLENGE_TYPE) return null;
   const { challenge } = (webhook.data ?? {}) as { challenge?: unknown };
-  // The answer must never contain text that a browser could read as markup.
+  // Return only safe characters: the answer must never contain text that a browser could read as markup.
   return typeof challenge === 'string' && /^[\w-]{16,256}$/.test(challenge) ? challenge : null;
 }
 
 /**
  * Returns the headers that grant an `OPTIONS` request of CloudEvents' abuse protection, for your own route. Returns `null` when the
- * origin is not allowed: answer without these headers then.
+ * origin is not allowed. In that case, answer without these headers.
  *
- * This permission does not prove who sends: verify the webhooks that follow, like any webhook.
+ * This permission says nothing about the identity of the sender. So verify the webhooks of this sender like all
+ * other webhooks.
  *
- * @param options `origins`: DNS names of allowed senders, or `'*'`; `ratePerMinute`: how many requests a minute a sender may make
+ * @param options `origins`: DNS names of allowed senders, or `'*'`; `ratePerMinute`: maximum number of requests per minute of the
+ * sender
  * @defaultValue `ratePerMinute`: no limit
  * @throws {@link ConfigurationError} `INVALID_OPTION` when `ratePerMinute` is not a whole number of at least 1
  * @see https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md#42-validation-response

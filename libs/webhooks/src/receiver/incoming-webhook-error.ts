@@ -1,17 +1,17 @@
 import { WebhooksError } from '../errors.js';
 
 /**
- * Why a request is not a genuine webhook. A closed list, for logs and metrics. Answer a plain 401 without the reason: each reason
- * helps an attacker to forge the next request.
+ * Why a request is not a genuine webhook. The list of codes is closed. Use the codes for logs and metrics. Answer with a plain
+ * 401 and without the reason, because each reason helps an attacker to forge the next request.
  *
  * | code | what is wrong |
  * |---|---|
- * | `MISSING_HEADER` | `webhook-id`, `webhook-timestamp` or the signature is missing, or arrived twice |
+ * | `MISSING_HEADER` | `webhook-id`, `webhook-timestamp` or the signature is missing, or occurs twice |
  * | `INVALID_TIMESTAMP` | `webhook-timestamp` is not whole Unix seconds |
- * | `TIMESTAMP_TOO_OLD` | older than the tolerance: a replay, or a wrong clock |
- * | `TIMESTAMP_IN_FUTURE` | in the future by more than the tolerance: a wrong clock |
+ * | `TIMESTAMP_TOO_OLD` | the timestamp is older than the tolerance, because of a replay or a wrong clock |
+ * | `TIMESTAMP_IN_FUTURE` | the timestamp is in the future by more than the tolerance, because of a wrong clock |
  * | `SIGNATURE_MISMATCH` | no secret made this signature over these bytes |
- * | `INVALID_PAYLOAD` | genuine, but not a JSON object with a string `type` |
+ * | `INVALID_PAYLOAD` | the request is genuine, but its body is not a JSON object with a string `type` |
  */
 export type IncomingWebhookErrorCode =
   | 'MISSING_HEADER'
@@ -21,7 +21,7 @@ export type IncomingWebhookErrorCode =
   | 'SIGNATURE_MISMATCH'
   | 'INVALID_PAYLOAD';
 
-/** Thrown by {@link verifyIncomingWebhook}. Answer 401 without a reason, and log the `code`. */
+/** The error that {@link verifyIncomingWebhook} throws. Answer 401 without a reason, and log the `code`. */
 export class IncomingWebhookError extends WebhooksError {
   declare readonly code: IncomingWebhookErrorCode;
 

@@ -14,7 +14,7 @@ import {
 import { assertRecent, idOf, timestampOf, signatureMismatch } from './verify-incoming-webhook.js';
 import { IncomingWebhookError } from './incoming-webhook-error.js';
 
-/** Standard Webhooks: id and timestamp are signed headers. */
+/** The scheme of Standard Webhooks. The id and the timestamp are signed headers. */
 export class StandardIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'standard';
   private readonly scheme = new StandardScheme();
@@ -31,7 +31,10 @@ export class StandardIncomingWebhookScheme extends IncomingWebhookScheme {
   }
 }
 
-/** GitHub's `X-Hub-Signature-256`: the HMAC-SHA256 of the body. Neither `X-GitHub-Delivery` nor a time is signed. */
+/**
+ * The scheme of GitHub. The header `X-Hub-Signature-256` is the HMAC-SHA256 of the body. Neither `X-GitHub-Delivery`
+ * nor a time is signed.
+ */
 export class GithubIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'github';
   private readonly scheme = new GithubScheme();
@@ -43,7 +46,7 @@ export class GithubIncomingWebhookScheme extends IncomingWebhookScheme {
   }
 }
 
-/** Stripe's `Stripe-Signature: t=…,v1=…`: time and body are signed, and the body contains the event's id. */
+/** The scheme of Stripe: `Stripe-Signature: t=…,v1=…`. The time and the body are signed. The body contains the id of the event. */
 export class StripeIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'stripe';
   private readonly scheme = new StripeScheme();
@@ -66,7 +69,7 @@ export class StripeIncomingWebhookScheme extends IncomingWebhookScheme {
   }
 }
 
-/** Google Code's post-commit hooks: the HMAC-MD5 of the body. Neither an id nor a time is signed. */
+/** The scheme of Google Code's post-commit hooks. The signature is the HMAC-MD5 of the body. Neither an id nor a time is signed. */
 export class GoogleCodeIncomingWebhookScheme extends IncomingWebhookScheme {
   readonly name = 'google-code';
   private readonly scheme = new GoogleCodeScheme();
@@ -94,9 +97,9 @@ export const INCOMING_WEBHOOK_SCHEMES: Readonly<Record<IncomingWebhookSchemeName
 const turns = new Turns();
 
 /**
- * Whether one of the secrets made the signature. Every secret is tried, so that the time does not show which one fits. Between two
- * checks other requests get a turn of the event loop: each check reads the whole body, and for Ed25519 the sender of the request chooses
- * the number of signatures.
+ * Whether one of the secrets made the signature. Every secret is tried, so the time does not reveal which secret matches. Between two
+ * checks, other requests get a turn of the event loop. Without turns, the checks could block the event loop: each check reads the
+ * whole body, and for Ed25519 the sender of the request chooses the number of signatures.
  */
 async function isSigned(
   scheme: SignatureScheme,

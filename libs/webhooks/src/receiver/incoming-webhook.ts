@@ -2,8 +2,8 @@ import { runDeeper } from '../cause.js';
 import { DEPTH_HEADER } from '../events/reserved-names.js';
 
 /**
- * The number of events that caused a webhook, one after the other, as the header `webhook-depth` claims; 0 if the header is missing
- * or not a number. Use the number only if the webhook is verified.
+ * The length of the chain of events that led to a webhook, from the header `webhook-depth`; 0 if the header is missing or not a number. Use
+ * the number only if the webhook is verified.
  *
  * @param headers names must be in lower case
  */
@@ -13,10 +13,12 @@ export function depthOf(headers: Readonly<Record<string, string | undefined>>): 
 }
 
 /**
- * Runs the work for a webhook, and marks its writes as caused by the webhook. Without the mark, a loop is not detected: events of
- * these writes may come back as webhooks, which write again. A write deeper than the module option `maxCausationDepth` fails with `WEBHOOK_LOOP`.
+ * Runs the work for a webhook, and marks its writes as caused by the webhook. Without the mark, a loop is not detected: the events of
+ * these writes may come back as webhooks, and the handlers of these webhooks write again. If the chain of events becomes longer than the
+ * module option `maxCausationDepth`, the write fails with `WEBHOOK_LOOP`.
  *
- * Takes the result of {@link verifyIncomingWebhook}, not headers: with invented headers a stranger could make your writes fail.
+ * The argument is the result of {@link verifyIncomingWebhook} and not headers. With forged headers, an attacker could make your writes
+ * fail.
  *
  * @returns what `work` returns
  * @example

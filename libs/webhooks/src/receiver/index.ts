@@ -1,6 +1,6 @@
 /**
- * For applications that receive webhooks. This entry point needs neither a database nor TypeORM nor Nest. For Nest applications,
- * `nestjs-entity-webhooks/receiver/nest` adds a guard, a parameter decorator and an inbox.
+ * The entry point for applications that receive webhooks. It needs neither a database nor TypeORM nor Nest. For Nest
+ * applications, `nestjs-entity-webhooks/receiver/nest` adds a guard, a parameter decorator and an inbox.
  *
  * @packageDocumentation
  */
@@ -29,6 +29,7 @@ export {
   StripeIncomingWebhookScheme,
 } from './incoming-webhook-schemes.js';
 export { depthOf, withIncomingWebhook } from './incoming-webhook.js';
+export type { TypedIncomingWebhook, WebhookPayloadTypes } from './typed-incoming-webhook.js';
 export {
   type IncomingWebhook,
   verifyIncomingWebhook,

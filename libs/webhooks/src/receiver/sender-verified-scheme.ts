@@ -8,10 +8,12 @@ import { questionOf, verifyWithSender, type VerifyWithSenderOptions } from './ve
 import { IncomingWebhookError } from './incoming-webhook-error.js';
 
 /**
- * A scheme for a receiver without a secret: each request is sent back to the sender's verify view, see {@link verifyWithSender}.
- * The deduplication key is the event's id: the view compares the body with the one that it sent under this id.
+ * A scheme for a receiver without a secret. Each request is sent back to the verify view of the sender, see {@link
+ * verifyWithSender}. The deduplication key is the id of the event. This id is safe, because the view compares the body with the
+ * body that was sent with this id.
  *
- * The view also confirms webhooks that were sent to other receivers, and old webhooks. Turn on the inbox against replays.
+ * The view also confirms old webhooks, and webhooks that were sent to other receivers. To prevent replays, turn on the
+ * inbox.
  *
  * @example scheme: new SenderVerifiedIncomingWebhookScheme('https://shop.example/webhooks/verify', { timeoutMs: 3_000 })
  */
@@ -31,7 +33,7 @@ export class SenderVerifiedIncomingWebhookScheme extends IncomingWebhookScheme {
   async verify({ headers, body, nowSeconds, toleranceSeconds }: IncomingWebhookRequest): Promise<IncomingWebhookProof> {
     const id = idOf(headers);
     const timestamp = timestampOf(headers);
-    // Before the request to the sender, which would be wasted on a webhook that is too old.
+    // Check the age first, because no request to the sender is needed for a webhook that is too old.
     assertRecent(timestamp, { now: nowSeconds * 1_000, toleranceSeconds });
     if (!(await verifyWithSender(this.url, { ...this.options, headers, body }))) {
       throw new IncomingWebhookError('SIGNATURE_MISMATCH', 'The sender reports that it did not send this webhook.');

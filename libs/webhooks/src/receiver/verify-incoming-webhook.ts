@@ -6,10 +6,10 @@ import { IncomingWebhookError } from './incoming-webhook-error.js';
 
 const DEFAULT_TOLERANCE_SECONDS = 5 * 60;
 
-/** Longest accepted id, in characters. Ids of this library have 40. */
+/** Length of the longest accepted id, in characters. Ids of this library have 40 characters. */
 const MAX_ID_LENGTH = 256;
 
-/** Node's `IncomingHttpHeaders`, a Fetch `Headers`, or a plain record with names in any case. */
+/** `IncomingHttpHeaders` of Node.js, a `Headers` object of the Fetch API, or a plain record with names in any letter case. */
 export type IncomingWebhookHeaders =
   Readonly<Record<string, string | readonly string[] | undefined>> | Iterable<readonly [string, string]>;
 
@@ -17,15 +17,16 @@ export type IncomingWebhookHeaders =
 export interface VerifyIncomingWebhookOptions {
   headers: IncomingWebhookHeaders;
   /**
-   * The body exactly as it arrived. Not the parsed JSON: writing it again gives other bytes, which no signature matches.
-   * In Nest: `NestFactory.create(AppModule, { rawBody: true })` and `request.rawBody`.
+   * The unchanged bytes of the body. Do not pass the parsed JSON. If parsed JSON is serialized again, its bytes may differ, and then no
+   * signature matches. In Nest, use `NestFactory.create(AppModule, { rawBody: true })` and `request.rawBody`.
    */
   body: Uint8Array | string;
-  /** The listener's secret. During a rotation, several secrets: the sender may have signed with any of them. */
+  /** The secret of the listener. During a rotation, give several secrets: the sender may have signed with each of these secrets. */
   secrets: string | readonly string[];
   /**
-   * The largest allowed difference between the timestamp and now, in both directions, in seconds. If it is too small, deliveries are
-   * rejected when a clock drifts. If it is too large, an attacker has more time to send a recorded request again.
+   * The largest allowed difference between the timestamp and now, in both directions, in seconds. If the value is too small,
+   * deliveries are rejected when a clock drifts. If the value is too large, an attacker has more time to send a recorded request
+   * again.
    *
    * @defaultValue 300
    */
@@ -38,26 +39,29 @@ export interface VerifyIncomingWebhookOptions {
 
 /** A verified webhook. */
 export interface IncomingWebhook<T = unknown> {
-  /** The event's id, the same in every delivery of the event. Remember it, and do nothing the second time. */
+  /**
+   * The id of the event. The id is the same in every delivery of the event. Store the ids of processed events, and
+   * ignore an event whose id you have already stored.
+   */
   id: string;
   /** When this attempt was made, in Unix seconds. `payload.timestamp` is the time of the event. */
   timestamp: number;
-  /** Such as `order.updated`. */
+  /** The event type, such as `order.updated`. */
   type: string;
   data: T;
-  /** On updates: the old values of the changed fields. */
+  /** For updates: the old values of the changed fields. */
   previous?: Record<string, unknown>;
-  /** The number of events that caused this one, one after the other; for {@link withIncomingWebhook}. */
+  /** The length of the chain of events that led to this event. {@link withIncomingWebhook} uses this number. */
   depth: number;
   /** The complete JSON object of the body. */
   payload: Record<string, unknown>;
 }
 
 /**
- * Verifies that the body of a request was signed with one of the secrets, and recently.
+ * Verifies that the body of a request was signed recently with one of the secrets.
  *
- * The `google-code` scheme signs neither id nor timestamp: an attacker who recorded one request can send it again with another
- * id.
+ * The `google-code` scheme signs neither the id nor the timestamp. So an attacker who recorded one request can send the
+ * request again with another id.
  *
  * @example
  * ```ts
@@ -79,7 +83,7 @@ export function verifyIncomingWebhook<T = unknown>(options: VerifyIncomingWebhoo
   const timestamp = timestampOf(headers);
   const scheme = options.scheme ?? new StandardScheme();
 
-  // The signature is checked first: the timestamp of a forged request means nothing.
+  // The signature is checked first, because the timestamp of a forged request has no meaning.
   if (!scheme.verify({ id, timestamp, body, secrets, headers })) {
     throw headers['webhook-signature'] === undefined && scheme.name === 'standard'
       ? new IncomingWebhookError('MISSING_HEADER', 'The header webhook-signature is missing.')
@@ -124,7 +128,7 @@ export function lowerCaseHeaders(headers: IncomingWebhookHeaders): Record<string
   for (const [name, value] of entries) {
     const key = name.toLowerCase();
     if (typeof value === 'string') {
-      // The header is there twice, with different letter case: neither value can be trusted.
+      // If a header occurs twice with different letter case, neither value can be trusted.
       lower[key] = key in lower ? undefined : value;
     } else if (Array.isArray(value)) {
       lower[key] = value.length === 1 && !(key in lower) ? String(value[0]) : undefined;
@@ -152,7 +156,8 @@ export function timestampOf(headers: Record<string, string | undefined>): number
   if (text === undefined) {
     throw new IncomingWebhookError('MISSING_HEADER', 'The header webhook-timestamp is missing.');
   }
-  // parseInt would accept "1614265330abc", " 1614265330" and "1e9". The sender signed the text, so it must be exact.
+  // The text must have exactly one form, because the sender signed the text. `parseInt` would also accept
+  // "1614265330abc", " 1614265330" and "1e9".
   if (!/^(?:0|[1-9]\d{0,11})$/.test(text)) {
     throw new IncomingWebhookError('INVALID_TIMESTAMP', 'The header webhook-timestamp is not whole Unix seconds.');
   }

@@ -1,28 +1,33 @@
 import { ConfigurationError, WebhooksError } from '../errors.js';
 import { lowerCaseHeaders, type IncomingWebhookHeaders } from './verify-incoming-webhook.js';
+import { parseUrl } from '../parse-url.js';
 import { MINUTE } from '../time.js';
 
 /** Options of {@link verifyWithSender}. */
 export interface VerifyWithSenderOptions {
   headers: IncomingWebhookHeaders;
-  /** The body exactly as it arrived. */
+  /** The unchanged bytes of the body. */
   body: Uint8Array | string;
   /**
-   * Time limit for the request to the view, in milliseconds. If it is too short, genuine webhooks fail while the sender is busy. If
-   * it is too long, the delivery itself times out first: the sender still waits for your answer (this library: 15 seconds).
+   * Time limit for the request to the view, in milliseconds. If the limit is too short, genuine webhooks fail while the sender is
+   * busy. If the limit is too long, the delivery itself times out first, because the sender waits for your answer only for a
+   * limited time (this library: 15 seconds).
    *
    * @defaultValue 5_000
    */
   timeoutMs?: number;
   /** Headers to send back, in addition to the headers of this library's schemes. @defaultValue none */
   signatureHeaders?: readonly string[];
-  /** Allow an `http:` view. On the network path anyone can then read the webhook and forge the verdict. @defaultValue false */
+  /**
+   * Whether an `http:` URL of the view is allowed. With `http:`, everyone on the network path can read the webhook and forge the
+   * verdict. @defaultValue false
+   */
   allowHttp?: boolean;
 }
 
 const DEFAULT_TIMEOUT_MS = 5_000;
 const MAX_TIMEOUT_MS = 10 * MINUTE;
-/** Enough for `VERIFIED` and `INVALID`. */
+/** Maximum number of bytes of the answer that are read. This is enough for `VERIFIED` and `INVALID`. */
 const MAX_ANSWER_BYTES = 64;
 
 const HANDED_BACK: readonly string[] = [
@@ -34,7 +39,10 @@ const HANDED_BACK: readonly string[] = [
   'google-code-project-hosting-hook-hmac',
 ];
 
-/** The sender's verify view returned no verdict: unreachable, too slow, or an unexpected answer. Answer 503, so that the sender retries. */
+/**
+ * The verify view of the sender returned no verdict. The view was unreachable or too slow, or its answer was unexpected. Answer 503: then
+ * the sender retries.
+ */
 export class SenderUnavailableError extends WebhooksError {
   constructor(message: string, options: { cause?: unknown; details?: Readonly<Record<string, unknown>> } = {}) {
     super('SENDER_UNAVAILABLE', message, options);
@@ -42,12 +50,13 @@ export class SenderUnavailableError extends WebhooksError {
 }
 
 /**
- * Sends a webhook back to its sender, and asks whether it is genuine: for a receiver without a secret, or for an extra check.
- * `true` means that the sender sent exactly this body to some receiver at some time. It does not mean that the webhook is new, nor
- * that it was sent to you.
+ * Sends a webhook back to its sender, and asks whether the webhook is genuine. Use this function in a receiver without a secret,
+ * or for an additional check. `true` means that the sender sent exactly this body to some receiver at some time. `true` does not
+ * mean that the webhook is new, or that the webhook was sent to you.
  *
- * @param url the sender's verify view, from your own configuration; never use a URL from the request
- * @throws {@link SenderUnavailableError} `SENDER_UNAVAILABLE` without a verdict: it is unknown whether the webhook is genuine
+ * @param url the URL of the sender's verify view. Take this URL from your own configuration, and never from the request
+ * @throws {@link SenderUnavailableError} `SENDER_UNAVAILABLE` if there is no verdict. Then it is unknown whether the webhook
+ * is genuine
  * @throws {@link ConfigurationError} `INVALID_OPTION` for an invalid URL, an `http:` URL without `allowHttp`, or a `timeoutMs` out of range
  *
  * @example
@@ -63,7 +72,7 @@ export async function verifyWithSender(url: string, options: VerifyWithSenderOpt
       method: 'POST',
       headers: handedBack(options),
       body: typeof body === 'string' ? body : new Uint8Array(body),
-      // The target of a redirect is not the sender.
+      // Follow no redirect, because the target of a redirect is not the sender.
       redirect: 'error',
       signal: AbortSignal.timeout(timeoutMs),
     });
@@ -90,7 +99,7 @@ export function questionOf(
   given: string,
   { timeoutMs = DEFAULT_TIMEOUT_MS, allowHttp = false }: Pick<VerifyWithSenderOptions, 'timeoutMs' | 'allowHttp'>,
 ): { view: URL; timeoutMs: number } {
-  const view = URL.canParse(given) ? new URL(given) : null;
+  const view = parseUrl(given);
   if (view === null || !(view.protocol === 'https:' || (allowHttp && view.protocol === 'http:'))) {
     throw new ConfigurationError(
       'INVALID_OPTION',
@@ -122,7 +131,7 @@ async function shortText(response: Response): Promise<string> {
   for await (const chunk of response.body ?? []) {
     chunks.push(chunk as Uint8Array);
     bytes += (chunk as Uint8Array).length;
-    // Leaving the loop cancels the rest of the answer.
+    // `break` also cancels the rest of the answer.
     if (bytes > MAX_ANSWER_BYTES) break;
   }
   return Buffer.concat(chunks).toString('utf8').trim();

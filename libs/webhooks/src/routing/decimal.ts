@@ -2,8 +2,8 @@
  * An exact decimal number of any size: `sign × 0.digits × 10^magnitude`. `digits` neither starts nor ends with a zero.
  * Zero has sign 0 and no digits.
  *
- * It is not a scaled BigInt, because two of these numbers can be compared without writing them out: a payload with
- * `1e999999999` costs nothing.
+ * Two numbers of this form can be compared without writing out all zeros. So a payload with `1e999999999` costs nothing. A scaled BigInt
+ * would need all digits.
  */
 export interface Decimal {
   readonly sign: -1 | 0 | 1;
@@ -11,7 +11,8 @@ export interface Decimal {
   readonly magnitude: number;
 }
 
-// The integer part and the fraction match disjoint text, so the match stays linear on texts of megabytes.
+// The integer part and the fraction cannot match the same characters. So the time of the match stays linear, even for
+// texts of megabytes.
 const DECIMAL = /^([+-]?)(?:(\d+)(?:\.(\d*))?|\.(\d+))(?:[eE]([+-]?\d{1,9}))?$/;
 const ZERO: Decimal = { sign: 0, digits: '', magnitude: 0 };
 const DIGIT_ZERO = 48;
@@ -39,7 +40,10 @@ export function parseDecimal(value: unknown): Decimal | undefined {
   };
 }
 
-/** Compares exactly. Negative when `a` is smaller, positive when `a` is larger, 0 when both are the same number. */
+/**
+ * Compares two numbers exactly. Returns a negative number when `a` is smaller, a positive number when `a` is
+ * larger, and 0 when both are the same number.
+ */
 export function compareDecimals(a: Decimal, b: Decimal): number {
   if (a.sign !== b.sign) return a.sign - b.sign;
   if (a.magnitude !== b.magnitude) return a.sign * (a.magnitude - b.magnitude);
@@ -48,10 +52,10 @@ export function compareDecimals(a: Decimal, b: Decimal): number {
 }
 
 /**
- * Returns the same text for the same number, however it was written: `10`, `'10.00'` and `'1e1'` all give `1e1`; `-0`
- * gives `0`.
+ * Returns the same text for the same number in every notation: `10`, `'10.00'` and `'1e1'` all give `1e1`; `-0` gives `0`.
  *
- * The routes of listeners are hashed over this text. If the form changes, all route keys must be computed again.
+ * The route keys of listeners are hashes over this text. If the form of the text changes, all route keys must be
+ * computed again.
  *
  * @returns `undefined` when the value is not a finite decimal.
  */

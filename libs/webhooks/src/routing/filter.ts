@@ -6,43 +6,45 @@ import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
 import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
 import { kindOf } from '../show.js';
 
-/** What a filter must know about a property of the payload. */
+/** The information that a filter needs about a property of the payload. */
 export interface FieldInfo {
   /**
-   * A number, or a number that is sent as text (bigint, decimal). It is compared by value, so `10` equals `'10.00'`.
+   * Whether the property is a number, or a number that is sent as text (bigint, decimal). Such a property is
+   * compared by value, so `10` equals `'10.00'`.
    */
   readonly numeric: boolean;
-  /** A scalar column. Its value can route events to listeners. */
+  /** Whether the property is a scalar column. The value of a scalar column can route events to listeners. */
   readonly routable: boolean;
   /**
-   * For a path inside a JSON column, the path of that column. If it is missing and the path is not routable, the first
-   * property of the path is taken as the column. Then `changed` is wrong only for a list inside an embedded entity.
+   * For a path inside a JSON column: the path of that column. If `column` is missing and the path is not routable, the
+   * first property of the path counts as the column. Then `changed` is wrong only for a list inside an embedded
+   * entity.
    */
   readonly column?: string;
 }
 
 /**
- * Looks up a path. Returns `undefined` for an unknown property and for a hidden one: a filter must not reveal which one
- * it is.
+ * Looks up a path. Returns `undefined` for an unknown property and also for a hidden property, because a filter must not reveal that a
+ * hidden property exists.
  */
 export type FieldLookup = (path: string) => FieldInfo | undefined;
 
 /** The properties that a filter may name. */
 export interface FilterFields {
   readonly find: FieldLookup;
-  /** For an error that lists them; properties inside of a JSON column are not among them. */
+  /** The names that an error lists. The list does not include properties inside a JSON column. */
   readonly names: () => readonly string[];
 }
 
 /**
  * The operators of a condition.
  *
- * - `equals`, `in`, `ne`: the same type and exactly the same text. Case, accents and trailing spaces count. `null` also
- *   matches a missing property. Lists and objects equal nothing.
+ * - `equals`, `in`, `ne`: two values are equal if they have the same type and exactly the same text. Case, accents and
+ *   trailing spaces count. `null` also matches a missing property. Lists and objects equal nothing.
  * - `gt`, `gte`, `lt`, `lte`: compare numbers by value and texts by code point (so ISO dates by time). `null` and mixed
  *   types never match.
  * - `exists`: whether the value is present and not null.
- * - `changed`, `changedFrom`, `changedTo`: for updates. An event without `previous` changed nothing.
+ * - `changed`, `changedFrom`, `changedTo`: for updates. In an event without `previous`, no property counts as changed.
  */
 export const OPERATORS = [
   'equals',
@@ -74,13 +76,13 @@ export interface Condition {
   readonly column?: string;
 }
 
-/** A compiled `where`: all conditions must hold. It is plain JSON, and listeners store their filter in this form. */
+/** A compiled `where`. All conditions must hold. A filter is plain JSON, and listeners store their filter in this form. */
 export type Filter = readonly Condition[];
 
-/** The part of an event that a filter looks at. */
+/** The part of an event that a filter reads. */
 export interface Filterable {
   readonly data: JsonObject;
-  /** Old values of the changed properties. Only updates have them. */
+  /** Old values of the changed properties. Only updates have old values. */
   readonly previous?: JsonObject;
   /**
    * Paths that were dropped because the payload was too large to store. A condition on a dropped path counts as
@@ -111,13 +113,13 @@ const NEVER_PROPERTIES: ReadonlySet<string> = new Set(['__proto__', 'constructor
 /**
  * Checks a `where` and compiles it to a {@link Filter}.
  *
- * `{ 'address.city': 'X' }` and `{ address: { city: 'X' } }` mean the same. An object whose keys are operators gives
- * conditions: `{ total: { gt: 5, lte: 10 } }`. So a property with the name of an operator can be reached only with
- * dots: `{ 'door.exists': true }`. `{}` has no conditions and matches every event. `undefined` is refused, as the whole
- * `where` and as a value, because a forgotten variable would match everything.
+ * `{ 'address.city': 'X' }` and `{ address: { city: 'X' } }` mean the same. An object whose keys are operators gives conditions: `{ total:
+ * { gt: 5, lte: 10 } }`. So a property with the name of an operator must be written with dots: `{ 'door.exists': true }`. `{}` has no
+ * conditions and matches every event. `undefined` is refused as the whole `where` and as a value. If `undefined` were accepted, a variable
+ * that was not set would match everything.
  *
- * @throws {BadRequestError} `INVALID_FILTER`, `UNKNOWN_PROPERTY` or `UNKNOWN_OPERATOR`. `details` has the `path`, and
- * for the last two also the `known` names.
+ * @throws {BadRequestError} `INVALID_FILTER`, `UNKNOWN_PROPERTY` or `UNKNOWN_OPERATOR`. `details` has the `path`. For
+ * `UNKNOWN_PROPERTY` and `UNKNOWN_OPERATOR`, `details` also has the `known` names.
  * @example compileFilter({ username: 'john', total: { gte: '10.50' } }, { find: fieldOf, names: () => ['username', 'total'] })
  */
 export function compileFilter(where: unknown, fields: FilterFields): Filter {
@@ -226,10 +228,10 @@ function compileValue(path: string, operator: Operator, given: unknown, numeric:
   }
 }
 
-/** The length is checked after each value, because all values together may have megabytes. */
+/** Compiles the values of a list. The length is checked after each value, because all values together may have megabytes. */
 function compileList(path: string, given: readonly unknown[], numeric: boolean): Json[] {
   let length = 0;
-  // Array.from visits the holes of a sparse list too; map would skip them.
+  // `Array.from` also visits the holes of a sparse list. `map` would skip the holes.
   return Array.from(given, (item: unknown) => {
     const value = compileScalar(path, item, numeric);
     length += typeof value === 'string' ? value.length : 0;
@@ -257,7 +259,7 @@ function compileScalar(path: string, given: unknown, numeric: boolean): Json {
     case 'number':
       if (!Number.isFinite(value))
         throw invalid(path, `has the value ${value}, which JSON cannot represent; use a finite number`);
-      // JSON has no -0, and a stored filter must equal the compiled one.
+      // JSON has no -0, and a stored filter must equal the compiled filter.
       return value === 0 ? 0 : value;
     case 'boolean':
       if (numeric) throw invalid(path, `is a numeric property, but ${value} is not a number`);
@@ -320,13 +322,14 @@ function unknownOperator(path: string, operator: string): BadRequestError {
 type Check = (event: Filterable) => boolean;
 type ValueCheck = (value: Json | undefined) => boolean;
 
-// A filter is evaluated for many events, so split paths, sets and parsed decimals are prepared once.
+// A filter is evaluated for many events. So split paths, sets and parsed decimals are prepared once for each filter.
 const prepared = new WeakMap<Filter, readonly Check[]>();
 
 /**
  * Whether all conditions of a filter hold for an event. A condition on a dropped path counts as matching.
  *
- * Pass the same `Filter` object again where possible: the first call prepares it. Do not change it after that.
+ * Pass the same `Filter` object again where possible, because the first call prepares the filter. Do not change the
+ * filter after the first call.
  */
 export function matchesFilter(filter: Filter, event: Filterable): boolean {
   let checks = prepared.get(filter);
@@ -424,8 +427,8 @@ function orderCheck(expected: Json, numeric: boolean, accepts: (order: number) =
 }
 
 /**
- * Compares by code point. `<` compares UTF-16 units, which puts an emoji before `ﬁ` (U+FB01); databases and other
- * languages do not.
+ * Compares texts by code point, as databases and other languages do. The operator `<` compares UTF-16 units, and
+ * sorts an emoji before `ﬁ` (U+FB01).
  */
 function compareCodePoints(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
@@ -437,7 +440,10 @@ function compareCodePoints(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** Orders surrogates (U+D800 to U+DFFF), which encode code points above U+FFFF, after U+E000 to U+FFFF. */
+/**
+ * Returns a rank that sorts surrogates (U+D800 to U+DFFF) after U+E000 to U+FFFF, because surrogates encode code points
+ * above U+FFFF.
+ */
 function codePointRank(unit: number): number {
   if (unit < 0xd800) return unit;
   return unit < 0xe000 ? unit + 0x2000 : unit - 0x800;
@@ -469,7 +475,10 @@ function holdsColumn(previous: JsonObject, segments: readonly string[]): boolean
   return true;
 }
 
-/** Values of a JSON column that are nested deeper count as different, to avoid a stack overflow. */
+/**
+ * The greatest nesting at which two values of a JSON column are compared. Values with deeper nesting count as
+ * different, because a comparison could overflow the stack.
+ */
 const MAX_COMPARED_DEPTH = 500;
 
 function sameJson(a: Json, b: Json, depth: number): boolean {

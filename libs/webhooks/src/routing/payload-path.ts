@@ -11,8 +11,9 @@ export function segmentsOf(path: string): readonly string[] {
 }
 
 /**
- * Returns the value at a path of a payload. Returns `undefined` when there is none, or when the path leads through a
- * scalar or a list. Only own properties count, so `constructor` matches only a payload that contains such a property.
+ * Returns the value at a path of a payload. Returns `undefined` when the path has no value, or when the path leads
+ * through a scalar or a list. Only own properties count. So `constructor` matches only a payload that contains a
+ * property with this name.
  */
 export function valueAt(data: JsonObject | undefined, segments: readonly string[]): Json | undefined {
   let value: Json | undefined = data;
@@ -24,8 +25,8 @@ export function valueAt(data: JsonObject | undefined, segments: readonly string[
 }
 
 /**
- * Whether the value at a path is unknown, because the path, a parent or a child of it was dropped from a payload that
- * was too large to store.
+ * Whether the value at a path is unknown. The value is unknown if the path, a parent or a child of the path was
+ * dropped from a payload that was too large to store.
  */
 export function isDropped(path: string, dropped: ReadonlySet<string> | undefined): boolean {
   if (dropped === undefined || dropped.size === 0) return false;

@@ -7,37 +7,38 @@ import type { Condition, Filter } from './filter.js';
 import { isDropped, segmentsOf, valueAt } from './payload-path.js';
 
 /**
- * The three key spaces that separate owners in the routes table: `application` for listeners without an owner, `owner`
- * for listeners of one owner, and `every` for listeners of any owner when an event is addressed to all owners.
+ * The three key spaces that separate owners in the routes table. `application` is for listeners without an owner.
+ * `owner` is for listeners of one owner. `every` is for listeners of any owner, when an event is addressed to all
+ * owners.
  */
 export type OwnerSpace = 'application' | 'owner' | 'every';
 
 /**
- * A (pattern, path) pair by which a listener is routed. `path` is `''` if only the pattern routes. Otherwise it is
- * `<kind>:<path>`, where the kind is `n` (compared as a decimal) or `v` (compared unchanged), so that events and
- * listeners write the value in the same form.
+ * A (pattern, path) pair by which a listener is routed. If only the pattern routes, `path` is `''`. Otherwise `path` is
+ * `<kind>:<path>`. The kind is `n` (the value is compared as a decimal) or `v` (the value is compared unchanged). The kind ensures that
+ * the value of an event and the value of a listener have the same form.
  */
 export interface RoutePath {
   readonly pattern: string;
   readonly path: string;
 }
 
-/** What routing must know about a listener. */
+/** The properties of a listener that routing needs. */
 export interface RoutedListener {
-  /** `null`: a listener of the application. */
+  /** The owner; `null` for a listener of the application. */
   readonly owner: string | null;
   /** Valid patterns: a type, `prefix.*` or `*`. */
   readonly patterns: readonly string[];
   readonly filter: Filter;
 }
 
-/** Which listeners an event may reach. */
+/** The listeners that an event may reach. */
 export interface AddressedEvent {
   readonly audience: Audience;
   readonly owner: string | null;
 }
 
-/** What routing must know about an event. */
+/** The properties of an event that routing needs. */
 export interface RoutedEvent extends AddressedEvent {
   /** The type of the event, then the types of its parents. */
   readonly types: readonly string[];
@@ -47,22 +48,23 @@ export interface RoutedEvent extends AddressedEvent {
 }
 
 /**
- * A filter on a longer path is evaluated, but not used for routing, because the path is stored in an indexed column.
+ * Maximum length of a path that is used for routing, in characters. The path is stored in an indexed column, so its
+ * length is limited. A filter on a longer path is evaluated, but not used for routing.
  */
 const MAX_ROUTED_PATH_LENGTH = 150;
 
 /**
- * The key under which listeners and events match: the first 16 bytes of SHA-256 over a tuple whose parts carry their
- * length, so that a separator inside an owner or a value cannot forge another tuple. Keys are stored: if the form
- * changes, all routes must be computed again.
+ * The key under which listeners and events match: the first 16 bytes of SHA-256 over a tuple. The tuple contains the length of its
+ * variable parts. So an owner or a value that contains a separator cannot give the text of another tuple. Keys are stored. If the form of
+ * the tuple changes, all routes must be computed again.
  *
  * @param owner `''` unless the space is `owner`
- * @param path {@link RoutePath.path}, `''` for none
- * @param value canonical ({@link canonicalFilterValue}), `''` for none
+ * @param path {@link RoutePath.path}; `''` if there is no path
+ * @param value the canonical value ({@link canonicalFilterValue}); `''` if there is no value
  */
 export function routeKey(space: OwnerSpace, owner: string, pattern: string, path: string, value: string): Buffer {
-  // Spaces and patterns contain no bar, and parts that may contain one are preceded by their length. So two tuples
-  // never give the same text.
+  // Spaces and patterns contain no `|`. The length of an owner and of a path is written before the owner and the
+  // path, because both may contain `|`. So two tuples never give the same text.
   const tuple = `${space}|${pattern}|${owner.length}|${owner}|${path.length}|${path}|${value}`;
   let key = routeKeyCache.get(tuple);
   if (key === undefined) {
@@ -73,14 +75,17 @@ export function routeKey(space: OwnerSpace, owner: string, pattern: string, path
   return key;
 }
 
-/** Owners and values repeat. A hash costs ten times as much as a look-up in this cache. */
+/**
+ * A cache of route keys, because the same owners and values occur again and again. A hash costs ten times more than a
+ * look-up in this cache.
+ */
 const routeKeyCache = new Map<string, Buffer>();
 const MAX_CACHED_KEYS = 10_000;
 const MAX_CACHED_TUPLE_LENGTH = 300;
 
 /**
- * Returns the text of a scalar in a route. `null` (or missing), booleans, numbers and strings never give the same text.
- * A decimal gives the same text however it is written.
+ * Returns the text of a scalar in a route. Values of different types never give the same text: `null` (or missing),
+ * booleans, numbers and strings. A decimal gives the same text in every notation.
  *
  * @returns `undefined` for values that equal no filter value: objects, lists, and a value that is not a number where a
  * number is expected.
@@ -106,10 +111,10 @@ export function canonicalFilterValue(value: Json | undefined, numeric: boolean):
 /**
  * Returns the keys under which a listener is found, and the (pattern, path) pairs that events must try.
  *
- * At most one condition routes, the most selective: first a text or a number in `equals`, then a boolean or null in
- * `equals`, then `in`. Of equally selective conditions the first routes. There is one key per pattern, value and owner
- * space. All other conditions are evaluated on the candidates. So a matching key means "perhaps", and no matching key
- * means "no".
+ * At most one condition becomes part of the keys: the most selective condition. This is a text or a number in `equals`. Next comes a
+ * boolean or null in `equals`, then `in`. Of equally selective conditions, the first condition is used. There is one key per pattern,
+ * value and owner space. All other conditions are evaluated on the candidates. So a listener with a matching key may receive the event.
+ * A listener without a matching key does not receive the event.
  */
 export function routesOf(listener: RoutedListener): { keys: Buffer[]; paths: RoutePath[] } {
   const condition = routingCondition(listener.filter);
@@ -132,8 +137,8 @@ export function routesOf(listener: RoutedListener): { keys: Buffer[]; paths: Rou
 }
 
 /**
- * Returns the keys under which listeners of an event may be stored. `paths` are the pairs that any listener uses. Pairs
- * that do not apply to this event are skipped.
+ * Returns the keys under which listeners of an event may be stored. `paths` contains all pairs that at least one
+ * listener uses. Pairs that do not apply to this event are skipped.
  *
  * A path whose value was dropped from the payload gives no key: see {@link droppedPaths}.
  */
@@ -152,10 +157,10 @@ export function keysOfEvent(event: RoutedEvent, paths: readonly RoutePath[]): Bu
 }
 
 /**
- * Returns the pairs for which {@link keysOfEvent} gives no key, because their value was dropped from a payload that was
- * too large to store. A condition on a dropped path counts as matching, so every listener that is routed by one of
- * these pairs is a candidate. The caller must find these listeners in another way: it evaluates all listeners of the
- * pattern. The result is empty for nearly every event.
+ * Returns the pairs for which {@link keysOfEvent} gives no key. The value of such a pair was dropped, because the
+ * payload was too large to store. A condition on a dropped path counts as matching. So every listener that is routed by
+ * one of these pairs is a candidate. To find these listeners, the caller must evaluate all listeners of the pattern.
+ * The result is empty for nearly every event.
  */
 export function droppedPaths(event: RoutedEvent, paths: readonly RoutePath[]): RoutePath[] {
   if (event.dropped === undefined || event.dropped.size === 0) return [];
@@ -165,14 +170,17 @@ export function droppedPaths(event: RoutedEvent, paths: readonly RoutePath[]): R
   );
 }
 
-/** Whether any pattern matches any type. It repeats the routing rule on a candidate. */
+/**
+ * Whether at least one of the patterns matches at least one of the types. This function checks the rule of routing
+ * again for one candidate.
+ */
 export function matchesAnyPattern(patterns: readonly string[], types: readonly string[]): boolean {
   return patterns.some((pattern) => types.some((type) => matchesPattern(pattern, type)));
 }
 
 /**
- * Whether an event may reach a listener of this owner (`null`: a listener of the application). The routes already
- * ensure this. This function checks it again with `===`, because a database may treat different texts as equal.
+ * Whether an event may reach a listener of this owner (`null`: a listener of the application). The routes already select only such
+ * listeners. This function checks the owner again with `===`, because a database may treat different texts as equal.
  */
 export function reaches(event: AddressedEvent, listenerOwner: string | null): boolean {
   if (event.audience === 'test') return false;
@@ -198,7 +206,7 @@ function spacesOf(event: AddressedEvent): [space: OwnerSpace, owner: string][] {
   return spaces;
 }
 
-/** An event whose declared owner is empty belongs to no owner. */
+/** Whether an event has an owner. An event whose declared owner is empty belongs to no owner. */
 function hasOwner(event: AddressedEvent): event is AddressedEvent & { owner: string } {
   return event.owner !== null && event.owner !== '';
 }

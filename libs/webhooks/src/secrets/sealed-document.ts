@@ -1,13 +1,14 @@
+import { parseUrl } from '../parse-url.js';
 import type { SealedUse, Sealing } from './sealing.js';
 
-/** Credentials in the row of a listener: the part that may be shown, and the sealed whole. */
+/** Credentials in the row of a listener. One part may be shown. The other part contains all credentials in sealed form. */
 interface SealedDocument {
   v: 1;
   shown: unknown;
   sealed: string;
 }
 
-/** Where a sealed value is stored. A sealed value is bound to its use and its listener. */
+/** The place of a sealed value. A sealed value is bound to its use and its listener. */
 export interface SealedPlace {
   readonly sealing: Sealing;
   readonly use: SealedUse;
@@ -22,7 +23,7 @@ export function writeSealed(value: unknown, shown: unknown, { sealing, use, list
   return JSON.stringify({ v: 1, shown, sealed } satisfies SealedDocument);
 }
 
-/** Returns the part that may be shown. It needs no key. */
+/** Returns the part that may be shown. No key is needed to read this part. */
 export function shownOf(stored: string): unknown {
   return (JSON.parse(stored) as SealedDocument).shown;
 }
@@ -32,11 +33,12 @@ export function openSealed(stored: string, { sealing, use, listenerId, url }: Se
   return JSON.parse(sealing.open((JSON.parse(stored) as SealedDocument).sealed, use, listenerId, originOf(url)));
 }
 
-/** Seals the document again with the first key. Returns it unchanged if it cannot be read. */
+/** Seals the document again with the first key. Returns the document unchanged if the document cannot be read. */
 export function resealed(stored: string | null, place: SealedPlace): { text: string | null; isReadable: boolean } {
   if (stored === null) return { text: null, isReadable: true };
   try {
-    // Open it even if it is sealed with the first key: an equal key id does not prove that the key is the same.
+    // Open the document even if it is sealed with the first key: an equal key id does not prove that the key is
+    // the same.
     openSealed(stored, place);
     const document = JSON.parse(stored) as SealedDocument;
     const sealed = place.sealing.reseal(document.sealed, place.use, place.listenerId, originOf(place.url));
@@ -47,5 +49,5 @@ export function resealed(stored: string | null, place: SealedPlace): { text: str
 }
 
 function originOf(url: string): string {
-  return URL.canParse(url) ? new URL(url).origin : '';
+  return parseUrl(url)?.origin ?? '';
 }

@@ -3,13 +3,13 @@ import { ConfigurationError } from '../errors.js';
 
 /** A key for sealing secrets. The bytes are in a `KeyObject`, which no `inspect` and no logger prints. */
 export interface SealingKey {
-  /** Stored with each sealed text, to identify the key among several. */
+  /** The id of the key. The id is stored with each sealed text, and identifies the key that sealed the text. */
   readonly id: string;
-  /** 32 bytes. */
+  /** The key, 32 bytes. */
   readonly key: KeyObject;
 }
 
-/** The use of a sealed text. A text that is sealed for one use does not open for another. */
+/** The use of a sealed text. A text that is sealed for one use does not open for another use. */
 export type SealedUse = 'secret' | 'auth' | 'tls';
 
 /**
@@ -28,18 +28,18 @@ const PREFIX = 'sealed:';
 const VERSION = 1;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
-/** How many opened texts are cached: enough for the listeners that are busy now. */
+/** Maximum number of opened texts in the cache. This is enough for the listeners that are busy at the same time. */
 const MAX_OPENED = 10_000;
-/** Longer texts, such as certificates, are not cached: 10,000 of them would take half a gigabyte. */
+/** Longer texts, such as certificates, are not cached. 10,000 such texts would take half a gigabyte. */
 const MAX_KEPT_LENGTH = 10 * 1024;
 
 /**
- * Seals secrets for the tables with AES-256-GCM and a random nonce. The associated data contains the use and the id of
- * the listener, so a sealed secret does not open in another row. For credentials it also contains the origin of the
- * listener's URL: anybody who changes the URL in the row does not receive the credentials.
+ * Seals secrets for the tables with AES-256-GCM and a random nonce. The associated data contains the use of the text and the id of the
+ * listener. So a sealed secret does not open in another row. For credentials, the associated data also contains the origin of the
+ * listener's URL. So if an attacker changes the URL in the row, the credentials are not sent to the new URL.
  *
- * The first key seals, and every key opens. Without keys, texts stay as they are. With `requireSealed`, a text that is
- * not sealed is refused.
+ * The first key seals new texts. Every key can open the texts that it sealed. Without keys, texts are stored
+ * unencrypted. With `requireSealed`, an unsealed text is refused.
  */
 export class Sealing {
   readonly #keys: ReadonlyMap<string, KeyObject>;
@@ -47,8 +47,8 @@ export class Sealing {
   readonly #opened = new Map<string, string>();
 
   /**
-   * @param requireSealed refuses unsealed texts; without it, anybody who can write to the tables can store a known
-   * secret
+   * @param requireSealed whether unsealed texts are refused. If they are accepted, an attacker who can write to the tables
+   * can store a known secret
    */
   constructor(
     keys: readonly SealingKey[],
@@ -82,7 +82,7 @@ export class Sealing {
   }
 
   /**
-   * Returns the text that was given to {@link seal}. A text that was stored without a key comes back unchanged.
+   * Returns the text that was given to {@link seal}. A text that was stored without a key is returned unchanged.
    *
    * @throws UnreadableSecretError
    */
@@ -96,7 +96,7 @@ export class Sealing {
     if (key === undefined) {
       throw new UnreadableSecretError(
         'SECRET_KEY_MISSING',
-        `A secret of listener ${listenerId} is sealed with the key '${sealed.keyId}', which is not in secrets.keys. Add this key after the first one.`,
+        `A secret of listener ${listenerId} is sealed with the key '${sealed.keyId}', which is not in secrets.keys. Add this key after the first key.`,
         { details: { listenerId, keyId: sealed.keyId } },
       );
     }
@@ -120,7 +120,7 @@ export class Sealing {
   }
 
   /**
-   * Seals a text with the first key. A text that is already sealed with it comes back unchanged. @throws
+   * Seals a text with the first key. A text that is already sealed with this key is returned unchanged. @throws
    * UnreadableSecretError
    */
   reseal(stored: string, use: SealedUse, listenerId: string, origin = ''): string {
@@ -147,6 +147,11 @@ interface BoundTo {
 
 function associatedData(keyId: string, { use, listenerId, origin }: BoundTo): Buffer {
   return Buffer.from(JSON.stringify(['nestjs-entity-webhooks', VERSION, keyId, use, listenerId, origin]));
+}
+
+/** The id of the key that sealed a text; `null` if the text is not sealed. */
+export function sealingKeyOf(stored: string): string | null {
+  return parse(stored)?.keyId ?? null;
 }
 
 /** Returns `null` for a text that is not sealed. No secret, key or JSON starts with the prefix. */

@@ -10,7 +10,7 @@ export interface StoredSecret {
   readonly createdAt: number;
   /** When the key stops signing; `null` while it is the current key. */
   readonly expiresAt: number | null;
-  /** `whpk_…` of an Ed25519 key. It can be read while the private key is sealed. */
+  /** The public key (`whpk_…`) of an Ed25519 key. The public key is not sealed, so it can be read without a sealing key. */
   readonly publicKey?: string;
 }
 
@@ -22,11 +22,14 @@ interface SecretsDocument {
 /** How long the verify view accepts a secret after it stopped signing. */
 const VERIFIABLE_FOR_MS = 7 * DAY;
 
-/** Maximum number of keys of one type that sign: more signatures would not fit into the headers that servers accept. */
+/**
+ * Maximum number of keys of one type that sign. With more keys, the signatures would be too long for the headers that
+ * servers accept.
+ */
 const MAX_SIGNING = 20;
 /**
- * Maximum number of keys of one type that a listener keeps. The newest are kept. The verify view tries each key, and a
- * customer may rotate as often as they like.
+ * Maximum number of keys of one type that a listener keeps. The newest keys are kept. Without a limit, a customer who rotates very
+ * often could slow down the verify view, because the verify view tries each key.
  */
 const MAX_KEPT = MAX_SIGNING + 1;
 
@@ -52,8 +55,8 @@ export function signingSecrets(
 }
 
 /**
- * Returns the keys whose signatures the verify view accepts, newest first: not older than {@link VERIFIABLE_FOR_MS}
- * after their end, and at most {@link MAX_KEPT} of a type.
+ * Returns the keys whose signatures the verify view accepts, newest first. A key is accepted until {@link
+ * VERIFIABLE_FOR_MS} after it stopped signing. At most {@link MAX_KEPT} keys of a type are accepted.
  */
 export function verifiableSecrets(secrets: readonly StoredSecret[], now: number): StoredSecret[] {
   const kept: Record<KeyType, number> = { secret: 0, ed25519: 0 };
@@ -64,11 +67,11 @@ export function verifiableSecrets(secrets: readonly StoredSecret[], now: number)
 }
 
 /**
- * Puts a new key first. Older keys of its type keep signing during the overlap. Keys that no longer verify are removed.
- * A key that is not sealed, or is sealed with an older sealing key, is sealed again.
+ * Puts a new key first. Older keys of the same type still sign during the overlap. Keys that the verify view no longer
+ * accepts are removed. A key that is not sealed, or that an older sealing key sealed, is sealed again.
  *
  * @throws InvalidListenerError `TOO_MANY_SECRETS`
- * @throws UnreadableSecretError when an older key should keep signing but cannot be read
+ * @throws UnreadableSecretError when an older key must still sign but cannot be read
  */
 export function rotate(
   secrets: readonly StoredSecret[],
@@ -88,8 +91,8 @@ export function rotate(
       } catch (error) {
         // A key of the other type is not part of this rotation.
         if (keyTypeOf(secret) !== type) return [secret];
-        // A key that no longer signs and cannot be read is useless. A rotation without overlap is the way to remove an
-        // unreadable key.
+        // An unreadable key that no longer signs is of no use. So a rotation without overlap also removes an unreadable
+        // key.
         if ((secret.expiresAt ?? Infinity) <= now) return [];
         throw error;
       }
@@ -97,7 +100,7 @@ export function rotate(
   if (signingSecrets(older, now, type).length >= MAX_SIGNING) {
     throw new InvalidListenerError(
       'TOO_MANY_SECRETS',
-      `This listener already has ${MAX_SIGNING} secrets that sign, which is the maximum. Wait until an overlap ends, or rotate with overlapMs: 0.`,
+      `This listener already has ${MAX_SIGNING} secrets that sign. This is the maximum. Wait until an overlap ends, or rotate with overlapMs: 0.`,
       { httpStatus: 409 },
     );
   }
@@ -105,8 +108,8 @@ export function rotate(
 }
 
 /**
- * Returns the document of a listener with every key sealed by the first sealing key, and without keys that no longer
- * verify.
+ * Returns the document of a listener with every key sealed by the first sealing key. Keys that the verify view no
+ * longer accepts are left out.
  */
 export function resealedSecrets(
   text: string,
@@ -115,7 +118,8 @@ export function resealedSecrets(
   let isReadable = true;
   const reseal = (secret: StoredSecret): StoredSecret => {
     try {
-      // Open it even if it is sealed with the first key: an equal key id does not prove that the key is the same.
+      // Open the secret even if it is sealed with the first key: an equal key id does not prove that the key is
+      // the same.
       sealing.open(secret.value, 'secret', listenerId);
       return { ...secret, value: sealing.reseal(secret.value, 'secret', listenerId) };
     } catch {

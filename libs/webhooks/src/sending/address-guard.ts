@@ -7,16 +7,16 @@ import { invalidOption } from '../option-table.js';
 
 type Address = ipaddr.IPv4 | ipaddr.IPv6;
 
-/** The IPv6 range that IANA assigns for global unicast. Every address outside it is special or unassigned. */
+/** The IPv6 range that IANA assigns for global unicast. Every address outside this range is special or unassigned. */
 const IPV6_GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3');
 
 /**
- * Metadata services of clouds. They answer with credentials, or with the data with which an instance was started. Most of these
- * addresses are in ranges that are blocked anyway, but the one of Azure (168.63.129.16) is public. A wide entry of `allowedAddresses`
- * opens none of them.
+ * Addresses of metadata services of clouds. These services answer with credentials, or with the data with which an instance was started.
+ * Most of these addresses are in ranges that are always blocked, but the address of Azure (168.63.129.16) is public. A range in
+ * `allowedAddresses` does not allow these addresses.
  *
- * Not in the list: names, such as `metadata.google.internal` and `metadata.packet.net` (addresses are checked after they resolve), time and DNS
- * servers of clouds, and the agents on loopback (Azure App Service, Azure Arc).
+ * The list needs no names such as `metadata.google.internal` and `metadata.packet.net`, because addresses are checked after names are
+ * resolved. The list also does not contain time and DNS servers of clouds, and agents on loopback (Azure App Service, Azure Arc).
  */
 const METADATA_ADDRESSES = new Set(
   [
@@ -78,9 +78,10 @@ const METADATA_ADDRESSES = new Set(
 );
 
 /**
- * Byte positions of the IPv4 address inside IPv6 addresses that embed one. The first row is the last four bytes
- * (mapped, compatible, translated, ISATAP, NAT64 with a prefix of 96 bits). The following rows are shorter NAT64
- * prefixes (RFC 6052 section 2.2: a network may choose its own prefix). The last row is 6to4.
+ * Byte positions of the IPv4 address inside IPv6 addresses with an embedded IPv4 address. The first row is the
+ * last four bytes (mapped, compatible, translated, ISATAP, NAT64 with a prefix of 96 bits). The next rows are
+ * for shorter NAT64 prefixes: a network may choose its own prefix (RFC 6052 section 2.2). The last row is for
+ * 6to4.
  */
 const EMBEDDED_IPV4_BYTES = [
   [12, 13, 14, 15],
@@ -93,12 +94,12 @@ const EMBEDDED_IPV4_BYTES = [
 ] as const;
 
 /**
- * Decides to which addresses a connection is allowed: public unicast addresses, and addresses that the application
- * named.
+ * Decides to which addresses a connection is allowed. Allowed are public unicast addresses, and addresses that the
+ * application names.
  *
- * IPv6 forms that embed an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP) are always
- * blocked, because a router decides where such a packet ends. An IPv4 range therefore does not allow the mapped form.
- * To allow that form, name it: `::ffff:127.0.0.0/104`.
+ * IPv6 forms that embed an IPv4 address (mapped, compatible, translated, NAT64, 6to4, Teredo, ISATAP) are blocked, because a router
+ * decides to which address such a packet is sent. So an IPv4 range does not allow the mapped form. To allow the mapped form, name a range
+ * of that form: `::ffff:127.0.0.0/104`.
  */
 export class AddressGuard {
   readonly #allowed: readonly [Address, number][];
@@ -115,8 +116,8 @@ export class AddressGuard {
   }
 
   /**
-   * Whether a connection to `address` is allowed. `address` is text as a resolver or a socket writes it. Returns
-   * `false` for text that is not an IP address.
+   * Whether a connection to `address` is allowed. `address` is the text that a resolver or a socket returns.
+   * Returns `false` for text that is not an IP address.
    */
   isAllowed(address: string): boolean {
     // Node.js accepts some zones that the parser rejects.
@@ -134,8 +135,8 @@ export class AddressGuard {
 }
 
 /**
- * Whether the address is a metadata address, or an IPv6 address that embeds one and that a router may translate. A
- * range such as `::/0` allows neither.
+ * Whether the address is a metadata address, or an IPv6 address with an embedded metadata address. A router may
+ * translate such an IPv6 address. A range such as `::/0` allows neither.
  */
 function isMetadata(address: Address): boolean {
   if (METADATA_ADDRESSES.has(address.toNormalizedString())) return true;

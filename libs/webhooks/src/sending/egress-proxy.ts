@@ -5,24 +5,26 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import { flag, optional, required, type OptionTable, type Resolved } from '../option-table.js';
+import { parseUrl } from '../parse-url.js';
 import { hostOf } from './lookup.js';
 import { describeError, SendError } from './send-error.js';
 
 /** The proxy through which webhooks leave the network. */
 export interface EgressProxyOptions {
   /**
-   * URL of the proxy: `http://proxy:3128` or `https://proxy:3129`. Add user and password to the URL if the proxy requires them. Webhooks
-   * to `https:` and `http:` URLs are both tunnelled with CONNECT. The address of the proxy is not checked: the
-   * application chose it.
+   * URL of the proxy: `http://proxy:3128` or `https://proxy:3129`. If the proxy requires a user and a password, add both to the URL.
+   * Webhooks to `https:` and `http:` URLs are both tunnelled with CONNECT. The address of the proxy is not checked, because the
+   * application chose the proxy.
    */
   url: string;
 
   /**
-   * Whether the proxy resolves names. `false`: this process resolves and checks the name, and sends the checked address in CONNECT. TLS still uses the
-   * name.
+   * Whether the proxy resolves names. With `false`, this process resolves and checks the name, and sends the checked address in CONNECT. TLS still
+   * uses the name.
    *
-   * `true` is for a network without a resolver for outside names. The name is sent in CONNECT, so **the proxy is the
-   * guard** and must refuse internal addresses. This process still checks literal addresses and ports.
+   * `true` is for a network without a resolver for names of the internet. With `true`, the name is sent in CONNECT.
+   * So **the proxy is the guard**, and must refuse internal addresses. This process still checks literal addresses
+   * and ports.
    *
    * @defaultValue false
    */
@@ -40,7 +42,7 @@ export const EGRESS_PROXY = {
   url: required<string>({
     allowed: "an http: or https: URL without a path, such as 'http://proxy.internal:3128'",
     isAllowed: isProxyUrl,
-    isSecret: true, // it may contain a password
+    isSecret: true, // the URL may contain a password
   }),
   resolvesNames: flag(false),
   ca: optional<string>({ allowed: 'certificates in PEM', isAllowed: isCertificate, isSecret: true }),
@@ -50,7 +52,7 @@ export const EGRESS_PROXY = {
 export type ResolvedEgressProxy = Resolved<typeof EGRESS_PROXY>;
 
 function isProxyUrl(given: unknown): boolean {
-  const parsed = typeof given === 'string' && URL.canParse(given) ? new URL(given) : null;
+  const parsed = typeof given === 'string' ? parseUrl(given) : null;
   const isOrigin = parsed !== null && parsed.pathname === '/' && parsed.search === '' && parsed.hash === '';
   return isOrigin && ['http:', 'https:'].includes(parsed.protocol) && canBeDecoded(parsed);
 }
@@ -94,7 +96,7 @@ export class EgressProxy {
    *
    * @param host an address, or a name that the proxy resolves
    * @returns the connected socket
-   * @throws {@link SendError} `PROXY_FAILED` when the proxy is unreachable or refuses; `TIMEOUT`
+   * @throws {@link SendError} `PROXY_FAILED` when the proxy is unreachable or refuses the tunnel; `TIMEOUT` when it is too slow
    */
   connect(host: string, port: number, timeoutMs: number): Promise<Socket> {
     const authority = `${host.includes(':') ? `[${host}]` : host}:${port}`;
@@ -107,8 +109,8 @@ export class EgressProxy {
         path: authority,
         headers: { host: authority, ...this.#headers },
         agent: false,
-        // Otherwise NODE_TLS_REJECT_UNAUTHORIZED=0, set for another purpose, would send the proxy password to any
-        // server.
+        // Always verify the certificate. NODE_TLS_REJECT_UNAUTHORIZED=0 may be set for another purpose. Then the proxy password
+        // would be sent to any server.
         rejectUnauthorized: true,
         ca: this.#ca,
         maxHeaderSize: 16 * 1024,

@@ -11,38 +11,41 @@ import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 import { SECOND } from '../time.js';
 
-/** Limit for one answer: all headers, including those of 1xx, the body that is read, and the overhead of chunks. */
+/**
+ * Maximum number of bytes of one answer. The limit counts all headers, the headers of 1xx answers, the part of
+ * the body that is read, and the overhead of chunks.
+ */
 const MAX_ANSWER_BYTES = 512 * 1024;
 const PIECE_BYTES = 4 * 1024;
-/** How many addresses of a name are tried through a proxy. */
+/** Maximum number of addresses of a name that are tried through a proxy. */
 const MAX_TUNNELS = 4;
 
-/** How connections are opened and kept. Every key has a default. */
+/** How connections are opened and kept open. Every option has a default. */
 export interface ConnectionOptions {
   /**
    * Maximum number of open connections to one origin (scheme, host and port). If more requests are sent at the same
-   * time, some wait, and the wait counts towards their time limit.
+   * time, some requests wait. The wait counts towards the time limit of the request.
    *
    * @defaultValue 32
    */
   connectionsPerOrigin?: number;
   /**
-   * Time limit of one connection for name resolution, connect and TLS together, in milliseconds. It has an effect only
-   * if it is shorter than the time limit of the request.
+   * Time limit of one connection for name resolution, connect and TLS together, in milliseconds. This limit has an
+   * effect only if it is shorter than the time limit of the request.
    *
    * @defaultValue 10_000
    */
   connectTimeoutMs?: number;
   /**
-   * How long an idle connection is kept, in milliseconds. A receiver can ask for less. If this is longer than receivers
-   * keep their connections, some requests meet a closing connection and must be retried.
+   * How long an idle connection is kept, in milliseconds. A receiver can ask for a shorter time. If receivers close their connections
+   * before this time is over, some requests use a closing connection, and must be retried.
    *
    * @defaultValue 4_000
    */
   keepAliveMs?: number;
   /**
-   * Maximum age of a connection that takes another request, in milliseconds. It limits how old the check of an address
-   * can be. A shorter time costs more TLS handshakes: about one per connection and interval for a busy receiver.
+   * The maximum age, in milliseconds, at which a connection takes more requests. This age is also the maximum age of an address check. A
+   * shorter time causes more TLS handshakes: for a busy receiver, about one handshake for each connection in each such interval.
    *
    * @defaultValue 60_000
    */
@@ -56,19 +59,19 @@ export interface ConnectionOptions {
 }
 
 /**
- * The client's TLS certificate and the authorities that it trusts. All values are PEM. Do not change an object after
- * its first use.
+ * The TLS certificate of the client, and the authorities that the client trusts. All values are PEM. Do not change
+ * an object after its first use.
  */
 export interface TlsIdentity {
-  /** A client certificate for receivers that require one, followed by its intermediate certificates. */
+  /** A client certificate, followed by its intermediate certificates, for receivers that require a client certificate. */
   readonly cert?: string;
   /** The private key of `cert`. */
   readonly key?: string;
-  /** The only trusted certificate authorities. They replace the public ones. */
+  /** The only trusted certificate authorities. They replace the public authorities. */
   readonly ca?: string;
 }
 
-/** Decides where connections may lead. */
+/** The rules that decide to which addresses connections are allowed. */
 export interface AgentPolicy {
   readonly guard: AddressGuard;
   readonly proxy: EgressProxy | null;
@@ -78,34 +81,32 @@ export interface AgentPolicy {
 interface Generation {
   readonly agent: Agent;
   readonly madeAt: number;
-  /** Requests in flight. */
+  /** Number of requests in flight. */
   inFlight: number;
 }
 
 /** An agent for one request. */
 export interface AgentLease {
   readonly agent: Agent;
-  /** Call it when the request has ended. A second call does nothing. */
+  /** Call this function when the request has ended. A second call does nothing. */
   readonly end: () => void;
 }
 
 /**
  * Creates undici agents that connect only to addresses that their guard allows.
  *
- * Each connection resolves its name once. If any address of the answer is blocked, the connection is refused: with a
- * mixed answer an attacker could choose which address is used. The socket connects to an address of the same answer, so
- * nothing can change between check and use. After the connect, the address is read from the socket and checked again,
- * in case the connection bypassed the resolver. A literal address, which needs no resolver, is checked before the
- * connect.
+ * Each connection resolves its name once. If one address of the answer is blocked, the connection is refused. Otherwise an attacker with a
+ * mixed answer could choose the used address. The socket connects to an address of the same answer. So the address cannot change between
+ * check and use. After the connect, the address is read from the socket and checked again, because the connection may have bypassed the
+ * resolver. A literal address needs no resolver, and is checked before the connect.
  *
- * A connection serves one policy, one TLS identity and one origin. Each policy has its own instance of this class, each
- * identity its own agent, and each origin its own pool in that agent. Identities do not share TLS sessions.
+ * A connection serves one policy, one TLS identity and one origin. Each policy has its own instance of this class. Each
+ * identity has its own agent. Each origin has its own pool in that agent. Identities do not share TLS sessions.
  *
- * Connections are replaced together. After `connectionMaxAgeMs` a new agent takes the requests, and the old agent is
- * destroyed when its last request has ended. It is destroyed, not closed: an undici agent (7.30) that is closing
- * forgets its pools and can no longer be destroyed. undici has `clientTtl` for single connections, but it stops a pool
- * that is at its limit: expired connections count until they have closed, and then nothing starts the queue again
- * (undici 7.30).
+ * Connections are replaced together. After `connectionMaxAgeMs`, a new agent takes the requests. The old agent is destroyed when its last
+ * request has ended. The old agent is not closed, because a closing undici agent (7.30) forgets its pools and can no longer be destroyed.
+ * undici also has the option `clientTtl`, and with it single connections expire. But then a pool at its limit stops: expired connections
+ * count until they are closed, and after that the queue is not started again (undici 7.30).
  */
 export class GuardedAgents {
   readonly #policy: AgentPolicy;
@@ -145,7 +146,8 @@ export class GuardedAgents {
     const key = keyOf(tls);
     const generation = this.#current.get(key);
     if (generation !== undefined && (this.#closed || !this.#isOld(generation))) return generation;
-    // This runs once per `connectionMaxAgeMs` and identity, so it also removes identities that are no longer used.
+    // Also remove identities that are no longer used. This code runs only once in each `connectionMaxAgeMs` for
+    // each identity.
     for (const [other, old] of this.#current) {
       if (!this.#isOld(old)) continue;
       this.#current.delete(other);
@@ -173,25 +175,26 @@ export class GuardedAgents {
 
   #destroyIfUnused(generation: Generation): void {
     if (generation.inFlight > 0 || !this.#retiring.delete(generation)) return;
-    // Deferred, because undici is still reporting the end of the last request.
+    // Destroy the agent later, because undici is still reporting the end of the last request.
     queueMicrotask(() => void generation.agent.destroy());
   }
 
   #agentOptions(key: string, tls: TlsIdentity | undefined): Agent.Options {
     const { connectionsPerOrigin = 32, keepAliveMs = 4 * SECOND, connectTimeoutMs = 10 * SECOND } = this.#connections;
-    // All generations share one connector. It keeps the TLS sessions, which makes reconnecting cheap.
+    // All generations share one connector. The connector keeps the TLS sessions. So reconnecting is cheap.
     let connect = this.#connectors.get(key);
     if (connect === undefined) {
       connect = guardedConnector(this.#policy, this.#lookup, connectTimeoutMs, tls);
       this.#connectors.set(key, connect);
     }
     return {
-      // Set explicitly: undici 8 turns HTTP/2 on by default, and then one connection would serve several names.
+      // HTTP/2 is explicitly off. undici 8 turns HTTP/2 on by default, and then one connection would serve
+      // several names.
       allowH2: false,
       connections: connectionsPerOrigin,
       pipelining: 1,
       keepAliveTimeout: keepAliveMs,
-      // The keep-alive header of a receiver may ask for less time, but not for more.
+      // The keep-alive header of a receiver may shorten the time, but not extend it.
       keepAliveMaxTimeout: keepAliveMs,
       maxHeaderSize: 16 * 1024,
       connect,
@@ -199,7 +202,7 @@ export class GuardedAgents {
   }
 }
 
-/** Hash of each identity object. Cached, because an identity can be 40 KiB and comes with each request. */
+/** Cache of the hash of each identity object. An identity can have 40 KiB, and each request has an identity. */
 const IDENTITY_KEYS = new WeakMap<TlsIdentity, string>();
 
 function keyOf(tls: TlsIdentity | undefined): string {
@@ -224,7 +227,8 @@ function guardedConnector(
     allowH2: false,
     timeout,
     lookup: checked,
-    // Otherwise NODE_TLS_REJECT_UNAUTHORIZED=0, set for another purpose, would also turn off verification here.
+    // Always verify certificates. NODE_TLS_REJECT_UNAUTHORIZED=0 may be set for another purpose, and would otherwise
+    // also turn off the verification of receivers.
     rejectUnauthorized: true,
   } as buildConnector.BuildOptions);
 
@@ -274,14 +278,15 @@ function connectDirectly(
   };
   let socket: Socket | undefined;
   try {
-    // The function returns its socket, although its type does not say so.
+    // The function returns its socket, although its type does not show a return value.
     socket = connect(options, settle) as unknown as Socket | undefined;
   } catch (error) {
     // The certificate or key of the identity cannot be parsed.
     callback(tlsFailed(error as Error), null);
     return;
   }
-  // Runs before the listener that starts TLS, so a blocked address does not receive the first handshake message.
+  // This listener runs before the listener that starts TLS. So a blocked address does not receive the first
+  // message of the TLS handshake.
   socket?.prependOnceListener('connect', function (this: Socket) {
     connected = true;
     const refused = refusedPeer(guard, this);
@@ -292,9 +297,9 @@ function connectDirectly(
 /**
  * Passes the bytes of a receiver to undici in small pieces, and closes the connection when one answer is too long.
  *
- * undici limits headers, and this library limits the body. Neither limits the extensions of chunks, which would keep
- * the event loop busy until the time limit. Small pieces matter because undici (7.30) creates an error for each header
- * above the limit, until the end of the piece: tiny headers in a piece of 64 KiB cost 100 ms, in pieces of 4 KiB 10 ms.
+ * undici limits headers, and this library limits the body. Neither of these limits covers the extensions of chunks. Endless extensions
+ * would keep the event loop busy until the time limit. Pieces must be small, because undici (7.30) creates an error for each header
+ * above the limit, until the end of the piece. In a piece of 64 KiB, tiny headers take 100 ms. In pieces of 4 KiB, they take 10 ms.
  *
  * @returns a function that reports whether the receiver has sent any byte
  */
@@ -305,7 +310,7 @@ function limitAnswers(socket: Socket): () => boolean {
   let hasAnswered = false;
   const interim = new InterimAnswers();
   socket.read = (size?: number): Buffer | null => {
-    // A call by the stream implementation.
+    // With a size, the stream implementation calls `read`.
     if (size !== undefined) return read(size);
     if (socket.destroyed) return null;
     if (socket.bytesWritten !== written) {
@@ -330,14 +335,13 @@ function limitAnswers(socket: Socket): () => boolean {
 /**
  * Reports a refused or missing client certificate as `TLS_FAILED` instead of as a lost connection.
  *
- * In TLS 1.3 the client's handshake ends before the server checks the client's certificate, so a refusal arrives in
- * place of the answer. Some servers send an alert, but after an alert undici (7.30) reports only that the connection
- * closed. Other servers close the connection without an alert: the server of Node.js does so for a certificate that it
- * does not trust. A closed connection without an alert counts as a refusal only if the server had requested a
- * certificate.
+ * In TLS 1.3, the client's handshake ends before the server checks the client's certificate. So a refusal arrives when the client expects
+ * the answer. Some servers send an alert, but undici (7.30) then reports only that the connection closed. Other servers close the
+ * connection without an alert. For example, the server of Node.js does this if it does not trust a certificate. A closed connection without
+ * an alert counts as a refusal only if the server had requested a certificate.
  */
 function reportCertificateRefusals(socket: TLSSocket, { cert }: TlsIdentity, hasAnswered: () => boolean): void {
-  // These are set only when the server has requested a certificate.
+  // The shared signature algorithms are set only when the server has requested a certificate.
   const wasCertificateRequested = socket.getSharedSigalgs().length > 0;
   let alert: Error | undefined;
   socket.prependListener('error', (error) => {
@@ -354,7 +358,7 @@ function reportCertificateRefusals(socket: TLSSocket, { cert }: TlsIdentity, has
   };
 }
 
-/** Opens a tunnel to a checked address, or to the name when the proxy resolves names. */
+/** Opens a tunnel to a checked address. If the proxy resolves names, opens a tunnel to the name. */
 async function openTunnel(
   proxy: EgressProxy,
   checked: LookupFunction,
@@ -366,8 +370,8 @@ async function openTunnel(
   const until = performance.now() + timeout;
   const hosts = usesHostAsGiven ? [host] : (await addressesOf(checked, host)).map(({ address }) => address);
   const tried: unknown[] = [];
-  // Tries several addresses, as a direct connection does: a proxy without IPv6 refuses IPv6 addresses and accepts the
-  // others.
+  // Try several addresses, as a direct connection does. A proxy without IPv6 refuses IPv6 addresses, but accepts the other
+  // addresses.
   for (const each of hosts.slice(0, MAX_TUNNELS)) {
     const left = until - performance.now();
     if (left <= 0) break;
@@ -395,7 +399,7 @@ function connectThroughTunnel(
     callback(tlsFailed(error), null);
   };
   try {
-    // TLS requests the name in `options`, and the certificate must match that name.
+    // TLS sends the name in `options`, and the certificate must match that name.
     connect({ ...options, httpSocket: tunnel }, (error, open) => {
       if (error === null) callback(null, open);
       else failed(error);
@@ -425,7 +429,7 @@ function blocked(address: string, name?: string): SendError {
   );
 }
 
-/** Wraps `lookup`: asks for all addresses of a name, and fails when the guard refuses one of them. */
+/** Wraps `lookup`. The wrapper asks for all addresses of a name, and fails if the guard refuses one of the addresses. */
 export function guardedLookup(guard: AddressGuard, lookup: LookupFunction): LookupFunction {
   return (hostname, options, callback) => {
     lookup(hostname, { ...options, all: true }, (error, found, family) => {

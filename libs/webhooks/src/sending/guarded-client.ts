@@ -3,6 +3,7 @@ import { StringDecoder } from 'node:string_decoder';
 
 import type { Dispatcher } from 'undici';
 
+import { parseUrl } from '../parse-url.js';
 import { AddressGuard } from './address-guard.js';
 import { EgressProxy } from './egress-proxy.js';
 import { type ConnectionOptions, GuardedAgents, type TlsIdentity } from './guarded-agent.js';
@@ -11,22 +12,23 @@ import { SendError, toSendError } from './send-error.js';
 import type { OnStatus } from './transport.js';
 import { type PostResult, failedPost } from './post-result.js';
 
-/** How many bytes of a response body are kept. */
+/** Maximum number of bytes of a response body that are kept. */
 export const MAX_RESPONSE_BYTES = 4096;
 
 /**
- * How many bytes are read in total so that the connection can serve the next request. Bytes above
- * {@link MAX_RESPONSE_BYTES} are dropped. A longer body closes the connection.
+ * Maximum number of bytes of a body that are read. The whole body must be read before the connection can serve the next
+ * request. Bytes above {@link MAX_RESPONSE_BYTES} are dropped. If a body is longer than this maximum, the connection is
+ * closed.
  */
 const MAX_DRAINED_BYTES = 64 * 1024;
 
 /**
- * How long the body may take after the status. Only the log needs the body, so a slow one is cut off: an honest server
- * sends a short answer in one go.
+ * How long the body may take after the status has arrived. A slow body is cut off, because only the log needs the body. An honest
+ * server sends a short answer immediately.
  */
 const BODY_TIMEOUT_MS = 1_000;
 
-/** How many 1xx answers may come before the final one. An endless series of them would cost CPU time. */
+/** Maximum number of 1xx answers before the final answer. An endless series of 1xx answers would cost CPU time. */
 const MAX_INFORMATIONAL = 16;
 
 /** Headers in the form that undici accepts. */
@@ -44,15 +46,15 @@ export interface PostRequest {
 }
 
 /**
- * A parsed URL, or the reason why it is refused. The address is not part of it, because each connection checks that
+ * A parsed URL, or the reason why the URL is refused. The reason is never about the address, because each connection checks the address
  * again.
  */
 type Target = { readonly origin: string; readonly path: string } | { readonly refusal: string };
 
-/** Parsed URLs are cached, so that the URL of a busy listener is not parsed for each request. */
+/** Maximum number of cached parsed URLs. With the cache, the URL of a busy listener is not parsed for each request. */
 const MAX_CACHED_TARGETS = 10_000;
 
-/** Sends bytes to guarded addresses, and follows no redirect. The library opens connections to receivers only here. */
+/** Sends bytes to guarded addresses, and follows no redirect. Only this class opens connections to receivers. */
 export class GuardedClient {
   readonly #agents: GuardedAgents;
   readonly #security: ResolvedSecurityOptions;
@@ -65,7 +67,7 @@ export class GuardedClient {
     this.#security = security;
   }
 
-  /** Never rejects. The time limit starts with the call. */
+  /** Sends one request. The promise never rejects. The time limit starts with the call. */
   post({ url, method = 'POST', headers, body, timeoutMs, tls, onStatus }: PostRequest): Promise<PostResult> {
     const target = this.#targetOf(url);
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
@@ -80,7 +82,7 @@ export class GuardedClient {
             method,
             headers: headers as Record<string, string | string[]>,
             body: method === 'POST' ? body : null,
-            // The exchange has one time limit for everything.
+            // undici's own time limits are off, because this class has one time limit for the whole request.
             headersTimeout: 0,
             bodyTimeout: 0,
           },
@@ -107,8 +109,8 @@ export class GuardedClient {
   }
 
   #read(text: string): Target {
-    if (!URL.canParse(text)) return { refusal: 'the URL cannot be parsed' };
-    const url = new URL(text);
+    const url = parseUrl(text);
+    if (url === null) return { refusal: 'the URL cannot be parsed' };
     const { allowHttp, allowedPorts } = this.#security;
     if (url.protocol !== 'https:' && !(url.protocol === 'http:' && allowHttp)) {
       return {
@@ -124,13 +126,13 @@ export class GuardedClient {
 /**
  * One request in flight, as a handler of undici's events.
  *
- * It settles once: at the end of the response, after {@link MAX_RESPONSE_BYTES} of the body, at the time limit, or at
- * an error. Once status and headers have arrived, the status decides the outcome, whatever happens to the body: a
- * receiver that answered 200 has the event, and only the log needs the body. Bytes that arrive after settling are read
- * and dropped, up to {@link MAX_DRAINED_BYTES} and within the time limit.
+ * The request settles only once: at the end of the response, after {@link MAX_RESPONSE_BYTES} of the body, at the time limit, or at an
+ * error. When status and headers have arrived, the status decides the outcome. The body can no longer change the outcome, because a
+ * receiver that answered 200 has the event. Only the log needs the body. Bytes that arrive later are read and dropped, up to {@link
+ * MAX_DRAINED_BYTES} and within the time limit.
  *
- * For a body that does not arrive together with its headers, `onStatus` decides whether it is read. Such a body has at
- * most {@link BODY_TIMEOUT_MS}.
+ * If the body does not arrive together with the headers, `onStatus` decides whether the body is read. Such a body must be complete
+ * within {@link BODY_TIMEOUT_MS}.
  */
 class Exchange implements Dispatcher.DispatchHandler {
   #resolve: ((result: PostResult) => void) | null;
@@ -148,7 +150,7 @@ class Exchange implements Dispatcher.DispatchHandler {
   #hasEnded = false;
   #bodyEnded: (() => void) | null = null;
 
-  /** @param ended called when no more bytes will come, possibly after the request has settled */
+  /** @param ended called when no more bytes will arrive. The request may already have settled at that time */
   constructor(
     resolve: (result: PostResult) => void,
     ended: () => void,
@@ -164,7 +166,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
-    // The request waited for a connection until its time limit was over, so it must not be sent.
+    // The request waited for a connection until its time limit was over. It must no longer be sent.
     if (this.#expired)
       controller.abort(new SendError('TIMEOUT', 'the time limit was over before the request was sent'));
   }
@@ -183,12 +185,12 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#status = status;
     this.#headers = headers;
-    // Most bodies arrive in the same piece as their headers. undici has parsed that piece completely before the
-    // microtask runs.
+    // Most bodies arrive in the same piece as their headers. When the microtask runs, undici has parsed that
+    // piece completely.
     if (this.#onStatus) queueMicrotask(() => this.#beginBody(status));
   }
 
-  /** Called for a body that has not arrived completely. */
+  /** Begins a body that has not arrived completely. */
   #beginBody(status: number): void {
     if (this.#hasEnded || !this.#onStatus) return;
     this.#bodyEnded = this.#onStatus(status);
@@ -201,7 +203,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     this.#timer = setTimeout(() => this.#cutOff(`the body was not complete within ${BODY_TIMEOUT_MS} ms`), left);
   }
 
-  /** Settles with the status, and closes the connection, which cannot serve another request. */
+  /** Settles the request with the status, and closes the connection. The connection cannot serve another request. */
   #cutOff(detail: string): void {
     this.#settle(null);
     this.#controller?.abort(new SendError('TIMEOUT', detail));
@@ -260,7 +262,8 @@ class Exchange implements Dispatcher.DispatchHandler {
   #text(): string {
     if (this.#kept.length === 0) return '';
     const bytes = this.#kept.length === 1 ? (this.#kept[0] as Buffer) : Buffer.concat(this.#kept);
-    // An open decoder omits a character that the limit cut in half; toString would show it as damaged.
+    // If the limit cuts a character in half, a decoder in stream mode omits the character. `toString` would show a
+    // damaged character.
     const cut = this.#received > MAX_RESPONSE_BYTES;
     const text = cut ? new StringDecoder('utf8').write(bytes) : bytes.toString('utf8');
     return text.includes('\0') ? text.replaceAll('\0', '') : text;

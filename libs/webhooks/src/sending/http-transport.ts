@@ -9,17 +9,18 @@ import { DAY } from '../time.js';
 
 /** Options of {@link HttpTransport}. */
 export interface HttpTransportOptions {
-  /** The time that a date in `Retry-After` is compared with. @defaultValue the system's clock */
+  /** The clock with whose time a date in `Retry-After` is compared. @defaultValue the system's clock */
   clock?: WebhookClock;
-  /** Maximum wait that a `Retry-After` can request, in milliseconds. @defaultValue 24 hours */
+  /** Maximum delay that a `Retry-After` can request, in milliseconds. @defaultValue 24 hours */
   retryAfterCapMs?: number;
 }
 
 /**
  * The default transport. It sends through the module's own `HttpService`.
  *
- * It follows no redirect. It checks addresses at the socket. One time limit covers name resolution, connect, TLS,
- * headers, body and interceptors. `send` never rejects, whatever a receiver or an interceptor does.
+ * The transport follows no redirect, and checks addresses at the socket. One time limit covers name resolution,
+ * connect, TLS, headers, body and interceptors. `send` never rejects, because errors of receivers and
+ * interceptors become outcomes.
  */
 export class HttpTransport extends WebhookTransport {
   readonly #http: WebhooksHttp;
@@ -50,7 +51,7 @@ export class HttpTransport extends WebhookTransport {
   }
 }
 
-/** A header that arrived twice counts as missing. */
+/** Returns the permission in an answer. A header that occurs twice counts as missing. */
 function permissionOf({ headers }: PostResult): NonNullable<Outcome['permission']> {
   const textOf = (value: unknown) => (typeof value === 'string' ? value : null);
   return { origin: textOf(headers['webhook-allowed-origin']), rate: textOf(headers['webhook-allowed-rate']) };

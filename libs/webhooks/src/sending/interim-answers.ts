@@ -12,17 +12,18 @@ const [LF, CR, SPACE, ZERO, ONE, TWO] = [...Buffer.from('\n\r 012')] as [
 /**
  * Replaces each `100 Continue` with `102 Processing` in the bytes that a receiver sends.
  *
- * A receiver may send any number of 1xx answers before the final one, and a client must skip them (RFC 9110 section
- * 15.2). undici (7.30) skips all of them except 100: it closes the connection, because it did not ask for a 100.
+ * A receiver may send any number of 1xx answers before the final answer, and a client must skip these answers (RFC 9110
+ * section 15.2). undici (7.30) skips all 1xx answers except 100. After a 100, undici closes the connection, because it did
+ * not ask for a 100.
  */
 export class InterimAnswers {
-  /** Which part of an answer the next byte belongs to. */
+  /** The part of an answer to which the next byte belongs. */
   #part: 'first line' | 'interim' | 'final' = 'first line';
   #offset = 0;
   #last = 0;
   #isEmptyLine = false;
 
-  /** Call it when a request was written: after a final answer, the next answer begins. */
+  /** Call this method when a request was written. After a final answer, the next answer begins. */
   sent(): void {
     if (this.#part === 'final') this.#begin();
   }
@@ -54,7 +55,7 @@ export class InterimAnswers {
     this.#isEmptyLine = false;
   }
 
-  /** The header of a 1xx answer ends with an empty line. The next answer follows it. */
+  /** Passes the header of a 1xx answer. The header ends with an empty line. After the empty line, the next answer begins. */
   #passHeader(byte: number): void {
     if (byte === LF && this.#isEmptyLine) this.#begin();
     else if (byte !== CR) this.#isEmptyLine = byte === LF;

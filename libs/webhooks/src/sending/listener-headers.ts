@@ -7,12 +7,12 @@ const MAX_HEADER_NAME_LENGTH = 128;
 /** Maximum length of a header value, in characters. */
 export const MAX_HEADER_VALUE_LENGTH = 4096;
 /**
- * Maximum length of all names and values of a listener together. Most servers refuse requests with more than 8 KiB of
- * headers.
+ * Maximum length of all header names and values of a listener together, in characters. Most servers refuse requests
+ * with more than 8 KiB of headers.
  */
 const MAX_HEADERS_LENGTH = 6 * 1024;
 
-/** Headers that this library or HTTP itself sets. A listener cannot override them. */
+/** Headers that this library or HTTP itself sets. A listener cannot override these headers. */
 const RESERVED_NAMES = new Set([
   'accept-encoding',
   'connection',
@@ -44,8 +44,8 @@ const RESERVED_PREFIXES = ['webhook-', 'proxy-', 'sec-'];
  * @returns the same headers with names in lower case
  * @throws {@link BadRequestError} `INVALID_HEADER` when a name is not a token (RFC 9110 section 5.6.2), is reserved or
  * is given twice, when a value has a character that is not printable ASCII or starts or ends with a space, or when
- * headers are too many or too long. The message may contain a valid name. It never contains a value, because values are
- * often credentials
+ * headers are too many or too long. The message may contain a valid name. The message never contains a value, because
+ * values are often credentials
  */
 export function assertListenerHeaders(
   headers: Readonly<Record<string, string>> | null | undefined,
@@ -78,13 +78,14 @@ function assertName(given: string, name: string): void {
   }
   // Assigning to "__proto__" would not create a header.
   if (!/^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/.test(given) || name === '__proto__') {
-    // The message does not repeat the name: "Authorization: Bearer …" pasted as a name contains the credential.
+    // The message does not repeat the name. If someone pastes "Authorization: Bearer …" as a name, the name
+    // contains the credential.
     throw invalidHeader(
       "A header name contains a character that is not allowed. Allowed: letters, digits and !#$%&'*+-.^_`|~.",
     );
   }
   if (RESERVED_NAMES.has(name) || RESERVED_PREFIXES.some((prefix) => name.startsWith(prefix))) {
-    throw invalidHeader(`The header ${name} is reserved for the sender. Leave it out.`, name);
+    throw invalidHeader(`The header ${name} is reserved for the sender. Leave this header out.`, name);
   }
 }
 

@@ -2,6 +2,7 @@ import type { LookupAddress } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 
 import { BadRequestError, hintForApplication } from '../errors.js';
+import { parseUrl } from '../parse-url.js';
 import { show } from '../show.js';
 import type { AddressGuard } from './address-guard.js';
 import { addressesOf, hostOf } from './lookup.js';
@@ -13,10 +14,10 @@ export const MAX_URL_LENGTH = 2048;
 const LOOPBACK_NAMES = new Set(['localhost', 'localhost.localdomain', 'localhost6', 'ip6-localhost', 'ip6-loopback']);
 
 /**
- * Checks the URL of a new listener. It does not resolve names: {@link assertListenerAddress} does, and each connection
- * does it again, because the address of a name can change.
+ * Checks the URL of a new listener. This function does not resolve the name in the URL. {@link assertListenerAddress} resolves and checks
+ * the name. Each connection resolves and checks the name again, because the address of a name can change.
  *
- * It changes the URL in one way only: it removes a fragment, which is never sent.
+ * The function changes the URL in one way only: it removes the fragment. A fragment is never sent.
  *
  * @returns the URL in canonical form. Store this form
  * @throws {@link BadRequestError} `INVALID_URL` (not an absolute URL, a space, a backslash, too long), `URL_SCHEME`
@@ -35,7 +36,7 @@ export function assertListenerUrl(
   if (/[\p{Cc}\s\\]/u.test(url))
     throw invalidUrl('The URL contains a space, a control character or a backslash. Percent-encode it.');
 
-  const parsed = URL.canParse(url) ? new URL(url) : null;
+  const parsed = parseUrl(url);
   if (parsed === null) throw invalidUrl('The URL must be an absolute URL such as https://example.com/hooks.');
   if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') {
     throw new BadRequestError('URL_SCHEME', `The URL must start with https://${allowHttp ? ' or http://' : ''}.`);
@@ -59,7 +60,7 @@ export function assertListenerUrl(
   if (!isPortAllowed(parsed, allowedPorts)) {
     throw new BadRequestError(
       'URL_PORT_BLOCKED',
-      'The URL has a port that webhooks may not be sent to.',
+      'The URL has a port to which webhooks may not be sent.',
       hintForApplication('URL_PORT_BLOCKED', `The option security.allowedPorts is ${show(allowedPorts)}.`),
     );
   }
@@ -81,12 +82,12 @@ export function assertListenerUrl(
   return parsed;
 }
 
-/** How long the creation of a listener waits until the name resolves. */
+/** How long the creation of a listener waits for the resolution of the name. */
 const RESOLVE_LIMIT_MS = 3_000;
 
 /**
- * Checks the addresses of the name in the URL of a new listener. A name that does not resolve passes: it may resolve
- * later, and each connection checks it again.
+ * Checks the addresses of the name in the URL of a new listener. A name that does not resolve is accepted. The name
+ * may resolve later, and each connection checks the name again.
  *
  * @param lookup resolves names to addresses
  * @throws {@link BadRequestError} `URL_ADDRESS_BLOCKED`
@@ -109,7 +110,7 @@ export async function assertListenerAddress(url: URL, guard: AddressGuard, looku
 function blockedAddress(): BadRequestError {
   return new BadRequestError(
     'URL_ADDRESS_BLOCKED',
-    'The URL points to an address that webhooks may not be sent to.',
+    'The URL points to an address to which webhooks may not be sent.',
     hintForApplication(
       'URL_ADDRESS_BLOCKED',
       "Webhooks go to public addresses only. For tests and receivers of your own name the range: security: { allowedAddresses: ['127.0.0.0/8'] }.",

@@ -4,16 +4,16 @@ import { isIP, type LookupFunction } from 'node:net';
 type Callback = Parameters<LookupFunction>[2];
 
 /**
- * How many lookups may hold a thread at the same time. libuv uses at most half of its threads for name resolution, and
- * it has four threads unless `UV_THREADPOOL_SIZE` sets another number.
+ * Maximum number of lookups that use a thread at the same time. libuv uses at most half of its threads for name resolution. libuv
+ * has four threads, unless `UV_THREADPOOL_SIZE` sets another number.
  */
 const THREADS = 2;
-/** How long a lookup waits for a thread before it is also sent without one. */
+/** How long a lookup waits for a thread before the name is also resolved without a thread. */
 const THREAD_WAIT_MS = 200;
 /** Time limit of one lookup. Every caller has a shorter limit or retries later. */
 const LOOKUP_TIMEOUT_MS = 10_000;
 
-/** The host of a URL. An IPv6 address comes without its brackets. */
+/** The host of a URL. An IPv6 address is returned without its brackets. */
 export function hostOf(url: Pick<URL, 'hostname'>): string {
   return url.hostname.replace(/^\[|\]$/g, '');
 }
@@ -28,14 +28,14 @@ export function addressesOf(lookup: LookupFunction, name: string): Promise<reado
   });
 }
 
-/** The answer of a resolver as a list. Some resolvers return a single address even when asked for all. */
+/** The answer of a resolver as a list. Some resolvers return a single address even if the caller asks for all addresses. */
 export function listOf(found: string | LookupAddress[], family?: number): readonly LookupAddress[] {
   return Array.isArray(found) ? found : [{ address: found, family: family ?? isIP(found) }];
 }
 
 /**
- * The resolver of one instance of the module: `lookup` if the application gives one, otherwise
- * {@link unblockableLookup}.
+ * The resolver of one instance of the module: `lookup` if the application sets this option, otherwise {@link
+ * unblockableLookup}.
  */
 export function boundedLookup(lookup: LookupFunction | undefined): LookupFunction {
   return sharedLookup(lookup ?? unblockableLookup());
@@ -46,11 +46,11 @@ function lookupTimeout(hostname: string): NodeJS.ErrnoException {
 }
 
 /**
- * Runs one lookup per name at a time. Connections that open during the lookup share its answer. No answer is cached, so
- * the answer is never older than the connection that waits for it. A lookup fails after {@link LOOKUP_TIMEOUT_MS}, and
- * the next caller starts a new one.
+ * Runs only one lookup per name at a time. Connections that are opened during the lookup share its answer. No answer is
+ * cached. So an answer always arrives after the connection began to wait for it. A lookup fails after {@link
+ * LOOKUP_TIMEOUT_MS}, and the next caller starts a new lookup.
  *
- * Without this, each connection that waits for an unresponsive name server would hold its own thread.
+ * Without shared lookups, each connection that waits for an unresponsive name server would hold a separate thread.
  */
 export function sharedLookup(lookup: LookupFunction): LookupFunction {
   const pendingLookups = new Map<string, Callback[]>();
@@ -81,20 +81,19 @@ export function sharedLookup(lookup: LookupFunction): LookupFunction {
 
 /** The two lookup methods of {@link unblockableLookup}. */
 export interface LookupMethods {
-  /** Holds a thread until the answer arrives. */
+  /** A lookup that holds a thread until the answer arrives. */
   readonly withThread: LookupFunction;
-  /** Needs no thread. */
+  /** A lookup that needs no thread. */
   readonly withoutThread: (hostname: string) => Promise<LookupAddress[]>;
 }
 
 /**
- * `dns.lookup` in which a slow name does not block other names.
+ * A variant of `dns.lookup` in which a slow name does not block other names.
  *
- * getaddrinfo() uses the configuration of the machine (`/etc/hosts`, search domains). But it holds a thread until the
- * name servers answer or the attempt times out, which can take half a minute: two such names block the resolution of
- * all others. So at most as many lookups run as there are threads. A name that has waited {@link THREAD_WAIT_MS} for a
- * thread is also resolved through c-ares, which needs no thread. If c-ares does not know the name, the lookup keeps
- * waiting for a thread, up to {@link LOOKUP_TIMEOUT_MS}.
+ * getaddrinfo() uses the configuration of the machine (`/etc/hosts`, search domains). But it holds a thread until the name servers answer
+ * or the attempt times out. A timeout can take half a minute, and two such names block the resolution of all other names. So only {@link
+ * THREADS} lookups with a thread run at the same time. A name that has waited {@link THREAD_WAIT_MS} for a thread is also resolved through
+ * c-ares. c-ares needs no thread. If c-ares does not know the name, the lookup still waits for a thread, up to {@link LOOKUP_TIMEOUT_MS}.
  */
 export function unblockableLookup(methods: LookupMethods = systemMethods()): LookupFunction {
   let running = 0;
@@ -120,7 +119,7 @@ export function unblockableLookup(methods: LookupMethods = systemMethods()): Loo
       clearTimeout(limit);
       startLookup(hostname, all, callback);
     };
-    // Without a limit, names with unresponsive servers would queue behind each other.
+    // Without a limit, names whose servers do not answer would wait for each other.
     const limit = setTimeout(() => {
       waiting.splice(waiting.indexOf(start), 1);
       callback(lookupTimeout(hostname), '');
@@ -130,7 +129,7 @@ export function unblockableLookup(methods: LookupMethods = systemMethods()): Loo
       methods.withoutThread(hostname).then(
         (addresses) => {
           const place = waiting.indexOf(start);
-          // The lookup got a thread in the meantime.
+          // The lookup has received a thread meanwhile.
           if (place === -1) return;
           waiting.splice(place, 1);
           clearTimeout(limit);

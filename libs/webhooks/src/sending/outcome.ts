@@ -4,21 +4,21 @@ import { retryAfterMs } from './retry-after.js';
 import type { SendErrorCode } from './send-error.js';
 
 /**
- * - `accepted`: a 2xx status.
- * - `rejected`: another status.
- * - `unreachable`: no status.
- * - `blocked`: not sent, because a guard of this library refused it.
+ * - `accepted`: the receiver answered with a 2xx status.
+ * - `rejected`: the receiver answered with another status.
+ * - `unreachable`: no status arrived.
+ * - `blocked`: the request was not sent, because a guard of this library refused it.
  */
 export type OutcomeKind = 'accepted' | 'rejected' | 'unreachable' | 'blocked';
 
 /** The result of one attempt. */
 export interface Outcome {
   kind: OutcomeKind;
-  /** The HTTP status; `null` when none arrived. */
+  /** The HTTP status; `null` when no status arrived. */
   status: number | null;
-  /** `null` only when accepted. */
+  /** The error code; `null` only when the kind is `accepted`. */
   errorCode: SendErrorCode | null;
-  /** For operators only: it may name internal addresses, and may contain messages of interceptors. */
+  /** Details of the error, for operators only. The text may name internal addresses, and may contain messages of interceptors. */
   errorDetail: string | null;
   /** Time from the call of `send` to its outcome, in whole milliseconds. */
   durationMs: number;
@@ -29,8 +29,8 @@ export interface Outcome {
    */
   response: string | null;
   /**
-   * How long the receiver asked to wait, capped, in milliseconds. `null` when it did not ask, or sent a value that is
-   * not valid in HTTP.
+   * How long the receiver asked to wait, in milliseconds, limited to the maximum. `null` when the receiver did not
+   * ask for a delay, or sent a value that is invalid in HTTP.
    */
   retryAfterMs: number | null;
   /**
@@ -43,8 +43,8 @@ export interface Outcome {
 const BLOCKED: ReadonlySet<SendErrorCode> = new Set<SendErrorCode>(['ADDRESS_BLOCKED', 'URL_REFUSED', 'BODY_MISMATCH']);
 
 /**
- * Whether a customer may see how long an attempt took. The time of a blocked attempt reveals details of the internal
- * network, whether this library or perhaps the proxy blocked it.
+ * Whether a customer may see how long an attempt took. The duration of a blocked attempt reveals details of the internal network. An
+ * attempt counts as blocked if this library blocked it, and also if the proxy may have blocked it.
  */
 export function showsTiming({ kind, errorCode }: { kind: OutcomeKind; errorCode: string | null }): boolean {
   return kind !== 'blocked' && errorCode !== 'PROXY_FAILED';
@@ -54,8 +54,8 @@ export function showsTiming({ kind, errorCode }: { kind: OutcomeKind; errorCode:
 export const MAX_DETAIL_LENGTH = 500;
 
 /**
- * Makes an outcome from a result. Pure: `nowMs` is the time that a date in `Retry-After` is compared with, `capMs` the
- * maximum wait.
+ * Makes an outcome from a result. This is a pure function. `nowMs` is the time with which a date in `Retry-After` is
+ * compared. `capMs` is the maximum delay.
  */
 export function toOutcome(result: PostResult, durationMs: number, nowMs: number, capMs: number): Outcome {
   const { status, error } = result;

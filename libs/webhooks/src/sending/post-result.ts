@@ -1,11 +1,11 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { SendError } from './send-error.js';
 
-/** What one POST brought back: a status, or else the error that says why there is none. */
+/** The result of one POST: a status, or the error that says why there is no status. */
 export interface PostResult {
   readonly status: number | null;
   readonly headers: IncomingHttpHeaders;
-  /** At most {@link MAX_RESPONSE_BYTES}, decoded. */
+  /** The decoded body, at most {@link MAX_RESPONSE_BYTES}. */
   readonly body: string;
   readonly error: SendError | null;
 }

@@ -1,4 +1,4 @@
-/** The three date formats of RFC 9110 section 5.6.7. Two name GMT; the last is in UTC by definition. */
+/** The three date formats of RFC 9110 section 5.6.7. Two of these formats name GMT. The last format is in UTC by definition. */
 const HTTP_DATES = [
   /^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/,
   /^[A-Z][a-z]+, \d{2}-[A-Z][a-z]{2}-\d{2} \d{2}:\d{2}:\d{2} GMT$/,
@@ -7,8 +7,8 @@ const HTTP_DATES = [
 
 /**
  * How long a `Retry-After` header asks to wait, in milliseconds from `nowMs`. A date in the past gives 0. The result is
- * at most `capMs`. `null` means that the retry schedule decides alone: there is no header, or it is neither whole
- * seconds nor an HTTP date (RFC 9110 section 10.2.3).
+ * at most `capMs`. The result is `null` if there is no header, or if the header is neither a whole number of seconds
+ * nor an HTTP date (RFC 9110 section 10.2.3). Then the retry schedule decides alone.
  */
 export function retryAfterMs(header: string | undefined, nowMs: number, capMs: number): number | null {
   const value = header?.trim();

@@ -12,21 +12,22 @@ import { AddressGuard } from './address-guard.js';
 import { EGRESS_PROXY, type EgressProxyOptions } from './egress-proxy.js';
 
 /**
- * Which addresses webhooks may be sent to. No default depends on `NODE_ENV`, so tests run with the defaults of
+ * The addresses to which webhooks may be sent. No default depends on `NODE_ENV`, so tests run with the defaults of
  * production.
  */
 export interface SecurityOptions {
   /**
-   * CIDR ranges to which webhooks may be sent although they are not public, such as `['127.0.0.0/8', '::1/128']` in
-   * tests and demos. Anybody who may create a listener can then make this application POST to every service in these
-   * ranges. Cloud metadata addresses stay blocked unless an entry names exactly one (`169.254.169.254/32`).
+   * CIDR ranges of addresses that are not public and to which webhooks may be sent, such as `['127.0.0.0/8', '::1/128']` in tests
+   * and demos. Everyone who may create a listener can then make this application send a POST to every service in these ranges. A
+   * cloud metadata address stays blocked, unless an entry names exactly this address (`169.254.169.254/32`).
    *
    * @defaultValue `[]`
    */
   allowedAddresses?: readonly string[];
 
   /**
-   * Whether webhooks may be sent to `http:` URLs. Anybody on the network path can then read payload and signature.
+   * Whether webhooks may be sent to `http:` URLs. Everyone on the network path can then read the payload and the
+   * signature.
    *
    * @defaultValue false
    */
@@ -34,8 +35,8 @@ export interface SecurityOptions {
 
   /**
    * The only ports to which webhooks may be sent, such as `[443, 8443]`. With `'any'`, customers can make this
-   * application open connections to every port of public addresses. With `https:`, such a connection sends only the
-   * start of a TLS handshake.
+   * application open connections to every port of public addresses. If the URL begins with `https:`, and the server
+   * does not use TLS, such a connection sends only the start of a TLS handshake.
    *
    * @defaultValue 'any'
    */
@@ -44,13 +45,14 @@ export interface SecurityOptions {
   /**
    * The proxy for all webhooks. Proxy settings of the environment are ignored. See `docs/options.md#through-a-proxy`.
    *
-   * @defaultValue none: connections are direct
+   * @defaultValue no proxy: connections are direct
    */
   proxy?: EgressProxyOptions;
 
   /**
-   * Resolves names to addresses, with the signature of `dns.lookup`: a resolver with a cache, or `FakeDns` in tests. Every
-   * address that it returns is checked. By default, c-ares helps out while slow names block the threads of `dns.lookup`.
+   * A function that resolves names to addresses, with the signature of `dns.lookup`. Examples are a resolver with a cache, or
+   * `FakeDns` in tests. Every address that the function returns is checked. By default, `dns.lookup` resolves names. While
+   * slow names block the threads of `dns.lookup`, c-ares resolves other names.
    *
    * @defaultValue `dns.lookup`
    */

@@ -1,17 +1,19 @@
 import { errors } from 'undici';
 
 /**
- * Why an attempt was not accepted. A closed list: programs may branch on it, and it may be stored.
+ * Why an attempt was not accepted. The list of codes is closed. Programs may branch on a code, and may store it.
  *
  * | code | kind | what happened |
  * |---|---|---|
- * | `HTTP_STATUS` | rejected | answered with a status that is neither 2xx nor 3xx |
- * | `REDIRECT` | rejected | answered 3xx; redirects are never followed |
- * | `TIMEOUT` | unreachable | no status line and headers within the time limit, or no connection within its own |
+ * | `HTTP_STATUS` | rejected | the receiver answered with a status that is neither 2xx nor 3xx |
+ * | `REDIRECT` | rejected | the receiver answered 3xx; redirects are never followed |
+ * | `TIMEOUT` | unreachable | no status line and headers within the time limit, or no connection within the time
+ * limit of a connection |
  * | `DNS_FAILED` | unreachable | the name did not resolve |
  * | `CONNECTION_REFUSED` | unreachable | nothing listens on that port |
- * | `CONNECTION_FAILED` | unreachable | no route, a reset, a connection closed before the answer |
- * | `TLS_FAILED` | unreachable | no TLS: certificate (the server's, or a client's that it refuses or misses), name, protocol |
+ * | `CONNECTION_FAILED` | unreachable | there is no route, or the connection was reset or closed before the answer |
+ * | `TLS_FAILED` | unreachable | TLS failed because of the server's certificate, the client's certificate (refused or missing),
+ * the name or the protocol |
  * | `PROXY_FAILED` | unreachable | the proxy of `security.proxy` could not be reached, or opened no tunnel |
  * | `INVALID_RESPONSE` | unreachable | the answer was not HTTP, its headers were too large, or the receiver sent too many 1xx answers |
  * | `INVALID_REQUEST` | unreachable | the request could not be written, for example for a header that an interceptor set |
@@ -21,7 +23,8 @@ import { errors } from 'undici';
  * | `TRANSPORT_FAILED` | unreachable | a fault of the transport itself: please report it |
  * | `AUTH_FAILED` | unreachable, blocked | no token could be obtained for a listener with `oauth2`; the detail says why |
  * | `ADDRESS_BLOCKED` | blocked | the address is not public and not in `security.allowedAddresses` |
- * | `URL_REFUSED` | blocked | not `https:` (nor `http:` with `security.allowHttp`), a port outside `security.allowedPorts`, with credentials, or no URL at all |
+ * | `URL_REFUSED` | blocked | the URL is not `https:` (or `http:` with `security.allowHttp`), has a port outside `security.allowedPorts`, contains credentials,
+ * or cannot be parsed |
  * | `BODY_MISMATCH` | blocked | an interceptor changed the body that had been signed |
  */
 export type SendErrorCode =
@@ -45,8 +48,8 @@ export type SendErrorCode =
   | 'BODY_MISMATCH';
 
 /**
- * Why a request was not sent, or got no answer. {@link WebhookTransport.send} turns it into an {@link Outcome}, so it never
- * leaves this folder.
+ * The reason why a request was not sent, or got no answer. {@link WebhookTransport.send} turns this error into an {@link
+ * Outcome}. So the error never leaves this folder.
  */
 export class SendError extends Error {
   constructor(
@@ -59,7 +62,7 @@ export class SendError extends Error {
   }
 }
 
-/** Error codes of Node.js and undici that mean more than "the connection failed". */
+/** Error codes of Node.js and undici that mean more than only "the connection failed". */
 const CODES: Readonly<Record<string, SendErrorCode>> = {
   ECONNREFUSED: 'CONNECTION_REFUSED',
   ETIMEDOUT: 'TIMEOUT',
@@ -94,8 +97,8 @@ export function isGone(error: unknown): boolean {
 }
 
 /**
- * Whether the error comes from OpenSSL: an alert of the other side, or a record that cannot be read. It can come long
- * after the handshake.
+ * Whether the error comes from OpenSSL, for example an alert of the other side, or a record that cannot be read. Such
+ * an error can occur long after the handshake.
  */
 export function isTlsError(error: unknown): boolean {
   return codeOf(error)?.startsWith('ERR_SSL_') === true;
@@ -114,7 +117,8 @@ export function toSendError(error: unknown): SendError {
 
 /** Describes an error for an operator: its code and message, without the stack. */
 export function describeError(error: unknown): string {
-  // Not String(error): a value that an interceptor throws may have a null prototype, and then has no toString.
+  // `String(error)` does not work for every value: a value that an interceptor throws may have a null prototype, and
+  // then has no `toString`.
   if (!(error instanceof Error)) return typeof error === 'string' ? error : `a thrown value of type ${typeof error}`;
   const code = codeOf(error);
   const message = error.message || error.name;

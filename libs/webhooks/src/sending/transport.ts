@@ -1,7 +1,7 @@
 import type { TlsIdentity } from './guarded-agent.js';
 import type { Outcome } from './outcome.js';
 
-/** One attempt, signed and ready to send. */
+/** The request of one attempt, signed and ready to send. */
 export interface SignedRequest {
   /** The URL of the listener. */
   url: string;
@@ -17,33 +17,33 @@ export interface SignedRequest {
    */
   timeoutMs: number;
   /**
-   * Client certificate and trusted authorities for TLS. @defaultValue no client certificate, and the public authorities
+   * The client certificate and the trusted authorities for TLS. @defaultValue no client certificate, and the public authorities
    */
   tls?: TlsIdentity;
-  /** Frees the slot of the attempt before the body is read. A custom transport may ignore it. @defaultValue none */
+  /** Frees the slot of the attempt before the body is read. A custom transport may ignore `onStatus`. @defaultValue none */
   onStatus?: OnStatus;
 }
 
 /**
- * Called once when status and headers have arrived, before the body. The status decides the outcome, and only the log
- * needs the body.
+ * Called once when status and headers have arrived, and before the body is read. The status decides the outcome. Only
+ * the log needs the body.
  *
- * @returns a function to call when the body is read or its connection is closed; `null`: do not read the body, and
- * close the connection
+ * @returns a function to call when the body is read or its connection is closed. If the result is `null`, do not
+ * read the body, and close the connection
  */
 export type OnStatus = (status: number) => (() => void) | null;
 
 /**
- * Sends one signed request. A replaceable part: provide another class under this token to send in another way, or to
- * record requests instead of sending them.
+ * Sends one signed request. The transport is a replaceable part. Provide another class under this token to send
+ * requests in another way, or to record requests instead of sending them.
  *
- * `send` never rejects: every result is an {@link Outcome}. A custom implementation is responsible for everything that
- * {@link HttpTransport} guards: addresses, redirects, the time limit, and that the bytes sent are the bytes signed.
+ * `send` never rejects, because every result is an {@link Outcome}. A custom implementation has all duties of {@link
+ * HttpTransport}: it checks addresses, follows no redirects, keeps the time limit, and sends exactly the signed bytes.
  */
 export abstract class WebhookTransport {
   abstract send(request: SignedRequest): Promise<Outcome>;
 
-  /** Closes all connections. Called once, after the last `send` has settled. */
+  /** Closes all connections. The module calls this method once, after the last `send` has settled. */
   close(): Promise<void> {
     return Promise.resolve();
   }

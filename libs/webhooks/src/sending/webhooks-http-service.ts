@@ -22,17 +22,20 @@ export interface WebhooksHttpOptions extends ConnectionOptions {
 }
 
 /**
- * The module's own `HttpService`, and a direct path that {@link HttpTransport} uses when there are no interceptors.
+ * The module's own `HttpService`, and a direct path. {@link HttpTransport} uses the direct path when there are no
+ * interceptors.
  *
  * Use `http` to add interceptors: `http.axiosRef.interceptors.request.use(…)`. An interceptor may set headers, sign for
- * a gateway, change the URL (its address is guarded like any other) and observe responses. It may not change the signed
- * body or set another adapter. The answer of the receiver decides the outcome, whatever interceptors do with it. The
- * defaults are frozen, so `axiosRef.defaults.headers.common.x = …` throws instead of being ignored.
+ * a gateway, change the URL and observe responses. The address of a changed URL is also guarded. An interceptor must
+ * not change the signed body or set another adapter. The answer of the receiver decides the outcome. Interceptors
+ * cannot change the outcome. The defaults are frozen. So `axiosRef.defaults.headers.common.x = …` throws an error and
+ * is not silently ignored.
  */
 export interface WebhooksHttp {
   readonly http: HttpService;
   /**
-   * Sends through the interceptors of `http` if there are any, otherwise directly through the adapter. Never rejects.
+   * Sends a request through the interceptors of `http`. If there are no interceptors, sends the request directly
+   * through the adapter. The promise never rejects.
    */
   post(request: SignedRequest): Promise<PostResult>;
   /** Closes every connection. */
@@ -40,9 +43,9 @@ export interface WebhooksHttp {
 }
 
 /**
- * Creates an `HttpService` with its own axios instance. The instance shares no defaults, no interceptors and no proxy
- * of the environment with the global axios or with the application's `HttpModule`. It sends only requests of
- * {@link WebhooksHttp.post}.
+ * Creates an `HttpService` with its own axios instance. The instance shares no defaults and no interceptors with the
+ * global axios or with the application's `HttpModule`, and it ignores the proxy of the environment. It sends only
+ * requests of {@link WebhooksHttp.post}.
  */
 export function createWebhooksHttpService(options: WebhooksHttpOptions): WebhooksHttp {
   const { security, ...connections } = options;
@@ -55,27 +58,27 @@ export function createWebhooksHttpService(options: WebhooksHttpOptions): Webhook
   };
 }
 
-/** Key in an axios config that carries the {@link PendingPost} of a request through the interceptors. */
+/** Key in an axios config. Under this key, the {@link PendingPost} of a request passes through the interceptors. */
 const PENDING = 'webhook';
 
 type PendingConfig<C> = C & { [PENDING]?: unknown };
 
 /**
- * What the adapter needs to know about a request that passed through interceptors. It is a class instance, because
+ * The data that the adapter needs about a request after the interceptors. The data is a class instance, because
  * axios clones plain objects when it merges configs.
  */
 class PendingPost {
-  /** The answer of the receiver, or the reason why there is none. If an interceptor retried, the last one. */
+  /** The answer of the receiver, or the reason why there is no answer. If an interceptor has retried, this is the last answer. */
   result: PostResult | null = null;
   /** The request of the adapter, while it is in flight. */
   running: Promise<PostResult> | null = null;
-  /** Set when the outcome is decided. After that, an interceptor that is late or retries sends nothing. */
+  /** Whether the outcome is decided. After that, a late or retrying interceptor sends nothing. */
   closed = false;
-  /** Private, because it contains a private key and an interceptor may print its config. */
+  /** The field is private, because it contains a private key, and an interceptor may print its config. */
   readonly #tls: TlsIdentity | undefined;
 
   constructor(
-    /** A copy, because an interceptor could write into the Buffer that it sees. */
+    /** A copy of the body, because an interceptor could write into the Buffer that it sees. */
     readonly body: Buffer,
     readonly deadline: number,
     tls: TlsIdentity | undefined,
@@ -91,7 +94,8 @@ class PendingPost {
 }
 
 function createIsolatedAxios(client: GuardedClient): AxiosInstance {
-  // `create` copies the global defaults of axios, which may contain credentials of the application. Remove all of them.
+  // `create` copies the global defaults of axios. These defaults may contain credentials of the application, so remove
+  // all defaults.
   const instance = axios.create();
   const defaults = instance.defaults as unknown as Record<string, unknown>;
   for (const key of Object.keys(defaults)) delete defaults[key];
@@ -112,11 +116,11 @@ function createIsolatedAxios(client: GuardedClient): AxiosInstance {
 
 /**
  * Ensures that every request ends in the guarded adapter. If an interceptor returns a config without an adapter, axios
- * uses its global adapters, which follow redirects, use proxies and have no guard.
+ * uses its global adapters. The global adapters follow redirects, use proxies and have no guard.
  *
- * axios collects the interceptors of a request with `forEach`. It runs them from last to first, or from first to last,
- * depending on its `transitional` settings. So the adapter is set at both ends. This is done in `forEach`, not by a
- * registered interceptor, because an application could clear registered interceptors.
+ * axios collects the interceptors of a request with `forEach`. The `transitional` settings of axios decide whether it
+ * runs them from last to first or from first to last. So the adapter is set at both ends. The code sets it in
+ * `forEach` and not in a registered interceptor, because an application could clear registered interceptors.
  */
 function pinAdapter(instance: AxiosInstance, adapter: AxiosAdapter): void {
   const manager = instance.interceptors.request as unknown as InterceptorManager;
@@ -149,7 +153,8 @@ function isIntercepted(instance: AxiosInstance): boolean {
 }
 
 function hasHandler(handlers: InterceptorManager['handlers']): boolean {
-  // If a future axios has no `handlers`, assume interceptors: slower, but never wrong.
+  // If a future axios has no `handlers`, assume that there are interceptors. This assumption is slower, but never
+  // wrong.
   if (handlers === undefined) return true;
   return handlers !== null && handlers.some((handler) => handler !== null);
 }
@@ -161,7 +166,7 @@ async function postThroughAxios(instance: AxiosInstance, request: SignedRequest)
   const config: PendingConfig<AxiosRequestConfig> = {
     url: request.url,
     method,
-    // `false` stops axios from adding a form content type when the caller gives none.
+    // With `false`, axios adds no content type of its own when the caller gives no content type.
     headers: { 'content-type': false, ...request.headers },
     data: request.body,
     [PENDING]: pending,

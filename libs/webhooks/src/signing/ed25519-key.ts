@@ -6,12 +6,12 @@ import { decodeBase64 } from './secret.js';
 /** Prefix of an Ed25519 private key (Standard Webhooks specification). Only the sender has this key. */
 const PRIVATE_KEY_PREFIX = 'whsk_';
 
-/** Prefix of an Ed25519 public key. Anybody may have this key. */
+/** Prefix of an Ed25519 public key. Everyone may have this key. */
 const PUBLIC_KEY_PREFIX = 'whpk_';
 
 const KEY_BYTES = 32;
 
-/** DER bytes before the 32 bytes of a key (RFC 8410). Node.js cannot read or write a raw Ed25519 key. */
+/** The DER bytes that precede the 32 bytes of a key (RFC 8410). Node.js cannot read or write a raw Ed25519 key. */
 const PKCS8_HEADER = Buffer.from('302e020100300506032b657004220420', 'hex');
 const SPKI_HEADER = Buffer.from('302a300506032b6570032100', 'hex');
 
@@ -37,12 +37,12 @@ export interface WebhookJwk {
   readonly whpk: string;
 }
 
-/** Public keys of a sender in the shape of a JSON Web Key Set (RFC 7517). Serve it so that receivers find the keys. */
+/** Public keys of a sender in the form of a JSON Web Key Set (RFC 7517). Serve this set, because receivers need the public keys. */
 export interface WebhookKeySet {
   readonly keys: readonly WebhookJwk[];
 }
 
-/** Generates an Ed25519 key pair. A receiver can verify its signatures but cannot create them. */
+/** Generates an Ed25519 key pair. With the public key, a receiver can verify signatures but cannot create signatures. */
 export function generateSigningKey(): SigningKeyPair {
   const { privateKey, publicKey } = generateKeyPairSync('ed25519');
   const seed = privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(PKCS8_HEADER.length);
@@ -69,7 +69,7 @@ export function assertSigningKey(key: unknown): string {
   if (typeof key !== 'string' || !key.startsWith(PRIVATE_KEY_PREFIX) || readPrivateKey(key) === null) {
     throw new BadRequestError(
       'INVALID_SECRET',
-      `A private key must start with "${PRIVATE_KEY_PREFIX}", followed by the base64 of the 32 bytes of an Ed25519 key. The 32 bytes of its public key may follow them.`,
+      `A private key must start with "${PRIVATE_KEY_PREFIX}", followed by the base64 of the 32 bytes of an Ed25519 key. The 32 bytes of the public key may follow these bytes.`,
     );
   }
   return publicKeyOf(key);
@@ -89,7 +89,8 @@ export function publicKeyOf(privateKey: string): string {
 /**
  * Returns public keys in the shape of a JSON Web Key Set, to serve to receivers.
  *
- * @param publicKeys the keys that sign now, `whpk_…`: two while the keys of a rotation overlap
+ * @param publicKeys the public keys (`whpk_…`) of the keys that sign now. While the keys of a rotation overlap, these
+ * are two keys
  * @throws {@link ConfigurationError} `INVALID_SECRET` when an entry is not a public key
  * @example response.json(keySetOf((await listeners.get(id)).publicKeys));
  */
@@ -103,12 +104,12 @@ export function privateKeyObject(key: string): KeyObject {
   if (read !== null) return read;
   throw new ConfigurationError(
     'INVALID_SECRET',
-    `The private key must start with "${PRIVATE_KEY_PREFIX}", followed by an Ed25519 key in base64. Copy it again from the listener.`,
+    `The private key must start with "${PRIVATE_KEY_PREFIX}", followed by an Ed25519 key in base64. Copy the key again from the listener.`,
   );
 }
 
 /**
- * The key object of a public key, or of the public half of a private key. @throws {@link ConfigurationError}
+ * Returns the key object of a public key, or of the public half of a private key. @throws {@link ConfigurationError}
  * `INVALID_SECRET`
  */
 export function publicKeyObject(key: string): KeyObject {
@@ -119,7 +120,7 @@ export function publicKeyObject(key: string): KeyObject {
   }
   throw new ConfigurationError(
     'INVALID_SECRET',
-    `The public key must start with "${PUBLIC_KEY_PREFIX}", followed by the base64 of 32 bytes. Copy it again from where the sender shows it.`,
+    `The public key must start with "${PUBLIC_KEY_PREFIX}", followed by the base64 of 32 bytes. Copy the key from the sender again.`,
   );
 }
 
@@ -128,7 +129,7 @@ function readPrivateKey(key: string): KeyObject | null {
   if (bytes === null || (bytes.length !== KEY_BYTES && bytes.length !== 2 * KEY_BYTES)) return null;
   const seed = bytes.subarray(0, KEY_BYTES);
   const read = createPrivateKey({ key: Buffer.concat([PKCS8_HEADER, seed]), format: 'der', type: 'pkcs8' });
-  // Two halves that do not match are a copying error: receivers would get the wrong public key.
+  // If the two halves do not match, the key was copied wrongly. Receivers would get the wrong public key.
   const given = bytes.subarray(KEY_BYTES);
   return given.length === 0 || rawPublicKey(createPublicKey(read)).equals(given) ? read : null;
 }

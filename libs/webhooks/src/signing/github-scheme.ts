@@ -9,11 +9,11 @@ const SHA256_BYTES = 32;
 
 /**
  * The scheme of GitHub: `X-Hub-Signature-256: sha256=<hex HMAC-SHA256 of the body>`. The key is the UTF-8 bytes of the
- * secret exactly as given, including a prefix.
+ * whole secret, including a prefix.
  *
- * The signature covers neither an id nor a time, so it cannot stop a replay: anybody who recorded a request can send it
- * again with another id. The header has room for one signature: while the secrets of a rotation overlap, only the
- * newest secret signs.
+ * The signature covers neither an id nor a time. So it cannot stop a replay: an attacker who recorded a request can send the request
+ * again with another id. The header holds only one signature. So while the secrets of a rotation overlap, only the newest secret
+ * signs.
  *
  * @see https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries
  */

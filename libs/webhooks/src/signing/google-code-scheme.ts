@@ -8,11 +8,11 @@ const MD5_BYTES = 16;
 
 /**
  * The scheme of Google Code's post-commit hooks: the hex HMAC-MD5 of the body in
- * `Google-Code-Project-Hosting-Hook-Hmac`. The key is the UTF-8 bytes of the secret exactly as given.
+ * `Google-Code-Project-Hosting-Hook-Hmac`. The key is the UTF-8 bytes of the whole secret.
  *
- * Use it only for receivers that already support it. The signature covers neither the id nor the timestamp, so it
- * cannot stop a replay. The header has room for one signature: while the secrets of a rotation overlap, only the newest
- * secret signs. The scheme does not work where OpenSSL runs in FIPS mode, which has no MD5.
+ * Use this scheme only for receivers that already support it. The signature covers neither the id nor the timestamp, so
+ * it cannot stop a replay. The header holds only one signature. So while the secrets of a rotation overlap, only the
+ * newest secret signs. The scheme does not work if OpenSSL runs in FIPS mode, because FIPS mode has no MD5.
  */
 export class GoogleCodeScheme extends SignatureScheme {
   readonly name = 'google-code';

@@ -13,7 +13,7 @@ const MAX_SECRET_BYTES = 64;
 
 const GENERATED_SECRET_BYTES = 32;
 
-const SECRET_FORM = `Give a secret that starts with "${SECRET_PREFIX}", followed by the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} random bytes, or leave it out to get a new one.`;
+const SECRET_FORM = `Give a secret that starts with "${SECRET_PREFIX}", followed by the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} random bytes, or leave the secret out to get a new secret.`;
 
 /** Generates a secret. It starts with `whsec_`, followed by the base64 of 32 random bytes. */
 export function generateSecret(): string {
@@ -38,7 +38,7 @@ export function assertSecret(secret: unknown): asserts secret is string {
   }
   if (!isKeyLength(key)) {
     throw invalidSecret(
-      `A secret must decode to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes, and this one has ${key.length}. ${SECRET_FORM}`,
+      `A secret must decode to ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes, and this secret has ${key.length}. ${SECRET_FORM}`,
     );
   }
 }
@@ -47,8 +47,8 @@ export function assertSecret(secret: unknown): asserts secret is string {
 export const MAX_TEXT_BYTES = 512;
 
 /**
- * Checks a secret for schemes that accept any text, so that a receiver can keep its existing secret. Refuses text that
- * no scheme can sign with unchanged.
+ * Checks a secret for schemes that accept any text. With such a scheme, a receiver can keep its existing secret.
+ * Refuses texts that no scheme can use unchanged as a key.
  *
  * @throws {@link BadRequestError} `INVALID_SECRET`
  */
@@ -67,7 +67,7 @@ export function assertSecretText(secret: unknown): asserts secret is string {
 }
 
 /**
- * Decodes a symmetric secret to the bytes of its key. As in the reference libraries, the prefix may be missing.
+ * Decodes a symmetric secret to the bytes of its key. The prefix may be missing, as in the reference libraries.
  *
  * @throws {@link ConfigurationError} `INVALID_SECRET`. The message never repeats the secret
  */
@@ -76,15 +76,15 @@ export function secretKeyBytes(secret: string): Buffer {
   if (bytes === null || !isKeyLength(bytes)) {
     throw new ConfigurationError(
       'INVALID_SECRET',
-      `The secret must start with "${SECRET_PREFIX}" (the prefix may be missing), followed by the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes. Copy it again from where the sender shows it.`,
+      `The secret must start with "${SECRET_PREFIX}" (the prefix may be missing), followed by the base64 of ${MIN_SECRET_BYTES} to ${MAX_SECRET_BYTES} bytes. Copy the secret from the sender again.`,
     );
   }
   return bytes;
 }
 
 /**
- * Decodes base64 strictly. Returns `null` for text that `Buffer.from` would silently skip or cut: a key that decodes to
- * fewer bytes than intended gives a weaker signature than intended.
+ * Decodes base64 strictly. Returns `null` for invalid base64. `Buffer.from` would silently skip or cut invalid text.
+ * Then the key would have fewer bytes, and the signature would be weaker than intended.
  */
 export function decodeBase64(text: string): Buffer | null {
   const bytes = Buffer.from(text, 'base64');

@@ -1,8 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 
 /**
- * Whether one of the given signatures equals one of the expected signatures. It compares every pair, in a time that
- * depends neither on the position of a difference nor on which pair matches.
+ * Whether one of the given signatures equals one of the expected signatures. The function compares every pair. So its time depends
+ * neither on the position of a difference nor on the position of the matching pair.
  */
 export function anyMatches(given: readonly Buffer[], expected: readonly Buffer[]): boolean {
   let matches = false;
@@ -15,8 +15,8 @@ export function anyMatches(given: readonly Buffer[], expected: readonly Buffer[]
 }
 
 /**
- * Decodes a hex signature. Returns `null` unless the text is hex of exactly `bytes` bytes: `Buffer.from` would silently
- * stop at the first wrong character.
+ * Decodes a hex signature. Returns `null` if the text is not the hex form of exactly `bytes` bytes. `Buffer.from` would
+ * silently stop at the first wrong character.
  */
 export function decodeHex(text: string, bytes: number): Buffer | null {
   return text.length === 2 * bytes && /^[0-9a-f]+$/i.test(text) ? Buffer.from(text, 'hex') : null;

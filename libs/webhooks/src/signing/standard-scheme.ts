@@ -5,7 +5,10 @@ import { decodeBase64, secretKeyBytes } from './secret.js';
 import { anyMatches } from './signature-match.js';
 import { type KeyType, SignatureScheme, type SigningInput, type VerifyInput } from './signature-scheme.js';
 
-/** How many decoded keys are cached, at 64 bytes each: enough for the listeners that are busy now. */
+/**
+ * Maximum number of decoded keys in the cache. Each key has 64 bytes. This is enough for the listeners that are busy at
+ * the same time.
+ */
 const MAX_CACHED_KEYS = 10_000;
 
 const V1 = 'v1,';
@@ -13,28 +16,30 @@ const V1 = 'v1,';
 const V1A = 'v1a,';
 const ED25519_SIGNATURE_BYTES = 64;
 /**
- * How many Ed25519 signatures of one request are verified. Each verification costs a tenth of a millisecond, and the
- * sender of the request chooses their number. No real sender has this many keys.
+ * Maximum number of Ed25519 signatures of one request that are verified. Each verification takes a tenth of a
+ * millisecond, and the sender of the request chooses the number of signatures. No real sender has this many keys.
  */
 const MAX_V1A_SIGNATURES = 32;
 /**
- * How many bytes one call hashes for Ed25519, about 10 ms. Each pair of a signature and a key hashes the whole message, and the curve costs as
- * much as {@link V1A_PAIR_BYTES} more. A body of 256 KiB leaves 21 pairs, a body of 1 MiB 7.
+ * How many bytes one call may hash for Ed25519. To hash this many bytes takes about 10 ms. Each pair of a signature and a key hashes the
+ * whole message. In addition, the computation on the curve takes the time of hashing {@link V1A_PAIR_BYTES} bytes. So 21 pairs are tried
+ * for a body of 256 KiB, and 7 pairs for a body of 1 MiB.
  */
 const MAX_V1A_BYTES = 8 * 1_024 * 1_024;
 const V1A_PAIR_BYTES = 128 * 1_024;
 
 /**
- * Standard Webhooks. `webhook-signature` lists one signature over `id.timestamp.body` for each key, separated by
- * spaces, so that a receiver that still has the old key accepts the request too. The type of the key decides the
- * algorithm:
+ * The scheme of Standard Webhooks. The header `webhook-signature` contains one signature over
+ * `id.timestamp.body` for each key, separated by spaces. So a receiver that still has the old key also accepts
+ * the request. The type of the key decides the algorithm:
  *
- * - A shared secret starts with `whsec_`, followed by base64. As in the reference libraries, the prefix may be missing. The signature starts
+ * - A shared secret starts with `whsec_`, followed by base64. The prefix may be missing, as in the reference libraries. The signature starts
  *   with `v1,`, followed by the base64 of the HMAC-SHA256.
  * - A private key (`whsk_`) signs, and its public key (`whpk_`) verifies. The signature starts with `v1a,`, followed by the base64 of
  *   the Ed25519 signature.
  *
- * In a listener, the scheme name `standard` means `v1`, and {@link StandardV1aScheme} means `v1a`.
+ * In a listener, the scheme `standard` signs with `v1`, and the scheme `standard-v1a` ({@link StandardV1aScheme}) signs
+ * with `v1a`.
  *
  * @see https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
  */
@@ -43,7 +48,7 @@ export class StandardScheme extends SignatureScheme {
   override readonly keyType: KeyType = 'secret';
   override readonly secretForm: 'whsec' | 'text' = 'whsec';
 
-  /** A `#` field, so that no `inspect` and no logger prints the secrets, which are the keys of this map. */
+  /** The secrets are the keys of this map. In a `#` field, no `inspect` and no logger prints them. */
   readonly #keys = new Map<string, KeyObject>();
 
   sign(input: SigningInput): Record<string, string> {
@@ -77,7 +82,7 @@ export class StandardScheme extends SignatureScheme {
       .filter((signature) => signature?.length === ED25519_SIGNATURE_BYTES);
     if (!signatures.length || !publicKeys.length) return false;
     const bytes = signedBytes(input);
-    // No secret is involved, so the first match can end the search.
+    // Public keys are not secret, so the time of the search may depend on the position of the match.
     return publicKeys.some((key) => signatures.some((signature) => verify(null, bytes, key, signature as Buffer)));
   }
 
@@ -100,15 +105,15 @@ export class StandardScheme extends SignatureScheme {
 }
 
 /**
- * `v1a` of Standard Webhooks, for listeners: Ed25519 signatures, which a receiver can verify with a public key but
- * cannot create.
+ * The scheme `v1a` of Standard Webhooks, for listeners. It makes Ed25519 signatures. A receiver can verify them
+ * with a public key, but cannot create them.
  *
  * Receivers need no separate class: {@link StandardScheme} verifies with `whpk_` keys.
  */
 export class StandardV1aScheme extends StandardScheme {
   override readonly name = 'standard-v1a';
   override readonly keyType = 'ed25519';
-  // The secret of the listener signs nothing here, so any text is allowed.
+  // This scheme does not sign with the secret of the listener. So any text is allowed as the secret.
   override readonly secretForm = 'text';
 }
 
@@ -120,7 +125,10 @@ function signedPrefix({ id, timestamp }: SigningInput): string {
   return `${id}.${timestamp}.`;
 }
 
-/** The sender's newest key signs first: the signatures that are left out belong to its oldest keys. */
+/**
+ * The maximum number of signatures that are verified. The signature of the sender's newest key comes first. So the
+ * ignored signatures belong to the oldest keys.
+ */
 function mostSignatures(keys: number, bodyLength: number): number {
   const pairs = Math.floor(MAX_V1A_BYTES / (bodyLength + V1A_PAIR_BYTES));
   return Math.min(MAX_V1A_SIGNATURES, Math.max(1, Math.floor(pairs / Math.max(1, keys))));
@@ -131,11 +139,15 @@ function signedBytes(input: SigningInput): Buffer {
   return Buffer.concat([Buffer.from(signedPrefix(input)), input.body]);
 }
 
-/** How many body bytes Ed25519 signatures may hash in one step: each hashes the whole body, and the sender chooses their number. */
+/**
+ * How many bytes the verification of Ed25519 signatures may hash in one step. Each signature hashes the whole body, and the sender
+ * chooses the number of signatures.
+ */
 const SIGNED_BYTES_AT_ONCE = 256 * 1_024;
 
 /**
- * The same headers, with some of the Ed25519 signatures each. The secrets' schemes compute one HMAC for a key, however many signatures there are.
+ * Returns several copies of the headers, each with a part of the Ed25519 signatures. Schemes with secrets need no parts: for any number of
+ * signatures, they compute only one HMAC for each key.
  *
  * @internal
  */

@@ -8,11 +8,11 @@ const SHA256_BYTES = 32;
 
 /**
  * The scheme of Stripe: `Stripe-Signature: t=<Unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`, with one `v1` for each
- * secret. The key is the UTF-8 bytes of the secret exactly as given, including its prefix.
+ * secret. The key is the UTF-8 bytes of the whole secret, including its prefix.
  *
- * The signature covers the time, so a receiver can refuse an old request. It does not cover an id. This library sends
- * the id only in a header, so anybody who recorded a request can send it again with another id while its timestamp is
- * recent enough.
+ * The signature covers the time, so a receiver can refuse an old request. The signature does not cover an id: this library sends the id
+ * only in a header. So an attacker who recorded a request can send the request again with another id, as long as its timestamp is recent
+ * enough.
  *
  * @see https://docs.stripe.com/webhooks/signature
  */
@@ -36,8 +36,8 @@ export class StripeScheme extends SignatureScheme {
 }
 
 /**
- * Ignores other versions, such as the `v0` of Stripe's test events. Two timestamps in one header are ambiguous, so both
- * are ignored.
+ * Reads the timestamp and the `v1` signatures of the header. Other versions are ignored, such as the `v0` of Stripe's
+ * test events. Two timestamps in one header are ambiguous, so both are ignored.
  */
 function read(headers: ReceivedHeaders): { t: string | undefined; v1: string[] } {
   const parts = (headers[HEADER.toLowerCase()] ?? '').split(',').map((part) => part.trim());

@@ -1,12 +1,13 @@
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The folder of this library in the form of stack frames: a path, or a URL for modules that Node loaded itself. */
+/** The folder of this library in the form that stack frames use: a path, or a URL for modules that Node loaded itself. */
 const HERE = foldersOf(thisFile());
 
 /**
- * Captures the call stack, and finds the code that called TypeORM: the first frame outside node_modules, Node and this
- * library, which may be linked from outside node_modules. Capturing takes microseconds; the stack becomes text only when `describe` is called.
+ * Captures the call stack, and finds the code that called TypeORM. This code is the first frame outside node_modules, Node and this
+ * library. (A link may place this library outside of node_modules.) To capture the stack takes microseconds. The stack becomes text only
+ * when `describe` is called.
  */
 export function captureCallSite(): { describe(): string | undefined } {
   const trace: { stack?: string } = {};

@@ -14,16 +14,16 @@ export { SqliteWriterLock } from './sqlite-writer-lock.js';
 /** Options of `isolateSqlite`. */
 export interface IsolateSqliteOptions {
   /**
-   * How long a write waits for the writer before it, in this process or another, in milliseconds. If it is too short, a burst of writes
-   * fails. If it is too long, a write that waits for its own transaction (because it uses the wrong manager) hangs that long before it
-   * fails.
+   * How long a write waits for the current writer, in this process or another, in milliseconds. If the time is too short, writes fail when
+   * many arrive at once. A write that uses the wrong manager inside a transaction waits for that transaction, and fails only after all of
+   * this time.
    *
    * @defaultValue 10_000
    */
   lockTimeoutMs?: number;
 }
 
-/** The driver has its lock under this key. It is on the driver, so that two copies of this library find the same lock. */
+/** The driver has its lock under this key. The lock is on the driver, so that two copies of this library find the same lock. */
 const ISOLATION = Symbol.for('nestjs-entity-webhooks:sqlite-writer-lock');
 
 /** The maximum delay of `setTimeout`. */
@@ -34,16 +34,17 @@ const OPTIONS = {
 } satisfies OptionTable<IsolateSqliteOptions>;
 
 /**
- * Gives each query runner of a better-sqlite3 data source its own connection, lets one writer work at a time, and
- * switches the file to WAL, so that readers do not wait. Without it, TypeORM shares one connection among all query
- * runners, and concurrent transactions commit and roll back each other's rows: see `docs/sqlite.md`.
+ * Gives each query runner of a better-sqlite3 data source its own connection, lets one writer work at a time, and switches the file to WAL,
+ * so that readers do not wait. Without `isolateSqlite()`, TypeORM shares one connection among all query runners. Then concurrent
+ * transactions commit and roll back each other's rows: see `docs/sqlite.md`.
  *
- * Call it before `dataSource.initialize()`, or afterwards while no query runner is in use. A second call changes nothing.
+ * Call this function before `dataSource.initialize()`, or afterwards while no query runner is in use. A second call changes nothing.
  *
  * @returns the same data source
- * @throws ConfigurationError for a data source without a file (`SQLITE_NOT_A_FILE`), inside a transaction
- * (`SQLITE_IN_TRANSACTION`), for a `lockTimeoutMs` out of range (`INVALID_OPTION`), and if the internals of TypeORM have
- * changed (`TYPEORM_INTERNALS_CHANGED`)
+ * @throws ConfigurationError `SQLITE_NOT_A_FILE` for a data source without a file
+ * @throws ConfigurationError `SQLITE_IN_TRANSACTION` inside a transaction
+ * @throws ConfigurationError `INVALID_OPTION` for a `lockTimeoutMs` out of range
+ * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED` if the internals of TypeORM have changed
  *
  * @example
  * ```ts
@@ -85,7 +86,7 @@ export function sqliteWriterLock(dataSource: DataSource): SqliteWriterLock | und
   return (dataSource.driver as { [ISOLATION]?: SqliteWriterLock })[ISOLATION];
 }
 
-/** Whether a data source is better-sqlite3 with a file: not `:memory:`, not `''` (a temporary database), no memory URI. */
+/** Whether a data source is better-sqlite3 with a file. `:memory:`, `''` (a temporary database) and memory URIs are not files. */
 export function isFileSqlite(dataSource: DataSource): boolean {
   const { type, database } = dataSource.options;
   if (type !== 'better-sqlite3' || typeof database !== 'string') return false;
@@ -98,13 +99,16 @@ function assertFile(dataSource: DataSource): void {
   const { type, database } = dataSource.options;
   throw new ConfigurationError(
     'SQLITE_NOT_A_FILE',
-    `isolateSqlite() needs a better-sqlite3 DataSource with a file. This one has the type ${type} and the database ` +
+    `isolateSqlite() needs a better-sqlite3 DataSource with a file. This DataSource has the type ${type} and the database ` +
       `${JSON.stringify(database) ?? 'undefined'}: a second connection would not see its data. In tests, use a file in a ` +
       'temporary directory.',
   );
 }
 
-/** TypeORM's single connection stays open, and query runners do not use it. It must not wait synchronously or hold a transaction. */
+/**
+ * Prepares TypeORM's single connection. This connection stays open, although no query runner uses it. The connection must not wait
+ * synchronously or hold a transaction.
+ */
 function takeOver({ databaseConnection }: StockDriver): void {
   if (databaseConnection?.inTransaction) {
     throw new ConfigurationError(

@@ -10,12 +10,12 @@ import { statementShape, type StatementShape } from './statement-shape.js';
 import type { SqliteDatabase, SqliteStatement, StockQueryRunner, StockQueryRunnerClass } from './typeorm-driver.js';
 import { dataSourceOf, namedPlaceholdersNotSupported } from '../typeorm-compat.js';
 
-/** Shared by the query runners of one data source. */
+/** The parts that the query runners of one data source share. */
 export interface Isolation {
   readonly connections: SqliteConnections;
   readonly lock: SqliteWriterLock;
   readonly limits: BusyLimits;
-  /** The file was opened read-only: transactions only read, and take no lock. */
+  /** Whether the file was opened read-only. Then transactions only read, and take no lock. */
   readonly isReadonly: boolean;
 }
 
@@ -24,14 +24,14 @@ type Level = Parameters<StockQueryRunner['startTransaction']>[0];
 /**
  * TypeORM's query runner with its own connection and a writer lock.
  *
- * The connection: a read borrows a connection for the tick in which it runs. From the first write, BEGIN or change of the session
- * until `release()` the runner keeps one connection, so that `last_insert_rowid()`, temporary tables and PRAGMAs stay valid.
+ * The connection: a read borrows a connection for the tick in which it runs. From the first write, BEGIN or change of the session until
+ * `release()`, the runner keeps one connection. So `last_insert_rowid()`, temporary tables and PRAGMAs stay valid.
  *
- * The lock: a write outside a transaction holds it during the statement. BEGIN takes it, and it is released as soon as the
- * connection is no longer in a transaction, however that ended: after each statement the code checks
- * `database.inTransaction`, never TypeORM's flags. Hooks before a statement run before its lock is taken, and hooks after
- * a COMMIT run after the release, so both may wait for other writers. Statements that run on one runner at the same time share
- * its lock.
+ * The lock: a write outside a transaction holds the lock while its statement runs. BEGIN takes the lock. The lock is released as soon as
+ * the connection is no longer in a transaction, in whichever way the transaction has ended. After each statement the code checks
+ * `database.inTransaction`, and never TypeORM's flags. Hooks before a statement run before the lock is taken. Hooks after a COMMIT run
+ * after the release. So both kinds of hooks may wait for other writers. Statements that run on one runner at the same time share the lock
+ * of the runner.
  */
 export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolation): StockQueryRunnerClass {
   return class IsolatedSqliteQueryRunner extends Stock {
@@ -39,7 +39,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
     private keeping: Promise<SqliteConnection> | undefined;
     private unlock: (() => void) | undefined;
     private locking: Promise<void> | undefined;
-    /** Statements outside a transaction that wait for the lock or hold it. */
+    /** The number of statements outside a transaction that wait for the lock or hold the lock. */
     private lockUsers = 0;
     private transactionWasLost = false;
     private transactionCallSite: ReturnType<typeof captureCallSite> | undefined;
@@ -60,18 +60,19 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       const result = await queryWithHooks(this, query, values, () =>
         this.execute(statementShape(query, shared.isReadonly), values),
       );
-      // TypeORM declares `any`: the caller knows whether these are rows, a row id or a QueryResult.
+      // TypeORM declares `any`, because the caller knows the type of the result: rows, a row id or a QueryResult.
       return (useStructuredResult ? result : result.raw) as never;
     }
 
     override async startTransaction(isolationLevel?: Level): Promise<void> {
-      // A transaction that the application opened with its own BEGIN stays unchanged: this method then fails.
+      // If the application has opened a transaction with its own BEGIN, this method fails. That transaction then stays unchanged.
       const isOutermost = this.transactionDepth === 0 && !this.isInTransaction;
       if (isOutermost) this.transactionCallSite = captureCallSite();
       try {
         await super.startTransaction(isolationLevel);
       } catch (error) {
-        // TypeORM's flags would be wrong: it assumes a transaction after a failed BEGIN, and none after a failed `afterQuery`.
+        // TypeORM's flags would be wrong: TypeORM assumes a transaction after a failed BEGIN, and no transaction after a failed
+        // `afterQuery`.
         if (isOutermost && this.transactionDepth === 0) this.discardTransaction();
         else if (this.transactionDepth === 0) this.isTransactionActive = false;
         throw error;
@@ -107,7 +108,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       this.giveLockBack();
     }
 
-    /** Whether the database is in a transaction, whatever TypeORM's flags are. Capture reads it, too. */
+    /** Whether the database is in a transaction. The value does not depend on TypeORM's flags. Capture also reads this property. */
     get isInTransaction(): boolean {
       return this.kept?.database.open === true && this.kept.database.inTransaction;
     }
@@ -126,7 +127,10 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
       return this.runUnderLock(shape, values);
     }
 
-    /** Runs a statement that needs no lock, or for which the lock is already held; `undefined` if the statement must wait for the lock. */
+    /**
+     * Runs a statement if it needs no lock, or if this runner already holds the lock. Returns `undefined` if the statement must wait for
+     * the lock.
+     */
     private async runUnlessItMustWait(shape: StatementShape, values: unknown[]): Promise<QueryResult | undefined> {
       const { kept } = this;
       const connection = kept ?? (await shared.connections.checkOut());
@@ -236,7 +240,7 @@ export function isolatedQueryRunner(Stock: StockQueryRunnerClass, shared: Isolat
     private async rollBackLeftover(): Promise<void> {
       try {
         if (this.isTransactionActive) {
-          this.transactionDepth = 1; // rolls back the whole transaction, whatever savepoints exist
+          this.transactionDepth = 1; // rolls back the whole transaction, even if it has savepoints
           await super.rollbackTransaction();
         }
       } catch (error) {

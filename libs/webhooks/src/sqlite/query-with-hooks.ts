@@ -1,9 +1,10 @@
 import { QueryFailedError, QueryResult, QueryRunnerAlreadyReleasedError, type QueryRunner } from 'typeorm';
+import { BroadcasterResult } from 'typeorm/subscriber/BroadcasterResult.js';
 import { dataSourceOf } from '../typeorm-compat.js';
 import type { SqliteStatement } from './typeorm-driver.js';
 
 /**
- * Runs a statement between the hooks `beforeQuery` and `afterQuery`, and awaits them, like the query runner of TypeORM 1.1.
+ * Runs a statement between the hooks `beforeQuery` and `afterQuery`, and awaits both hooks, like the query runner of TypeORM 1.1.
  *
  * @throws QueryFailedError after the hooks of the failed statement
  */
@@ -25,14 +26,31 @@ export async function queryWithHooks(
   } catch (error) {
     const failure = error instanceof Error ? error : new Error(String(error));
     logger.logQueryError(failure, query, values, runner);
-    await broadcaster.broadcast('AfterQuery', query, values, false, undefined, undefined, failure);
+    await afterQuery(runner, query, values, [false, undefined, undefined, failure]);
     throw new QueryFailedError(query, values, failure);
   }
   const tookMs = Date.now() - start;
   const slowMs = options.maxQueryExecutionTime;
   if (slowMs && tookMs > slowMs) logger.logQuerySlow(tookMs, query, values, runner);
-  await broadcaster.broadcast('AfterQuery', query, values, true, tookMs, result.raw, undefined);
+  await afterQuery(runner, query, values, [true, tookMs, result.raw, undefined]);
   return result;
+}
+
+type Outcome = [success: boolean, tookMs: number | undefined, raw: unknown, error: Error | undefined];
+
+/** Calls the hooks `afterQuery`. Waits for their promises, even if one of the hooks throws. */
+async function afterQuery(
+  { broadcaster }: QueryRunner,
+  query: string,
+  values: unknown[] | undefined,
+  outcome: Outcome,
+): Promise<void> {
+  const hooks = new BroadcasterResult();
+  try {
+    broadcaster.broadcastAfterQueryEvent(hooks, query, values, ...outcome);
+  } finally {
+    await hooks.wait();
+  }
 }
 
 export function runStatement(statement: SqliteStatement, values: readonly unknown[]): QueryResult {

@@ -1,6 +1,6 @@
 import { SqliteLockTimeoutError } from './errors.js';
 
-/** How long another process or data source may lock the file before we fail. */
+/** How long another process or data source may lock the file before the work fails. */
 export interface BusyLimits {
   readonly database: string;
   readonly lockTimeoutMs: number;
@@ -9,11 +9,11 @@ export interface BusyLimits {
 const LONGEST_PAUSE_MS = 50;
 
 /**
- * Retries `work` while another process has locked the file. The pauses are 1, 2, 4… to 50 ms; each is shortened at random by up to
- * half, so that processes do not stay in step.
+ * Retries `work` while another process has locked the file. The pauses grow from 1, 2 and 4 ms to 50 ms. Each pause is shortened at random
+ * by up to half, so that processes do not retry at the same moments.
  *
- * better-sqlite3 can wait by itself (`timeout`), but it waits in C on the only thread. Nothing else in the process would
- * run, and a lock holder in the same process could never finish.
+ * better-sqlite3 can wait by itself (`timeout`), but such a wait blocks the only JavaScript thread. Nothing else in the process would run,
+ * and a lock holder in the same process could never finish.
  *
  * @param mayRetry whether the database can become free for this work
  * @throws SqliteLockTimeoutError after `lockTimeoutMs`
@@ -36,7 +36,7 @@ export async function retryWhileBusy<T>(
   }
 }
 
-/** `SQLITE_BUSY_SNAPSHOT`: data that the transaction has read was changed since, so it can never write. */
+/** `SQLITE_BUSY_SNAPSHOT`: another writer has changed data that this transaction has read, so this transaction can never write. */
 export function isStaleSnapshot(error: unknown): boolean {
   return sqliteCode(error) === 'SQLITE_BUSY_SNAPSHOT';
 }

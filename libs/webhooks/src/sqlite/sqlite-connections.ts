@@ -5,7 +5,10 @@ import { dataSourceOf, notConnected } from '../typeorm-compat.js';
 import { retryWhileBusy, type BusyLimits } from './retry-while-busy.js';
 import type { SqliteDatabase, SqliteStatement, StockDriver } from './typeorm-driver.js';
 
-/** Connections that stay open for the next query runner. All reads need one connection, each open transaction one more. */
+/**
+ * The number of connections that stay open for the next query runner. All reads together need one connection. Each open transaction needs
+ * one more connection.
+ */
 const MAX_IDLE = 8;
 
 /** TypeORM's default for `statementCacheSize`. */
@@ -13,9 +16,9 @@ const STATEMENTS_PER_CONNECTION = 100;
 
 /** A connection with its prepared statements. */
 export class SqliteConnection {
-  /** A PRAGMA, an ATTACH or a temporary table has changed the session. */
+  /** Whether a PRAGMA, an ATTACH or a temporary table has changed the session. */
   sessionChanged = false;
-  /** Code outside this folder got the bare connection. */
+  /** Whether code outside this folder has got the bare connection. */
   handedOut = false;
   private readonly statements = new Map<string, SqliteStatement>();
 
@@ -36,10 +39,10 @@ export class SqliteConnection {
     return statement;
   }
 
-  /** Whether the next query runner can use it like a new connection. */
+  /** Whether the next query runner can use this connection like a new connection. */
   get isReusable(): boolean {
     if (this.sessionChanged || this.database.inTransaction) return false;
-    // After a failed migration, foreign keys stay unchecked on the connection that TypeORM got for it.
+    // After a failed migration, foreign keys stay unchecked on the connection that TypeORM got for the migration.
     return !this.handedOut || this.database.pragma('foreign_keys', { simple: true }) === 1;
   }
 }
@@ -50,12 +53,12 @@ interface Waiter {
 }
 
 /**
- * The connections of one data source. They are opened in the same way as TypeORM opens its single connection, with the same options,
+ * The connections of one data source. The connections are opened in the same way as TypeORM's single connection, with the same options,
  * `prepareDatabase` and attached databases.
  *
- * A caller that finds no idle connection waits for the next one that is returned or opened. Only one is opened at a time: reads return
- * their connections within the same tick, so a burst of reads shares a few. There is no upper limit, because a transaction may wait for
- * a query of another runner. Callers that wait for the writer lock hold no connection.
+ * If a caller finds no idle connection, the caller waits until a connection is returned or opened. Only one connection is opened at a time.
+ * Reads return their connections within the same tick, so many concurrent reads share a few connections. There is no upper limit, because a
+ * transaction may wait for a query of another runner. Callers that wait for the writer lock hold no connection.
  */
 export class SqliteConnections {
   private idle: SqliteConnection[] = [];
@@ -72,7 +75,7 @@ export class SqliteConnections {
     this.openStock = driver.createDatabaseConnection;
   }
 
-  /** Returns a connection that no other caller uses until it is given back. */
+  /** Returns a connection. No other caller uses this connection until it is returned. */
   async checkOut(): Promise<SqliteConnection> {
     if (!this.driver.databaseConnection?.open) throw notConnected(dataSourceOf(this.driver));
     const idle = this.idle.pop();
@@ -95,7 +98,7 @@ export class SqliteConnections {
     }
   }
 
-  /** Closes every connection, also busy ones: SQLite rolls back their transactions. */
+  /** Closes every connection, also connections that are in use. SQLite rolls back their transactions. */
   closeAll(reason: Error): void {
     this.lifetime++;
     this.idle = [];
@@ -104,12 +107,17 @@ export class SqliteConnections {
     this.refuseWaiting(reason);
   }
 
-  /** Opens a connection like TypeORM, but with WAL, and waits for other processes asynchronously. */
+  /**
+   * Opens a connection in the same way as TypeORM, but with WAL. If another process has locked the file, the method waits asynchronously.
+   */
   async open(): Promise<SqliteDatabase> {
     return retryWhileBusy(this.limits, () => this.openOnce());
   }
 
-  /** The attached databases are known only after the entities, and TypeORM opens its own connection before that. */
+  /**
+   * Attaches the databases of the entities. TypeORM opens its own connection before it knows the entities, so the attached databases are
+   * known only later.
+   */
   async attachTo(database: SqliteDatabase): Promise<void> {
     await retryWhileBusy(this.limits, () => this.attachMissing(database));
   }
@@ -162,7 +170,7 @@ export class SqliteConnections {
     if (mode === 'wal') return;
     throw new ConfigurationError(
       'SQLITE_WAL_REFUSED',
-      `SQLite keeps "${this.driver.options.database}" in journal_mode ${String(mode)}, but readers beside a writer need ` +
+      `SQLite keeps "${this.driver.options.database}" in journal_mode ${String(mode)}, but readers during a write need ` +
         'WAL. Most network file systems do not support WAL. Put the file on a local disk, or set ' +
         'sqlite: { isolate: false } and allow only one writer at a time.',
     );
@@ -178,7 +186,7 @@ export class SqliteConnections {
         if (lifetime === this.lifetime) this.offer(this.adopt(database));
         else database.close();
       } catch (error) {
-        // All waiting callers would get the same error, each after another wait. So reject all of them now.
+        // Each waiting caller would get the same error after one more wait. So reject all waiting callers now.
         if (lifetime === this.lifetime) this.refuseWaiting(error);
       }
     }

@@ -10,27 +10,27 @@ interface Waiter {
 }
 
 /**
- * One writer at a time for one data source, in the order of arrival.
+ * Lets one writer of a data source write at a time, in the order of arrival.
  *
- * SQLite also locks the file, but a writer that finds the file locked can only try again later, and keeps no place in a queue. So the
- * writers of one process queue here, and compete only with other processes for the file.
+ * SQLite also locks the file. But a writer that finds the file locked can only retry later, and keeps no place in a queue. So the writers
+ * of one process queue here, and compete for the file only with other processes.
  */
 export class SqliteWriterLock {
   private holder: Waiter | undefined;
   private readonly waiting = new Set<Waiter>();
 
-  /** @internal `isolateSqlite` makes it. */
+  /** @internal `isolateSqlite` creates the lock. */
   constructor(
     private readonly database: string,
     private readonly timeoutMs: number,
   ) {}
 
   /**
-   * Waits until no other writer is active, and resolves to a function that releases the lock. Calling that function twice is harmless. Use
-   * it for work on your own connection. Statements of the data source take the lock themselves: if you await a statement that writes while
-   * you hold the lock, it waits for you.
+   * Waits until no other writer is active, and resolves to a function that releases the lock. A second call of that function has no effect.
+   * Use this method for work on your own connection. Statements of the data source take the lock themselves. So do not await a statement
+   * that writes while you hold the lock: that statement would wait for you.
    *
-   * @param origin names you in the error of other writers, as a noun phrase
+   * @param origin names the caller in the errors of other writers, as a noun phrase
    * @throws SqliteLockTimeoutError after `lockTimeoutMs`
    */
   async acquire(origin: LockOrigin = 'a caller of acquire() without a name'): Promise<() => void> {
@@ -83,7 +83,7 @@ export class SqliteWriterLock {
     return new SqliteLockTimeoutError(
       `This write waited ${this.timeoutMs} ms for its turn to write to the SQLite database "${this.database}", which has ` +
         `one writer at a time: ${heldBy} is still active. If this write belongs to that transaction, use the manager of ` +
-        'the transaction: the argument of dataSource.transaction(), or queryRunner.manager. If not, keep slow ' +
+        'the transaction: the argument of dataSource.transaction(), or queryRunner.manager. Otherwise keep slow ' +
         'work (HTTP calls, timers) out of that transaction, or raise lockTimeoutMs.',
       { details: { database: this.database, lockTimeoutMs: this.timeoutMs, heldBy } },
     );

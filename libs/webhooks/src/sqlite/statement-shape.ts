@@ -1,15 +1,18 @@
-/** The properties of a statement that its text shows. SQLite itself reports whether it writes (`stmt.readonly`). */
+/** The properties of a statement that its text shows. SQLite itself reports whether the statement writes (`stmt.readonly`). */
 export interface StatementShape {
   /** The text to run: a bare `BEGIN` becomes `BEGIN IMMEDIATE`. */
   readonly sql: string;
-  /** Opens a write transaction if none is open. */
+  /** Whether the statement opens a write transaction if no transaction is open. */
   readonly opensTransaction: boolean;
   readonly rollsBack: 'transaction' | 'savepoint' | null;
-  /** Its effect is in the connection, so the query runner must keep the connection. */
+  /** Whether the effect of the statement stays in the connection. Then the query runner must keep the connection. */
   readonly needsOwnConnection: boolean;
-  /** Changes the connection: it is closed when the query runner is released. */
+  /** Whether the statement changes the connection. Then the connection is closed when the query runner is released. */
   readonly changesSession: boolean;
-  /** SQLite reports some reading PRAGMAs (`journal_mode`) as writers, and a writing one (`optimize`) as a reader. */
+  /**
+   * Whether the statement writes, as far as its text shows. SQLite reports some reading PRAGMAs (`journal_mode`) as writers, and a writing
+   * PRAGMA (`optimize`) as a reader.
+   */
   readonly writes: 'yes' | 'no' | 'ask SQLite';
 }
 
@@ -23,7 +26,7 @@ const PLAIN: Omit<StatementShape, 'sql'> = {
 
 const READ_TRANSACTION: Omit<StatementShape, 'sql'> = { ...PLAIN, needsOwnConnection: true, writes: 'no' };
 
-/** PRAGMAs that only read: their argument is a name, not a new value. */
+/** PRAGMAs that only read. Their argument is a name, not a new value. */
 const READING_PRAGMAS =
   /^(?:table_(?:x?info|list)|index_(?:list|x?info)|foreign_key_(?:list|check)|(?:integrity|quick)_check|read_uncommitted)$/;
 
@@ -36,21 +39,21 @@ const PRAGMA = /^PRAGMA\s+(?:["'`[]?\w+["'`\]]?\s*\.\s*)?["'`[]?(\w+)["'`\]]?\s*
 /**
  * Reads the first words of a statement.
  *
- * @param isReadonly the file was opened read-only: its transactions only read
+ * @param isReadonly whether the file was opened read-only. Then its transactions only read
  */
 export function statementShape(sql: string, isReadonly: boolean): StatementShape {
   const text = sql.replace(LEADING_BLANKS_AND_COMMENTS, '');
   switch (/^[a-z]+/i.exec(text)?.[0].toUpperCase()) {
     case 'BEGIN':
-      // A deferred transaction only reads until its first write. Other transactions are meant to write. If they read before they
-      // take the database's lock, they can get SQLITE_BUSY_SNAPSHOT, and a retry of the statement does not help.
+      // A deferred transaction only reads until its first write. Other transactions are expected to write. Such a transaction can get
+      // SQLITE_BUSY_SNAPSHOT if it reads before it takes the lock of the database. A retry of the statement does not help then.
       if (isReadonly || /^BEGIN\s+DEFERRED\b/i.test(text)) return { ...READ_TRANSACTION, sql };
       return {
         ...PLAIN,
         sql: text.replace(/^BEGIN\b(?!\s+(?:IMMEDIATE|EXCLUSIVE)\b)/i, 'BEGIN IMMEDIATE'),
         opensTransaction: true,
       };
-    case 'SAVEPOINT': // outside a transaction it begins one, and its RELEASE commits it
+    case 'SAVEPOINT': // outside a transaction, SAVEPOINT begins a transaction, and RELEASE commits it
       return isReadonly ? { ...READ_TRANSACTION, sql } : { ...PLAIN, sql, opensTransaction: true };
     case 'ROLLBACK':
       return {

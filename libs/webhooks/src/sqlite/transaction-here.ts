@@ -2,7 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { DataSource, QueryRunner } from 'typeorm';
 import { dataSourceOf } from '../typeorm-compat.js';
 
-/** A transaction, as known to the asynchronous call chain that began it. */
+/** A transaction, as the asynchronous call chain that began it sees it. */
 interface BegunTransaction {
   readonly runner: QueryRunner;
   isOver: boolean;
@@ -12,13 +12,13 @@ interface Scope {
   readonly transaction: BegunTransaction | undefined;
 }
 
-// The storage itself is empty: each scope belongs to one call chain.
+// The storage itself holds no state: each scope belongs to one call chain.
 const here = new AsyncLocalStorage<Scope>();
 const begun = new WeakMap<QueryRunner, BegunTransaction>();
 
 /**
- * Records that this call chain begins a transaction. Call it in `startTransaction()` before the first `await`: a caller that awaits
- * `startTransaction()` then continues inside the scope.
+ * Records that this call chain begins a transaction. `startTransaction()` must call this function before its first `await`. A caller that
+ * awaits `startTransaction()` then continues inside the scope.
  */
 export function enterTransaction(runner: QueryRunner): void {
   leaveTransaction(runner);
@@ -33,7 +33,10 @@ export function leaveTransaction(runner: QueryRunner): void {
   if (transaction) transaction.isOver = true;
 }
 
-/** Whether this call chain is inside a transaction of the data source that it began. A second writer here would wait for itself. */
+/**
+ * Whether this call chain is inside a transaction of the data source, and has begun this transaction. A second writer in the same call
+ * chain would wait for the first writer, and the first writer would wait for the second.
+ */
 export function isInTransactionHere(dataSource: DataSource): boolean {
   const transaction = here.getStore()?.transaction;
   if (!transaction || transaction.isOver) return false;
@@ -42,8 +45,8 @@ export function isInTransactionHere(dataSource: DataSource): boolean {
 }
 
 /**
- * Ends the scope of a transaction from `manager.transaction()` with that call. Code that the caller runs beside it, without awaiting it, is
- * not inside the transaction.
+ * Ends the scope of a transaction from `manager.transaction()` at the end of that call. The caller may run other code beside the
+ * transaction without awaiting the transaction. Such code is not inside the transaction.
  *
  * @returns a function that restores the manager
  */
@@ -54,11 +57,11 @@ export function scopeTransactions(manager: DataSource['manager']): () => void {
   const methods = manager as unknown as { transaction?: (...args: unknown[]) => Promise<unknown> };
   const begin = manager.transaction.bind(manager) as (...args: unknown[]) => Promise<unknown>;
   const scoped = (...args: unknown[]) =>
-    // A new object each time: Node.js opens no scope if the store is the same object.
+    // Create a new object each time: Node.js opens no scope if the store is the same object.
     here.run({ transaction: here.getStore()?.transaction }, () => begin(...args));
   methods.transaction = scoped;
   return () => {
-    // If other code has replaced the method since, that code calls ours.
+    // Other code may have replaced the method in the meantime. Then that code calls this replacement.
     if (methods.transaction === scoped) delete methods.transaction;
   };
 }

@@ -3,7 +3,7 @@ import type { DataSource, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
 import type { OfDataSource } from '../typeorm-compat.js';
 
-/** The part of a better-sqlite3 statement that is used here. The driver itself is never imported. */
+/** The part of a better-sqlite3 statement that this library uses. The library never imports better-sqlite3 itself. */
 export interface SqliteStatement {
   readonly reader: boolean;
   readonly readonly: boolean;
@@ -11,7 +11,7 @@ export interface SqliteStatement {
   run(...values: unknown[]): { changes: number; lastInsertRowid: number | bigint };
 }
 
-/** The part of a better-sqlite3 connection that is used here. */
+/** The part of a better-sqlite3 connection that this library uses. */
 export interface SqliteDatabase {
   readonly open: boolean;
   readonly inTransaction: boolean;
@@ -55,8 +55,8 @@ interface SqliteOptions {
 /**
  * Returns the driver of a better-sqlite3 data source and the class of its query runners.
  *
- * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED` if this version of TypeORM lacks a member that is needed: partly isolated
- * transactions would be worse than no start.
+ * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED` if this version of TypeORM lacks a needed member. Without this error, transactions
+ * would be only partly isolated.
  */
 export function stockDriver(dataSource: DataSource): { driver: StockDriver; QueryRunnerClass: StockQueryRunnerClass } {
   const driver = dataSource.driver as unknown as StockDriver;

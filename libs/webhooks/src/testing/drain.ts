@@ -3,8 +3,8 @@ import type { DispatcherService, RoundResult } from '../dispatcher/dispatcher.se
 import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
 
 /**
- * Sends everything that is due now, and waits for the outcomes. A test calls it after its writes, before it checks the receiver.
- * Retries that are due later are not sent: move the clock first.
+ * Sends everything that is due now, and waits for the outcomes. Call `drain()` in a test after the writes and before you check
+ * the receiver. Retries that are due later are not sent. To send them, first move the clock.
  *
  * @param instance name of the data source, unless it is the default data source
  * @example
@@ -13,7 +13,8 @@ import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
  * await expectDelivered(receiver, { type: 'order.created' });
  */
 export function drain(app: INestApplicationContext, instance: string = DEFAULT_INSTANCE): Promise<RoundResult> {
-  // By way of the runtime: the token of the dispatcher is its class, which would load the whole core into every test of a receiver.
+  // Find the dispatcher through the runtime. The token of the dispatcher is its class. An import of this class would load the whole core
+  // into every test of a receiver.
   const { dispatcher } = app.get<{ dispatcher: DispatcherService }>(runtimeToken(instance), { strict: false });
   return dispatcher.drain();
 }

@@ -7,17 +7,20 @@ import { describeRequests, type ReceivedRequest, typeOf, type TestReceiver } fro
 export interface ExpectedDelivery {
   /** The event type, such as `order.updated`. */
   type: string;
-  /** Fields that the payload's `data` must have, with exactly these values. `data` may have other fields, too. */
+  /** Fields and values that the `data` of the payload must have. `data` may also have other fields. */
   data?: Readonly<Record<string, unknown>>;
-  /** The exact number of such requests that the receiver answered with 2xx. Other answers do not count. @defaultValue 1 */
+  /**
+   * The exact number of matching requests that the receiver answered with 2xx. Requests with other answers do not count.
+   * @defaultValue 1
+   */
   count?: number;
   /** How long to wait for the requests, in milliseconds. @defaultValue 5000 */
   timeoutMs?: number;
 }
 
 /**
- * Waits until the receiver has accepted `count` requests with this type (and data), and fails if it has accepted more. To be sure
- * that no request comes later, call `drain()` first.
+ * Waits until the receiver has accepted `count` requests with this type (and data). Fails if the receiver has accepted more such
+ * requests. To be sure that no request arrives later, call `drain()` first.
  *
  * @returns the matching requests
  * @throws AssertionError with a list of the requests that arrived
@@ -39,7 +42,7 @@ export async function expectDelivered(receiver: TestReceiver, expected: Expected
 }
 
 /**
- * Fails if any request has arrived. It checks once and does not wait: call `drain()` first.
+ * Fails if a request has arrived. The function checks once and does not wait, so call `drain()` first.
  *
  * @throws AssertionError with a list of the requests that arrived
  */

@@ -14,7 +14,7 @@ export class FakeClock extends WebhookClock {
     return this.#now;
   }
 
-  /** Moves the clock forward by `ms` milliseconds, or back with a negative number. */
+  /** Moves the clock forward by `ms` milliseconds. A negative number moves the clock back. */
   advance(ms: number): void {
     this.set(this.#now + ms);
   }

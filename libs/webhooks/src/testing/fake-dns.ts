@@ -2,7 +2,8 @@ import type { LookupAddress } from 'node:dns';
 import { isIP, type LookupFunction } from 'node:net';
 
 /**
- * A table of host names and their addresses, with a `lookup` function like `dns.lookup`. Other names do not resolve.
+ * A table of host names and their addresses, with a `lookup` function like `dns.lookup`. Names that are not in the
+ * table do not resolve.
  *
  * @example
  * ```ts
@@ -11,7 +12,7 @@ import { isIP, type LookupFunction } from 'node:net';
  * ```
  */
 export class FakeDns {
-  /** Every name that was looked up, in order. */
+  /** Every name that was looked up, in the order of the lookups. */
   readonly queries: string[] = [];
 
   readonly #table = new Map<string, readonly string[]>();
@@ -20,7 +21,7 @@ export class FakeDns {
     for (const [name, addresses] of Object.entries(table)) this.set(name, addresses);
   }
 
-  /** Replaces the addresses of a name, as in a DNS rebinding attack. With an empty list the name does not resolve any more. */
+  /** Replaces the addresses of a name, as in a DNS rebinding attack. With an empty list, the name no longer resolves. */
   set(name: string, addresses: string | readonly string[]): this {
     const list = typeof addresses === 'string' ? [addresses] : [...addresses];
     const wrong = list.find((address) => isIP(address) === 0);
@@ -32,14 +33,14 @@ export class FakeDns {
     return this;
   }
 
-  /** Bound to this object, so that you can pass it as a function. */
+  /** The lookup function. It is bound to this object, so you can pass `dns.lookup` as a function. */
   readonly lookup: LookupFunction = (hostname, options, callback) => {
     this.queries.push(hostname);
     const family = options.family === 'IPv4' ? 4 : options.family === 'IPv6' ? 6 : (options.family ?? 0);
     const found: LookupAddress[] = (this.#table.get(hostname.toLowerCase()) ?? [])
       .map((address) => ({ address, family: isIP(address) }))
       .filter((entry) => family === 0 || entry.family === family);
-    // Like dns.lookup, call back only after the caller has returned.
+    // Call back only after the caller has returned, as `dns.lookup` does.
     process.nextTick(() => {
       const [first] = found;
       if (first === undefined) {

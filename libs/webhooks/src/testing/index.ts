@@ -1,5 +1,6 @@
 /**
- * Helpers for the tests of applications that send webhooks. They work with every test runner: expectations throw AssertionErrors.
+ * Helpers for the tests of applications that send webhooks. The helpers work with every test runner, because failed expectations
+ * throw AssertionErrors.
  *
  * @packageDocumentation
  */

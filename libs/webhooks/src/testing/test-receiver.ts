@@ -21,9 +21,9 @@ const DEFAULT_WAIT_MS = 5000;
 /** A request that the receiver recorded. */
 export interface ReceivedRequest {
   readonly method: string;
-  /** Path and query. */
+  /** Path and query of the request. */
   readonly url: string;
-  /** Names are in lower case. */
+  /** Headers of the request, with names in lower case. */
   readonly headers: IncomingHttpHeaders;
   /** The body, byte for byte. */
   readonly rawBody: Buffer;
@@ -40,7 +40,7 @@ export interface ReceiverResponse {
   status: number;
   headers?: Readonly<Record<string, string>>;
   body?: string | Uint8Array;
-  /** The receiver answers after this promise is fulfilled. A test can simulate a slow receiver with it. */
+  /** The receiver answers after this promise is fulfilled. A test can use the promise to simulate a slow receiver. */
   delayUntil?: Promise<unknown>;
 }
 
@@ -56,7 +56,8 @@ interface Waiter {
 /**
  * An HTTP server on a free port of 127.0.0.1. It records all requests, and answers 204 unless {@link respond} sets another answer.
  *
- * Allow the module under test to reach it: `security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true }`.
+ * Allow the module under test to send requests to this server: `security: { allowedAddresses: ['127.0.0.0/8'],
+ * allowHttp: true }`.
  *
  * @example
  * ```ts
@@ -99,7 +100,7 @@ export class TestReceiver {
     return this.#url;
   }
 
-  /** Stops the server, and closes all connections, even if a request is unanswered. */
+  /** Stops the server, and closes all connections. Connections with an unanswered request are also closed. */
   async stop(): Promise<void> {
     const server = this.#server;
     if (server === null) return;
@@ -115,8 +116,9 @@ export class TestReceiver {
   }
 
   /**
-   * Sets the answers to the next requests: one answer for all; a list of answers, one for each request, and then 204; or a function,
-   * whose `index` starts with 0 after this call.
+   * Sets the answers to the next requests. There are three forms. One answer is for all requests. A list has one answer for each request;
+   * after the end of the list, the answer is 204. A function returns the answer to each request; its `index` starts with 0 after this
+   * call.
    */
   respond(answer: ReceiverResponse | readonly ReceiverResponse[] | Responder): this {
     const firstIndex = this.#arrivals;
@@ -130,7 +132,7 @@ export class TestReceiver {
     return this;
   }
 
-  /** Answers the next `times` requests with `status`, and 204 after that. */
+  /** Answers the next `times` requests with `status`, and all later requests with 204. */
   failTimes(times: number, status = 500): this {
     return this.respond((_request, index) => ({ status: index < times ? status : 204 }));
   }
@@ -144,13 +146,13 @@ export class TestReceiver {
     return this;
   }
 
-  /** Deletes the recorded requests. The configured answers stay. */
+  /** Deletes the recorded requests. The configured answers do not change. */
   clear(): void {
     this.requests.length = 0;
   }
 
   /**
-   * Resolves with all requests as soon as there are at least `count`.
+   * Waits until there are at least `count` requests, and returns all requests.
    *
    * @throws AssertionError after `timeoutMs` (default: 5,000), with a list of the requests that arrived
    */
@@ -164,7 +166,8 @@ export class TestReceiver {
   }
 
   /**
-   * Resolves with the first request for which `predicate` is true. Checks the recorded requests first, and then waits for new ones.
+   * Waits for a request for which `predicate` is true, and returns the first such request. Checks the recorded requests first, and
+   * then waits for new requests.
    *
    * @throws AssertionError after `timeoutMs` (default: 5,000), with a list of the requests that arrived
    */
@@ -179,8 +182,8 @@ export class TestReceiver {
   }
 
   /**
-   * Verifies a recorded request, as a receiver should. The age of the request is not checked unless you set `toleranceSeconds`,
-   * because tests move clocks.
+   * Verifies a recorded request in the same way as a real receiver. The age of the request is checked only if you set
+   * `toleranceSeconds`, because tests move clocks.
    *
    * @throws IncomingWebhookError
    */
@@ -265,7 +268,10 @@ function handshakeAnswer(request: ReceivedRequest, permission: { ratePerMinute?:
   return challenge === null ? null : { status: 200, body: challenge };
 }
 
-/** If the predicate of a test throws, the test fails, not the request that the server is answering. */
+/**
+ * Checks the condition of a waiting test. If the predicate throws an error, the test fails, but the request that
+ * the server is answering does not fail.
+ */
 function notify(waiter: Waiter): void {
   try {
     if (waiter.check()) waiter.resolve();

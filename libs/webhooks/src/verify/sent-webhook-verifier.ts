@@ -8,6 +8,7 @@ import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { signaturesInPieces, StandardScheme } from '../signing/standard-scheme.js';
 import {
   readSentDeliveries,
+  readUnstoredDeliveries,
   readSentEvent,
   type SentDelivery,
   type SentEvent,
@@ -25,31 +26,38 @@ export interface ReturnedWebhook {
   readonly body: Buffer;
 }
 
-/** Limits of one page of listeners: the number of listeners, and the total size of their bodies. */
+/** The two limits of one page of listeners: the number of deliveries, and the total size of their bodies in bytes. */
 const DELIVERIES_PER_PAGE = 500;
 const BYTES_PER_PAGE = 4 * 1_024 * 1_024;
 /**
- * How many listeners are checked for one request, newest first. If an event went to more listeners, the oldest of them
- * get `INVALID`. Otherwise one request could cost as many HMACs as the application has listeners.
+ * Maximum number of listeners that are checked for one request, newest first. If an event was sent to more listeners,
+ * the oldest of these listeners get `INVALID`. Without a limit, one request could cost one HMAC for each listener of
+ * the application.
  */
 const MAX_LISTENERS_CHECKED = 10_000;
-/** Answers are sent at multiples of this time after the request, so that the duration of the work does not show. */
+/**
+ * Answers are sent at multiples of this time after the request. So the time of an answer does not reveal the
+ * duration of the work.
+ */
 const ANSWER_STEP_MS = 50;
 
 /** A sequence number that no row has: databases count from 1. */
-const NO_EVENT: SentEvent = { seq: 0, body: null };
+const NO_EVENT: SentEvent = { seq: 0, createdAt: 0, body: null };
 const NO_ID = 'evt_none';
-/** The form of an id: at most as long as the tables allow, with only characters that every collation compares alike. */
+/**
+ * The form of an id. An id is at most as long as the tables allow. It has only characters that every collation compares
+ * in the same way.
+ */
 const ID = /^[\x21-\x7e]{1,64}$/;
 const TIMESTAMP = /^(?:0|[1-9]\d{0,11})$/;
 
 /**
- * Answers "did you send this?".
+ * Answers the question "did you send this webhook?".
  *
- * Neither the answer nor its time reveals why a webhook is not genuine. For an unknown id, the same statements run, the
- * same number of bytes is compared, and an HMAC over the body is computed, as for a known id. Answers are sent in steps
- * of {@link ANSWER_STEP_MS}. More than one HMAC runs only for a caller that has the exact body of an event, and such a
- * caller already knows that the event exists. After each key, other requests may use the event loop.
+ * Neither the answer nor its time reveals why a webhook is not genuine. For an unknown id and for a known id, the verifier runs the same
+ * statements, compares the same number of bytes, and computes an HMAC over the body. Answers are sent in steps of {@link ANSWER_STEP_MS}.
+ * The verifier computes more than one HMAC only if the caller sent the exact body of an event. Such a caller already knows that the event
+ * exists. After each key, other requests may use the event loop.
  *
  * @internal
  */
@@ -85,17 +93,17 @@ export class SentWebhookVerifier {
     const turn = this.turns.begin();
     const first = await database.transaction(function* () {
       const event = (yield* readSentEvent(database, claim.id, bodyLength)) ?? NO_EVENT;
-      const page = yield* readSentDeliveries(database, event.seq, { bodyLength, before: null, limit: pageSize });
-      return { event, page };
+      const page = yield* readSentDeliveries(database, event, { bodyLength, before: null, limit: pageSize });
+      return { event, page, unstored: yield* readUnstoredDeliveries(database, event) };
     });
-    const { event } = first;
+    const { event, unstored } = first;
     const isEventBody = isSame(body, event.body);
 
     let { page } = first;
     let isGenuine = false;
     let hasHashed = false;
     for (let checkedCount = page.length; ; checkedCount += page.length) {
-      for (const delivery of page) {
+      for (const delivery of page === first.page ? [...unstored, ...page] : page) {
         await turn.pass();
         if (!(delivery.hasEventBody ? isEventBody : isSame(body, delivery.body))) continue;
         hasHashed = true;
@@ -105,7 +113,7 @@ export class SentWebhookVerifier {
       if (isGenuine || !last || page.length < pageSize || checkedCount >= MAX_LISTENERS_CHECKED) break;
       const limit = Math.min(pageSize, MAX_LISTENERS_CHECKED - checkedCount);
       page = await database.transaction(() =>
-        readSentDeliveries(database, event.seq, { bodyLength, before: last.listenerId, limit }),
+        readSentDeliveries(database, event, { bodyLength, before: last.listenerId, limit }),
       );
     }
     if (!hasHashed) this.dummyScheme.verify({ ...claim, body, secrets: [this.dummySecret] });
@@ -142,7 +150,7 @@ export class SentWebhookVerifier {
       .flatMap(({ value, publicKey }) => {
         try {
           const isPair = publicKey !== undefined;
-          // The public key is stored unsealed, so anybody who can write to the tables may have replaced it.
+          // The public key is stored unsealed, so an attacker who can write to the tables may have replaced it.
           if (isPair && !sealing.requireSealed) return [publicKey];
           const key = sealing.open(value, 'secret', listenerId);
           return [isPair ? publicKeyOf(key) : key];
@@ -171,7 +179,7 @@ export class SentWebhookVerifier {
     }
   }
 
-  /** Anybody who has a webhook of the listener can cause the same error with each request. */
+  /** Everyone who has a webhook of the listener can cause the same error with each request. */
   private logOnceAMinute(message: string): void {
     if (!this.trouble.failed()) return;
     this.logger.error(message);
@@ -179,7 +187,7 @@ export class SentWebhookVerifier {
   }
 }
 
-/** The content of the headers. A missing or malformed value is replaced with a value that matches nothing. */
+/** The values of the headers. A missing or malformed value is replaced with a value that matches nothing. */
 interface Claim {
   readonly id: string;
   readonly timestamp: number;
@@ -204,7 +212,7 @@ function readClaim(given: IncomingHttpHeaders): Claim {
   };
 }
 
-/** Compares byte for byte, in a time that depends only on the given body. */
+/** Compares two bodies byte for byte. The time depends only on the given body. */
 function isSame(given: Buffer, stored: string | null): boolean {
   const bytes = stored === null ? null : Buffer.from(stored, 'utf8');
   const isComparable = bytes !== null && bytes.length === given.length;

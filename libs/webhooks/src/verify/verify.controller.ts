@@ -2,7 +2,7 @@ import { Controller, Header, HttpCode, Inject, Post, Req, VERSION_NEUTRAL, type 
 import { rawBodyOf, type ReceivedRequest } from '../raw-body/raw-body.js';
 import { SentWebhookVerifier } from './sent-webhook-verifier.js';
 
-/** Creates a controller class for each `forRoot`, because Nest stores path and guards on the class. @internal */
+/** Creates a separate controller class for each `forRoot`, because Nest stores the path and the guards on the class. @internal */
 export function verifyController(path: string, decorators: readonly ClassDecorator[]): Type {
   @Controller({ path, version: VERSION_NEUTRAL })
   class WebhooksVerifyController {

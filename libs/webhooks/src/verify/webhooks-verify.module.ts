@@ -14,14 +14,14 @@ import { verifyController } from './verify.controller.js';
 /** Options of {@link WebhooksVerifyModule}. */
 export interface WebhooksVerifyOptions {
   /**
-   * Path of the route, below the global prefix of the application. Versioning does not apply.
+   * Path of the route, below the global prefix of the application. Nest's versioning does not apply to this route.
    *
    * @defaultValue `'webhooks/verify'`
    */
   path?: string;
   /**
-   * The instance whose webhooks are verified; each instance needs its own `forRoot` and path. Give the name of its data
-   * source, as in `WebhooksModule.forRoot({ dataSource })`.
+   * The instance whose webhooks are verified. Each instance needs a separate `forRoot` and a separate path. Give the
+   * name of the data source of the instance, as in `WebhooksModule.forRoot({ dataSource })`.
    *
    * @defaultValue the default data source
    */
@@ -34,11 +34,11 @@ export interface WebhooksVerifyOptions {
    */
   decorators?: readonly ClassDecorator[];
   /**
-   * Where the exact bytes of a body come from; `'provided'` if a parser of the application keeps them.
+   * The parser that keeps the exact bytes of a body: the parser of Nest, or a parser of the application.
    *
-   * - `'nest'`: the application is created with `rawBody: true`. Without it, the application does not start.
-   * - `'provided'`: a parser of the application keeps the bytes in `request.rawBody`. The module then reads nothing
-   *   itself, and does not check at start. A request without the bytes fails with `RAW_BODY_MISSING`.
+   * - `'nest'`: the application is created with `rawBody: true`. Otherwise it does not start.
+   * - `'provided'`: a parser of the application keeps the bytes in `request.rawBody`. The module then does not read bodies itself, and
+   *   does not check the parsers at start. A request without the bytes fails with `RAW_BODY_MISSING`.
    *
    * @defaultValue 'nest'
    */
@@ -56,12 +56,13 @@ export const VERIFY_OPTIONS = {
 const OPTIONS = Symbol('nestjs-entity-webhooks:verify-options');
 
 /**
- * Serves a POST route that answers "did you send this?", as PayPal's IPN does. A receiver posts back a webhook: its
- * `webhook-id`, `webhook-timestamp` and signature headers, and the exact body. The answer is `VERIFIED` or `INVALID` in
- * plain text, never a reason. It is for receivers that cannot verify a signature themselves.
+ * Serves a POST route that answers the question "did you send this webhook?", as PayPal's IPN does. The route is for
+ * receivers that cannot verify a signature themselves. A receiver posts a webhook back, with the headers `webhook-id`
+ * and `webhook-timestamp`, the signature headers and the exact body. The answer is `VERIFIED` or `INVALID` in plain
+ * text. The answer never contains a reason.
  *
- * It needs `WebhooksModule.forRoot()`, and an application that was created with `rawBody: true`. Global guards apply to
- * its controller. One of them should limit the rate of requests.
+ * The module needs `WebhooksModule.forRoot()`, and an application that was created with `rawBody: true`. Global guards
+ * apply to the controller of the module. One of these guards should limit the rate of requests.
  *
  * @example
  * \@Module({ imports: [WebhooksModule.forRoot(), WebhooksVerifyModule.forRoot({ path: 'webhooks/verify' })] })
@@ -92,8 +93,8 @@ export class WebhooksVerifyModule implements NestModule {
   }
 
   /**
-   * Runs when the parsers of the application are registered but its routes are not. In a testing module too, only this
-   * hook runs at that moment.
+   * Runs when the parsers of the application are registered but the routes are not yet registered. No other hook runs at that moment. The
+   * hook also runs in a testing module.
    */
   async configure(): Promise<void> {
     const adapter = this.host.httpAdapter;
@@ -114,8 +115,9 @@ export class WebhooksVerifyModule implements NestModule {
   }
 
   /**
-   * The URLs of the route. If the application moves the route, for example with a RouterModule, the route still works,
-   * but its bodies go through the parsers of the application, with their limits and refusals.
+   * The URLs of the route. If the application moves the route, for example with a RouterModule, the route still works.
+   * But then the parsers of the application read the bodies of the route. These parsers have their own limits, and
+   * refuse some bodies.
    */
   private urls(): Set<string> {
     const prefix = this.config.getGlobalPrefix();
@@ -125,7 +127,7 @@ export class WebhooksVerifyModule implements NestModule {
   }
 }
 
-/** Routers match a path in any case, and with a slash at the end. */
+/** Returns the URL in lower case and without a slash at its end, because routers ignore both differences. */
 function normalised(url: string): string {
   const [path = ''] = url.split('?', 1);
   return path.split('/').filter(Boolean).join('/').toLowerCase();

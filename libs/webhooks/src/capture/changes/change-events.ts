@@ -37,8 +37,9 @@ export function eventsOf(change: RowChange, limits: PayloadLimits): EventRow[] {
 }
 
 /**
- * The row has a new owner. The new owner must not see the old values, so its event has no `previous`. The old owner must not see the new
- * values, so it gets a 'deleted' event with the id alone. Both events belong to one update, so they share its order key.
+ * The row has a new owner. The event of the new owner has no `previous`, because the new owner must not see the old values. The old owner
+ * gets a 'deleted' event with the id alone, because the old owner must not see the new values. Both events belong to one update, so they
+ * share the order key of that update.
  */
 function ownerChanged(
   change: RowChange,
@@ -76,7 +77,7 @@ function previousOf(definition: EntityDefinition, before: Before, now: readonly 
   return changed ? previous : undefined;
 }
 
-/** Compares JSON objects by content: a database may return the keys of a json column in another order. */
+/** Compares JSON objects by content, because a database may return the keys of a json column in another order. */
 function sameJson(a: Json, b: Json): boolean {
   if (a === b) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
@@ -98,7 +99,7 @@ function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, lim
   const { at } = change;
   const { definition } = change.plan;
   const event: WebhookEvent = {
-    id: newId('evt'),
+    id: newId('evt', at),
     type: definition.typeOf(changeEvent.action),
     timestamp: new Date(at).toISOString(),
     data: changeEvent.data,

@@ -4,16 +4,17 @@ import type { EntityPlan } from '../plans/entity-plan.js';
 import { beforeImageOf, type Before, type RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
-/** Whether a row exists. `hidden` means that it is soft-deleted. */
+/** The presence of a row in its table. `hidden` means that the row is soft-deleted. */
 export type Presence = 'none' | 'live' | 'hidden';
 
 /**
- * The action of the one event of several changes of a row; `null` if they make no event. A row may be soft-deleted and restored, or deleted
- * and created again under the same key: both are updates.
+ * The action of the event that merges several changes of a row; `null` if the changes make no event. A row may be soft-deleted and then
+ * restored, or deleted and then created again under the same key. Both cases are updates.
  *
  * @param from the row before the first change
  * @param to the row after the last change
- * @param wasRestored whether one of the changes restored the row. If it was soft-deleted before and is deleted now, nothing has changed
+ * @param wasRestored whether one of the changes restored the row. A row that was soft-deleted before, was restored and is deleted now makes
+ * no event
  */
 export function netAction(from: Presence, to: Presence, wasRestored: boolean): EntityAction | null {
   if (from === 'none') return to === 'live' ? 'created' : null;
@@ -23,7 +24,7 @@ export function netAction(from: Presence, to: Presence, wasRestored: boolean): E
   return to === 'none' ? 'deleted' : 'updated';
 }
 
-/** Changes that make one event together, or one change or event alone. */
+/** Several changes that make one event together, or a single change or event. */
 export interface MergedChange<Item> {
   /** `null` if the changes cancel each other out. */
   readonly change: Item | RowChange | null;
@@ -31,10 +32,10 @@ export interface MergedChange<Item> {
 }
 
 /**
- * Merges all changes of a row into one, for entities with `coalesce: true`: with the `previous` of the first change and the `data` of the
- * last one, at the position of the first. Changes of other entities stay as they are.
+ * Merges all changes of a row into one change, for entities with `coalesce: true`. The merged change has the `previous` of the first change
+ * and the `data` of the last change. The merged change takes the position of the first change. Changes of other entities stay as they are.
  *
- * @param items the changes and events that are written to the outbox together; their images are read
+ * @param items the changes and events that are written to the outbox together. Their images must be read already
  */
 export function coalesced<Item extends RowChange | EventRow>(items: readonly Item[]): MergedChange<Item>[] {
   const groups: Item[][] = [];
@@ -62,7 +63,7 @@ interface RowHistory {
   readonly from: Presence;
   readonly to: Presence;
   readonly wasRestored: boolean;
-  /** The before image of the first change, as far as it is known. */
+  /** The before image of the first change, with the values that are known. */
   readonly before: Before | null;
   /** The change whose image goes into the event. */
   readonly last: RowChange;
@@ -124,7 +125,10 @@ function hasDeleteDate({ plan, image }: RowChange): boolean {
   return date !== null && date !== undefined;
 }
 
-/** A deleted row may get a new owner. That owner has never seen the row, so the event must not carry the new image. */
+/**
+ * Whether a deletion and the changes before it have the same owner. These changes may have given the row a new owner. The new owner has
+ * never seen the row, so the event must not contain the new image.
+ */
 function haveSameOwner({ plan: { definition }, image }: RowChange, { image: later }: RowChange): boolean {
   if (!image || image === 'gone' || !later || later === 'gone') return false;
   const before = definition.ownerOf(image);
@@ -132,7 +136,7 @@ function haveSameOwner({ plan: { definition }, image }: RowChange, { image: late
   return before.owner === after.owner && before.audience === after.audience;
 }
 
-/** Merges two before images. If both have a value of a field, the earlier value counts. */
+/** Merges two before images. If both images have a value of a field, the earlier value counts. */
 function mergeBefore(earlier: Before | null, later: Before | null): Before | null {
   if (!earlier || !later) return earlier ?? later;
   return {
@@ -143,8 +147,8 @@ function mergeBefore(earlier: Before | null, later: Before | null): Before | nul
 }
 
 /**
- * The row before a change. For a deletion, automatic columns and the delete date are left out: a soft delete of this transaction has set
- * them, and their old values are unknown.
+ * The row before a change. For a deletion, automatic columns and the delete date are left out: if a soft delete of this transaction has set
+ * these columns, their old values are unknown.
  */
 function beforeOf({ plan: { definition }, action, before, image }: RowChange): Before | null {
   if (action !== 'deleted' || image === null || image === 'gone') return before;

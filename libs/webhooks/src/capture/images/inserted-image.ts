@@ -14,9 +14,9 @@ import { isReadInexactly } from '../plans/exact-expression.js';
 export type InsertedValues = readonly unknown[];
 
 /**
- * Whether the image of an inserted row can be made from the sent values, without reading the row. It cannot if `when` or an `owner`
- * function must see the row, because they would see the object of the writer instead. It cannot if the event contains links, because
- * they are written after the row.
+ * Whether the image of an inserted row can be made from the sent values, without reading the row. There are two cases in which the row must
+ * be read. First, `when` or an `owner` function must see the stored row, and would otherwise see the object of the writer. Second, the
+ * event contains links, and links are written after the row.
  */
 export function canUseSentValues({ options, linkFields }: EntityDefinition): boolean {
   return (
@@ -32,7 +32,10 @@ export interface InsertedRow {
   readonly generated: ObjectLiteral;
 }
 
-/** Must be called before the statement is sent, because TypeORM completes the same objects afterwards. */
+/**
+ * Copies the values that an INSERT will send. Must be called before the statement is sent, because TypeORM adds values to the same objects
+ * afterwards.
+ */
 export function insertedValues(
   { columnsNeeded, relationsNeeded }: EntityDefinition,
   entity: ObjectLiteral,
@@ -45,7 +48,7 @@ export function insertedValues(
   ];
 }
 
-/** The value of a foreign key: the related entity may be given as an object or as an id. */
+/** The value of a foreign key. The writer may give the related entity as an object or as an id. */
 function foreignKeyOf(relation: EntityDefinition['relationsNeeded'][number], other: unknown): unknown {
   const [join] = relation.joinColumns;
   if (typeof other !== 'object' || other === null) return other;
@@ -53,11 +56,12 @@ function foreignKeyOf(relation: EntityDefinition['relationsNeeded'][number], oth
 }
 
 /**
- * The image of an inserted row, without reading the row. Each value of the event either was sent and is stored unchanged, or was filled
- * in by the database and fetched by TypeORM.
+ * The image of an inserted row, without reading the row. Each value has one of two sources. Either the writer sent the value and the
+ * database stores the value unchanged, or the database filled in the value and TypeORM fetched the value.
  *
  * @param sent the values of {@link insertedValues}, taken before the INSERT
- * @returns `null` if one value is in doubt (a default that TypeORM does not know, rounding, another spelling). Then the row must be read.
+ * @returns `null` if one value is in doubt, for example a default that TypeORM does not know, a rounded number or another spelling. Then
+ * the row must be read.
  */
 export function insertedImage(
   { definition, fetched }: EntityPlan,
@@ -89,7 +93,8 @@ export function insertedImage(
 function fetchedValue(column: ColumnMetadata, generated: ObjectLiteral, dataSource: DataSource): unknown {
   const fetched: unknown = column.getEntityValue(generated);
   if (fetched === undefined || column.transformer || isReadInexactly(column, dataSource)) return undefined;
-  // Some drivers return the form of the application, others the form of the database. For an object we cannot tell which.
+  // Some drivers return a value in the form of the application. Other drivers return a value in the form of the database. If the value is
+  // an object, its form is unknown.
   if (typeof fetched === 'object' && fetched !== null && !(fetched instanceof Date)) return undefined;
   return dataSource.driver.prepareHydratedValue(fetched, column);
 }
@@ -116,22 +121,22 @@ const TEXT_TYPES: ReadonlySet<unknown> = new Set([
 ]);
 const UUID = /^[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/;
 /**
- * Types that store a Date exactly to the millisecond. `timestamp` of PostgreSQL depends on the time zone of the process, and the types of
- * MySQL round.
+ * Types that store a Date exactly to the millisecond. The other types of the databases are left out: `timestamp` of PostgreSQL depends on
+ * the time zone of the process, and the types of MySQL round.
  */
 const INSTANT_TYPES: Readonly<Record<DialectName, ReadonlySet<unknown>>> = {
   postgres: new Set(['timestamptz', 'timestamp with time zone']),
   sqlite: new Set(['datetime', Date]),
   mysql: new Set(),
 };
-/** Limits, in characters, of columns without a declared length: MySQL without strict mode cuts longer texts. */
+/** The maximum number of characters for columns without a declared length. MySQL without strict mode cuts longer texts. */
 const MYSQL_LENGTHS: ReadonlyMap<unknown, number> = new Map<unknown, number>([
   [String, 255],
   ['varchar', 255],
   ['text', 16_383],
 ]);
 
-/** Whether reading the column would return exactly the sent value. `false` if in doubt. */
+/** Whether a read of the column would return exactly the sent value. `false` in case of doubt. */
 function isStoredAsSent(value: unknown, column: ColumnMetadata, dialect: DialectName): boolean {
   if (value === null) return true;
   if (value === undefined || column.transformer || column.isArray || column.asExpression !== undefined) return false;
@@ -176,7 +181,7 @@ function isWhole(value: unknown): boolean {
 }
 
 function isStoredDecimal(value: unknown, column: ColumnMetadata, dialect: DialectName): boolean {
-  // Without a scale, each database stores a different number of digits.
+  // If the column declares no scale, the number of stored digits depends on the database.
   if (column.scale === undefined || (dialect === 'sqlite' && mayLoseDigitsOnSqlite(column))) return false;
   const match = typeof value === 'string' ? DECIMAL.exec(value) : null;
   return match !== null && (match[1] ?? '').length <= column.scale;
@@ -187,7 +192,10 @@ function isStoredInstant(value: Date, { precision }: ColumnMetadata): boolean {
   return year >= 1 && year <= 9_999 && (precision ?? 6) >= 3;
 }
 
-/** A text longer than the column may be cut (on PostgreSQL: trailing spaces), and a lone surrogate is replaced. */
+/**
+ * Whether the database stores a text unchanged. A text longer than the column may be cut: PostgreSQL cuts trailing spaces. A lone surrogate
+ * is replaced.
+ */
 function isStoredText(value: string, { type, length }: ColumnMetadata, dialect: DialectName): boolean {
   const given = length ? Number(length) : Infinity;
   const limit = dialect === 'mysql' ? Math.min(given, MYSQL_LENGTHS.get(type) ?? Infinity) : given;

@@ -3,7 +3,7 @@ import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { lastingExpression } from '../plans/exact-expression.js';
 import { referredPath } from '../../entities/foreign-keys.js';
 
-/** Columns of a junction, read with the types of the columns that they reference. */
+/** The columns of a junction. Their values are read with the types of the referenced columns. */
 export class JunctionColumns {
   constructor(
     private readonly columns: readonly ColumnMetadata[],
@@ -23,7 +23,7 @@ export class JunctionColumns {
       .join(', ');
   }
 
-  /** The values of a row that was selected with {@link list}, by the property paths of the referenced columns. */
+  /** The values of a row that was selected with {@link list}. The keys are the property paths of the referenced columns. */
   values(row: Readonly<Record<string, unknown>>): Map<string, unknown> {
     const { driver } = this.dataSource;
     return new Map(
@@ -35,7 +35,10 @@ export class JunctionColumns {
   }
 }
 
-/** The column that gives the type: the referenced column, which may reference another column in turn. */
+/**
+ * The column that gives the type: the referenced column. A referenced column may itself reference another column; then that other column
+ * gives the type.
+ */
 export function referredType(column: ColumnMetadata): ColumnMetadata {
   const { referencedColumn } = column;
   return referencedColumn ? (referencedColumn.referencedColumn ?? referencedColumn) : column;

@@ -15,8 +15,8 @@ export function ownerText(metadata: EntityMetadata, values: ReadonlyMap<string, 
 }
 
 /**
- * Reads the current ids of the linked rows, by the text of the primary key of the owning row. The ids have no order. On MySQL and MariaDB
- * the read locks, because a plain read would show the links as they were when the transaction began.
+ * Reads the current ids of the linked rows. The key of the result is the text of the primary key of the owning row. The ids have no order.
+ * On MySQL and MariaDB the read locks, because a plain read would show the links as they were at the start of the transaction.
  */
 export async function readLinks(
   runner: QueryRunner,
@@ -56,7 +56,10 @@ export async function readLinks(
   return links;
 }
 
-/** The id of a linked row: one value, or for a key of several columns an object of values by property path. */
+/**
+ * The id of a linked row. A key of one column gives one value. A key of several columns gives an object with a value for each property
+ * path.
+ */
 function idOf(columns: readonly ColumnMetadata[], values: ReadonlyMap<string, unknown>): unknown {
   const [first, ...others] = columns;
   if (first && !others.length) return values.get(referredPath(first));
@@ -66,7 +69,7 @@ function idOf(columns: readonly ColumnMetadata[], values: ReadonlyMap<string, un
 /**
  * The SQL condition that matches rows by their keys.
  *
- * @param tuples one text for each key: its values as SQL, separated by commas
+ * @param tuples one text for each key: the values of the key as SQL, separated by commas
  */
 export function isOneOf(names: readonly string[], tuples: readonly string[], dataSource: DataSource): string {
   if (!tuples.length) return '1 = 0';

@@ -5,7 +5,7 @@ import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
 import type { Before } from '../changes/row-change.js';
 import type { SavedRow } from '../typeorm/write-builder.js';
 
-/** Whether the row that TypeORM loaded has all values that an event needs, with these foreign keys. Used only with `exactPrevious: false`. */
+/** Whether the row that TypeORM loaded has these foreign keys and all values that an event needs. Used only with `exactPrevious: false`. */
 export function isFullyLoaded(
   definition: EntityDefinition,
   { databaseEntity }: SavedRow,
@@ -35,7 +35,10 @@ export function relationsOfUpdate(
   return relationsNeeded.filter((relation) => ownerRelations.includes(relation) || isChanged(relation));
 }
 
-/** The before image of an update, of the columns that it sets: other columns of a loaded row may be out of date. */
+/**
+ * The before image of an update. The image has only the columns that the update sets, because other columns of a loaded row may be out of
+ * date.
+ */
 export function loadedBefore(definition: EntityDefinition, image: RowImage, set: ObjectLiteral): Before {
   const values = new Map<string, Json>();
   const touched = new Set<string>();
@@ -47,7 +50,10 @@ export function loadedBefore(definition: EntityDefinition, image: RowImage, set:
   return { values, touched, owner: definition.ownerOf(image) };
 }
 
-/** A statement does not set links, so links count as set if they were read. */
+/**
+ * Whether a statement sets a field. A statement on a row does not set the links of the row, so links count as set if their values were
+ * read.
+ */
 function isSetBy({ relation, column, isLinks, path }: OutField, set: ObjectLiteral, { exact }: RowImage): boolean {
   if (isLinks) return exact.has(path);
   return (relation ? relation.getEntityValue(set) : column.getEntityValue(set)) !== undefined;

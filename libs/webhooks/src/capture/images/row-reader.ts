@@ -10,9 +10,12 @@ import { readLinks } from './links.js';
 import type { PlainRead } from '../plans/plain-read.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** TypeORM turns keys of several columns into a chain of ORs, and SQLite refuses deep chains. */
+/**
+ * The maximum number of rows for one SELECT of TypeORM. TypeORM turns keys of several columns into a chain of ORs, and SQLite refuses deep
+ * chains.
+ */
 const ROWS_PER_SELECT = 500;
-/** SQLite takes at most 32,766 parameters, PostgreSQL 65,535. */
+/** The maximum number of rows for one plain SELECT. SQLite takes at most 32,766 parameters, PostgreSQL takes at most 65,535. */
 const ROWS_PER_PLAIN_SELECT = 5_000;
 
 /** How a read locks its rows: `update` and `delete` name the statement that follows the read. */
@@ -23,18 +26,19 @@ export function rowKey({ metadata }: Pick<EntityDefinition, 'metadata'>, id: Obj
   return JSON.stringify(metadata.primaryColumns.map((column) => keyText(column.getEntityValue(id), column)));
 }
 
-/** The primary key without other values: TypeORM merges other values, such as a version, into the identifiers of its subjects. */
+/** The primary key without other values. TypeORM adds other values, such as a version, to the identifiers of its subjects. */
 export function idOf({ metadata }: EntityDefinition, identifier: ObjectLiteral): ObjectLiteral {
   return metadata.getEntityIdMap(identifier) ?? identifier;
 }
 
 /**
- * Reads the current state of rows in the transaction of the writer. Rows that this transaction has written are locked by it, so another
- * writer cannot change them in between.
+ * Reads the current state of rows in the transaction of the writer. This transaction locks each row that it writes, so no other writer can
+ * change these rows in between.
  *
- * @param lock for rows that are not written yet: the read locks them in the order of the primary key. Without the lock another writer
- * could change them between the read and the write, and REPEATABLE READ of InnoDB would show them as they were when the transaction began.
- * @returns images by {@link rowKey}; a deleted row has none
+ * @param lock for rows that are not written yet: the read locks these rows in the order of the primary key. Without the lock, another
+ * writer could change the rows between the read and the write. Also, REPEATABLE READ of InnoDB would show the rows as they were at the
+ * start of the transaction.
+ * @returns images by {@link rowKey}. A deleted row has no image
  */
 export async function readRows(
   runner: QueryRunner,
@@ -45,7 +49,7 @@ export async function readRows(
   const images = new Map<string, RowImage>();
   const wanted = [...new Map(ids.map((id) => [rowKey(plan.definition, id), id]))];
   const most = plan.plainRead ? ROWS_PER_PLAIN_SELECT : ROWS_PER_SELECT;
-  // All writers lock several chunks in the same order, which avoids deadlocks. Within a chunk the database sorts.
+  // All writers lock their chunks in the same order. This order avoids deadlocks. Within a chunk the database sorts the rows.
   if (lock !== 'none' && wanted.length > most) wanted.sort(([a], [b]) => (a < b ? -1 : 1));
   for (let start = 0; start < wanted.length; start += most) {
     const chunk = wanted.slice(start, start + most);
@@ -61,8 +65,8 @@ export async function readRows(
       if (image) images.set(key, image);
       read.delete(key);
     }
-    // The database stores a key in another spelling than the writer (a padded `char`, another case). To match row and key, read each
-    // missing key alone.
+    // The database may store a key in another spelling than the key that the writer gave (a padded `char`, another case). To find the row
+    // of each such key, read each missing key alone.
     if (!read.size) continue;
     for (const [key, id] of missing) {
       const [alone] = (await readChunk(runner, plan, [id], lock)).values();
@@ -72,7 +76,7 @@ export async function readRows(
   return images;
 }
 
-/** Whether the event has a column for which TypeORM may load another value than is stored (see `exactExpression`). */
+/** Whether the event contains a column whose loaded value in TypeORM may differ from the stored value (see `exactExpression`). */
 export function isLoadedInexactly(definition: EntityDefinition, dataSource: DataSource): boolean {
   const isInexact = (column: ColumnMetadata) => isReadInexactly(column, dataSource);
   return (
@@ -84,8 +88,8 @@ export function isLoadedInexactly(definition: EntityDefinition, dataSource: Data
 }
 
 /**
- * Whether a loaded entity lacks a foreign key. Before a write, TypeORM loads only the relations that are set on the entity of the writer,
- * and never lazy relations.
+ * Whether a loaded entity lacks a foreign key. Before a write, TypeORM loads only the relations that are set on the entity of the writer.
+ * TypeORM never loads lazy relations.
  */
 export function lacksForeignKeys(relations: EntityDefinition['relationsNeeded'], loaded: ObjectLiteral): boolean {
   return relations.some((relation) => relation.getEntityValue(loaded) === undefined);
@@ -125,7 +129,7 @@ async function readChunk(
   const { metadata } = definition;
   const dataSource = dataSourceOf(runner.manager);
   const dialect = dialectOf(dataSource.options.type);
-  // SQLite has one writer at a time and no syntax for row locks.
+  // SQLite has one writer at a time and no syntax for row locks, so the read locks only on other databases.
   const isLocking = rowLock !== 'none' && dialect !== 'sqlite';
   // On PostgreSQL, FOR UPDATE would also block writers that only reference the row by a foreign key.
   const isWeak = dialect === 'postgres' && rowLock === 'update';
@@ -150,7 +154,7 @@ async function readChunk(
     exact.push({ path, part, column, alias });
     builder.addSelect(exactExpression(column, value, dataSource) ?? `(${value})`, alias);
   };
-  // TypeORM's hydration leaves a foreign key out unless the relation is joined.
+  // TypeORM's hydration leaves out a foreign key if the relation is not joined.
   for (const { joinColumns, propertyPath } of metadata.relations.filter(hasOwnColumn)) {
     for (const join of joinColumns) {
       const name = `${dataSource.driver.escape('e')}.${dataSource.driver.escape(join.databaseName)}`;
@@ -168,7 +172,7 @@ async function readChunk(
   entities.forEach((entity, index) => {
     const values = new Map<string, unknown>();
     for (const { path, part, column, alias } of exact) {
-      // Convert as TypeORM's hydration does, so that a transformer returns the value of the application.
+      // Convert the value in the same way as TypeORM's hydration, so that a transformer returns the value of the application.
       const value: unknown = driver.prepareHydratedValue(raw[index]?.[alias] ?? null, column) ?? null;
       if (part === null) values.set(path, value);
       else values.set(path, withPart(values.get(path), part, value));

@@ -21,15 +21,15 @@ export function tableName({ tablePath }: EntityMetadata, { driver }: DataSource)
   return escapedPath(tablePath, driver);
 }
 
-/** The table that a statement writes, with the captured entities whose rows it may hold. */
+/** The table that a statement writes, and the captured entities whose rows the table may hold. */
 export class WrittenTable {
   private readonly selects: readonly ImageSelect[];
   private readonly discriminator: EntityMetadata['columns'][number] | undefined;
-  /** Whether a statement can return whole images. Otherwise it returns keys, and {@link complete} reads the rows. */
+  /** Whether a statement can return whole images. Otherwise the statement returns keys, and {@link complete} reads the rows. */
   readonly isWhole: boolean;
   /** Whether the table holds rows of several entities (single-table inheritance). */
   readonly isShared: boolean;
-  /** The same table, but for images of rows that a statement notes while it runs. */
+  /** The same table, for images of rows that a statement notes while the statement runs. */
   readonly noted: WrittenTable;
 
   constructor(
@@ -67,7 +67,7 @@ export class WrittenTable {
     }
   }
 
-  /** Whether any entity of the table needs this action to be captured. */
+  /** Whether at least one entity of the table captures this action. */
   has(action: EntityAction): boolean {
     return this.plans.some(({ definition }) => definition.needs(action));
   }
@@ -94,13 +94,13 @@ export class WrittenTable {
     return Object.fromEntries(this.valueNames(prefix).map((name, n) => [name, values[n]]));
   }
 
-  /** Every column of the table that {@link list} uses, each once. */
+  /** Every column of the table that {@link list} uses. Each column occurs once. */
   get columns(): SelectedColumn[] {
     const all = [...this.selects.flatMap(({ columns }) => columns), ...(this.kindColumn ? [this.kindColumn] : [])];
     return [...new Map(all.map((column) => [column.databaseName, column])).values()];
   }
 
-  /** The aliases of {@link list}, qualified with the name of a row source that selected them. */
+  /** The aliases of {@link list}, qualified with the name of the row source that selected them. */
   names(prefix: string, qualifier: string): string {
     const { driver } = this.dataSource;
     return this.valueNames(prefix)
@@ -113,15 +113,25 @@ export class WrittenTable {
     return this.discriminator ? [...names, `${prefix}kind`] : names;
   }
 
-  /** Builds the image of a returned row; `null` for a row of an entity that is not captured. */
-  read(runner: QueryRunner, row: Row, prefix: string): ReadRow | null {
-    const n = this.indexOf(row[`${prefix}kind`]);
+  /**
+   * Builds the image of a returned row; `null` for a row of an entity that is not captured.
+   *
+   * @param kind the discriminator in a single table. An update may change the discriminator. In this case the before image has the columns
+   * of the new entity
+   */
+  read(runner: QueryRunner, row: Row, prefix: string, kind = this.kindIn(row, prefix)): ReadRow | null {
+    const n = this.indexOf(kind);
     const plan = this.plans[n];
     const select = this.selects[n];
     return plan && select ? { plan, image: select.image(runner, row, select.names(`${prefix}${n}_`)) } : null;
   }
 
-  /** Returns whole images. If the statement could return only keys, the rows are read again, and deleted rows are left out. */
+  /** The discriminator of a returned row; `undefined` outside a single table. */
+  kindIn(row: Row, prefix: string): unknown {
+    return row[`${prefix}kind`];
+  }
+
+  /** Returns whole images. If the statement could return only keys, this method reads the rows again and leaves out deleted rows. */
   async complete(runner: QueryRunner, rows: readonly ReadRow[]): Promise<ReadRow[]> {
     if (this.isWhole) return [...rows];
     const found: ReadRow[] = [];

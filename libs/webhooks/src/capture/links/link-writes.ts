@@ -12,10 +12,14 @@ import { rowKey } from '../images/row-reader.js';
 import type { SavedRowImages } from '../statements/saved-row-images.js';
 import { kindsInTable, rootOf } from '../../entities/single-table.js';
 import type { RowChange } from '../changes/row-change.js';
+import type { Transaction } from '../transactions/transaction-log.js';
 import type { Saving, WriteBuilder } from '../typeorm/write-builder.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
-/** Rows read by one statement. PostgreSQL takes 65,535 parameters, SQLite 32,766, and a key may have several columns. */
+/**
+ * The maximum number of rows that one statement reads. PostgreSQL takes 65,535 parameters, SQLite takes 32,766, and a key may have several
+ * columns.
+ */
 const OWNERS_PER_READ = 500;
 
 export interface LinkWritesOptions {
@@ -31,21 +35,26 @@ export interface LinkWritesOptions {
 
 /** A row that owns links. */
 interface Owner {
-  /** The text of its primary key, in the form of `rowKey`. */
+  /** The text of the owner's primary key, in the form of `rowKey`. */
   readonly text: string;
-  /** Its primary key, as parameters. */
+  /** The owner's primary key, as parameters. */
   readonly key: readonly unknown[];
 }
 
-/** Owning rows as they were before the first statement on their links, by the text of their keys. */
-type Noted = Map<LinkOwners, Map<string, NotedRow>>;
+/** The before images of owning rows, read before the first statement on the links of these rows. */
+interface Noted {
+  /** The keys are the texts of the primary keys. */
+  readonly owners: Map<LinkOwners, Map<string, NotedRow>>;
+  /** The transaction in which the images were read. */
+  readonly transaction: Transaction | null;
+}
 
 /**
- * Captures a write to the junction of a `@JoinTable` as an update of the rows that own the links, if their entity names the relation in
- * `fields`. The owning rows are read and locked with their links before the statement, and read again after it.
+ * Captures a write to the junction of a `@JoinTable` as an update of the rows that own the links. The entity of these rows must name the
+ * relation in `fields`. The owning rows and their links are read and locked before the statement, and read again after the statement.
  *
- * A `save()` or `remove()` writes links by several statements. It also writes some owning rows by statements on their own table, and the
- * events of these statements contain the links. The updates of the other owning rows are recorded when the `save()` or `remove()` has run.
+ * A `save()` or `remove()` writes links by several statements. The call also writes some owning rows by statements on their own table. The
+ * events of these statements contain the links. The updates of the other owning rows are recorded at the end of the `save()` or `remove()`.
  */
 export class LinkWrites {
   private readonly noted = new WeakMap<Saving, Noted>();
@@ -62,17 +71,17 @@ export class LinkWrites {
       if (saving.firesListeners) await this.noteSaved(builder, saving, owners);
       return run(builder);
     }
-    // Like every captured statement, run a copy of the builder, which gets the query runner of the transaction.
+    // As for every captured statement, run a copy of the builder. The copy gets the query runner of the transaction.
     const copy = builder.clone();
     return this.options.inTransaction(builder.queryRunner, async (runner) => {
       copy.queryRunner = runner;
       copy.expressionMap.useTransaction = false;
-      const noted: Noted = new Map();
+      const noted = this.newNoted(runner);
       let links = Infinity;
       for (const one of owners) links = await this.note(copy, runner, one, noted, new Set());
-      const result = await run(copy);
+      const result = await this.runNoted(copy, run, runner, noted);
       const { affected } = result as { affected?: number | null };
-      // Another writer has added a link in between, and its owning row was not read.
+      // Another writer has added a link after the owners were read, so the owning row of this link was not read.
       if (affected != null && affected > links)
         throw rowsMissed(copy.expressionMap.mainAlias?.metadata.name ?? '', links, affected);
       await this.recordNoted(runner, noted, () => false);
@@ -84,22 +93,51 @@ export class LinkWrites {
     const noted = this.noted.get(saving);
     if (!noted) return;
     this.noted.delete(saving);
-    const { queryRunner } = saving;
+    await this.recordOrRefuse(saving.queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
+  }
+
+  /** Runs a statement on links. If a hook fails after the statement, the links may be written, so their owning rows are recorded. */
+  private async runNoted(
+    builder: WriteBuilder,
+    run: (builder: WriteBuilder) => Promise<unknown>,
+    runner: QueryRunner,
+    noted: Noted,
+  ): Promise<unknown> {
     try {
-      await this.recordNoted(queryRunner, noted, (owners, text) => writtenOwners(saving, owners).has(text));
+      return await run(builder);
     } catch (error) {
-      const [row] = [...noted.values()].flatMap((known) => [...known.values()]);
-      if (row && this.options.log.isOpen(queryRunner)) this.options.log.refuse(queryRunner, row.plan, error);
+      await this.recordOrRefuse(runner, noted, () => false).catch(() => undefined);
       throw error;
     }
   }
 
+  private async recordOrRefuse(
+    runner: QueryRunner,
+    noted: Noted,
+    isRecorded: (owners: LinkOwners, text: string) => boolean,
+  ): Promise<void> {
+    const { log } = this.options;
+    // If the transaction was rolled back, the links are not written.
+    if (noted.transaction?.end?.startsWith('rolled back')) return;
+    try {
+      await this.recordNoted(runner, noted, isRecorded);
+    } catch (error) {
+      const [row] = [...noted.owners.values()].flatMap((known) => [...known.values()]);
+      if (row && log.isOpen(runner)) log.refuse(runner, row.plan, error);
+      throw error;
+    }
+  }
+
+  private newNoted(runner: QueryRunner): Noted {
+    return { owners: new Map(), transaction: this.options.log.writesOf(runner).log.current };
+  }
+
   private async noteSaved(builder: WriteBuilder, saving: Saving, owners: readonly LinkOwners[]): Promise<void> {
     let noted = this.noted.get(saving);
-    if (!noted) this.noted.set(saving, (noted = new Map()));
+    if (!noted) this.noted.set(saving, (noted = this.newNoted(saving.queryRunner)));
     const images = this.options.imagesOf(saving);
     for (const one of owners) {
-      // Read the before images now, before the links change: the statements on the owning rows may run later.
+      // Read the before images now, while the links are unchanged. The statements on the owning rows may run after the links have changed.
       for (const plan of this.writeOf(saving.queryRunner, one)?.table.plans ?? []) {
         if (!plan.definition.linkFields.length) continue;
         await images.lock(plan, 'update');
@@ -110,7 +148,7 @@ export class LinkWrites {
   }
 
   /**
-   * Reads and locks the rows whose links a statement will write, except the rows that are noted already.
+   * Reads and locks the rows whose links a statement will write. Skips rows that are noted already.
    *
    * @param captured the key texts of rows that are captured by their own statements
    * @param unsettled changes whose after images are read later
@@ -127,8 +165,8 @@ export class LinkWrites {
   ): Promise<number> {
     await this.options.log.settle(runner, owners.metadata, unsettled);
     const { found, links } = await ownersOf(builder, runner, owners);
-    let known = noted.get(owners);
-    if (!known) noted.set(owners, (known = new Map()));
+    let known = noted.owners.get(owners);
+    if (!known) noted.owners.set(owners, (known = new Map()));
     const wanted = [...new Map(found.map((owner) => [owner.text, owner.key]))];
     const unknown = wanted.filter(([text]) => !known.has(text) && !captured.has(text));
     for (const some of chunks(unknown, OWNERS_PER_READ)) {
@@ -148,7 +186,7 @@ export class LinkWrites {
     noted: Noted,
     isRecorded: (owners: LinkOwners, text: string) => boolean,
   ): Promise<void> {
-    for (const [owners, known] of noted) {
+    for (const [owners, known] of noted.owners) {
       const rows = [...known].filter(([text]) => !isRecorded(owners, text)).map(([, row]) => row);
       const write = this.writeOf(runner, owners);
       if (!write) continue;
@@ -159,7 +197,7 @@ export class LinkWrites {
     }
   }
 
-  /** A captured update of the owning rows that sets nothing. */
+  /** Returns a captured update of the owning rows. This update sets no column. */
   private writeOf(runner: QueryRunner, { metadata }: LinkOwners): CapturedWrite | undefined {
     const update = this.options.dataSource.createQueryBuilder(runner).update(metadata.target).set({});
     return this.options.writeOf(update as unknown as WriteBuilder, runner, metadata);
@@ -171,7 +209,7 @@ function writtenOwners({ rows }: Saving, { metadata }: LinkOwners): Set<string> 
   const written = new Set<string>();
   const { insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects } = rows;
   for (const row of [insertSubjects, updateSubjects, removeSubjects, softRemoveSubjects, recoverSubjects].flat()) {
-    // A statement on a table of several entities is captured by its criteria, separately from the links.
+    // A statement on a table of several entities is captured by its criteria. Its images do not contain links.
     const isShared = kindsInTable(row.metadata).length > 1 && !insertSubjects.includes(row);
     if (row.identifier && rootOf(row.metadata) === metadata && !isShared) written.add(rowKey(row, row.identifier));
   }
@@ -235,8 +273,8 @@ function linksUnknown(junction: EntityMetadata, how: string): CaptureError {
 }
 
 /**
- * The current owners of the links that match the condition of a statement, and the number of links of each. On MySQL and MariaDB the read
- * locks, because a plain read would show the links as they were when the transaction began.
+ * The current owners of the links that match the condition of a statement, and the number of links of each owner. On MySQL and MariaDB the
+ * read locks, because a plain read would show the links as they were at the start of the transaction.
  */
 async function readOwners(
   builder: WriteBuilder,

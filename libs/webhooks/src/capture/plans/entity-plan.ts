@@ -9,19 +9,19 @@ import { triggerValuesOf, type TriggerValue } from './trigger-values.js';
 /** How the rows of a captured entity are read. Computed once from the definition of the entity, before the first write. */
 export class EntityPlan {
   readonly columns: ImageColumns;
-  /** For images that a statement selects or returns. */
+  /** The columns of images that a statement selects or returns. */
   readonly select: ImageSelect;
-  /** For images that a statement notes while it runs. */
+  /** The columns of images that a statement notes while the statement runs. */
   readonly notedSelect: ImageSelect;
-  /** Reads rows by their keys; `null` if TypeORM's query builder must read them. */
+  /** Reads rows by their keys; `null` if TypeORM's query builder must read the rows. */
   readonly plainRead: PlainRead | null;
   /** The columns that the database fills in and TypeORM reads back after an INSERT. */
   readonly fetched: ReadonlySet<ColumnMetadata>;
-  /** Whether TypeORM reads columns by another statement after an INSERT, because the driver does not return them. */
+  /** Whether TypeORM reads columns by another statement after an INSERT, because the driver does not return these columns. */
   readonly isReadAfterInsert: boolean;
-  /** As {@link isReadAfterInsert}, for an update, a soft delete or a restore. */
+  /** As {@link isReadAfterInsert}, but for an update, a soft delete or a restore. */
   readonly isReadAfterUpdate: boolean;
-  /** Paths of the fields whose change makes an event. Automatic fields, such as an update date, are not among them. */
+  /** Paths of the fields whose change makes an event. Automatic fields, such as an update date, are not in this set. */
   readonly touchable: ReadonlySet<string>;
   /** The values that an image of a trigger must hold. */
   readonly triggerValues: readonly TriggerValue[];

@@ -3,7 +3,10 @@ import type { EntityDefinition } from '../../entities/entity-definition.js';
 import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { EntityPlan } from './entity-plan.js';
 
-/** The plans of all captured entities. They are made at bootstrap, or earlier by the first write, and again with the definitions. */
+/**
+ * The plans of all captured entities. The plans are made at bootstrap, or earlier by the first write. The plans are made again if the
+ * definitions change.
+ */
 export class EntityPlans {
   private readonly plans: () => ReadonlyMap<EntityDefinition, EntityPlan>;
 
@@ -13,7 +16,7 @@ export class EntityPlans {
     );
   }
 
-  /** Makes the plans, unless they are up to date. */
+  /** Makes the plans if they are missing or out of date. */
   make(): void {
     this.plans();
   }

@@ -8,7 +8,7 @@ export function isReadInexactly(column: ColumnMetadata, dataSource: DataSource):
   return exactExpression(column, '', dataSource) !== null;
 }
 
-/** The SQL that selects a value without loss in the driver; `null` if the driver loses nothing of this column. */
+/** The SQL that selects a value without loss. `null` if the driver also reads the plain column without loss. */
 export function exactExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
   switch (dialectOf(dataSource.options.type)) {
     case 'sqlite':
@@ -24,7 +24,7 @@ export function exactExpression(column: ColumnMetadata, value: string, dataSourc
   }
 }
 
-/** Handles types whose text depends on settings of the session, and decimals that the driver would turn into numbers. */
+/** Handles types whose text depends on settings of the session. Also handles decimals that the driver would turn into numbers. */
 function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
   const { type, isArray } = column;
   const kind = valueKindOf(column);
@@ -35,20 +35,20 @@ function exactOnPostgres(column: ColumnMetadata, value: string): string | null {
   }
   if (kind !== 'decimal') return null;
   const list = isArray ? '[]' : '';
-  // CAST instead of `::`, because a query builder would take `:numeric` for a parameter.
+  // Use CAST and not `::`, because a query builder would take `:numeric` for a parameter.
   if (type === 'money') return `CAST(CAST(${value} AS numeric${list}) AS text${list})`;
   return isArray ? `CAST(${value} AS text[])` : null;
 }
 
-/** Like {@link exactExpression}, but for a cached statement: it stays correct if the time zone of the process changes. */
+/** As {@link exactExpression}, but for a cached statement. The expression stays correct if the time zone of the process changes. */
 export function lastingExpression(column: ColumnMetadata, value: string, dataSource: DataSource): string | null {
   const isDay = column.type === 'date' && !column.utc && dialectOf(dataSource.options.type) === 'mysql';
   return isDay ? `CAST(${value} AS CHAR)` : exactExpression(column, value, dataSource);
 }
 
 /**
- * mysql2 turns a day into a Date in the zone of its `timezone` option. TypeORM turns that Date back into a day in the zone of the
- * process. If the zones differ, so may the days.
+ * mysql2 turns a day into a Date in the zone of its `timezone` option. TypeORM turns that Date back into a day in the zone of the process.
+ * If the zones differ, the two days may differ.
  */
 function readsDatesInAnotherZone({ options }: DataSource): boolean {
   const { timezone = 'local' } = options as { timezone?: string };

@@ -6,7 +6,10 @@ import { hasOwnColumn } from '../../entities/foreign-keys.js';
 export interface ImageColumns {
   /** Columns that are properties of the entity. Virtual columns that TypeORM computes are included. */
   readonly columns: readonly ColumnMetadata[];
-  /** The columns whose exact values are needed. `when` and an `owner` function see the others, as TypeORM loads them. */
+  /**
+   * The columns whose exact values are needed. `when` and an `owner` function also see the other columns, with the values that TypeORM
+   * loads.
+   */
   readonly exactColumns: ReadonlySet<ColumnMetadata>;
   /** Relations whose foreign keys are columns of the table only. */
   readonly relations: EntityDefinition['relationsNeeded'];
@@ -14,7 +17,7 @@ export interface ImageColumns {
   readonly keyRelations: ReadonlySet<unknown>;
 }
 
-/** The columns of the key, of the payload and of the owner. All columns if `when` or an `owner` function sees the row. */
+/** Returns the columns of the key, of the payload and of the owner. If `when` or an `owner` function sees the row, returns all columns. */
 export function imageColumnsOf(definition: EntityDefinition): ImageColumns {
   const { metadata, options, columnsNeeded, hiddenColumnsNeeded, relationsNeeded } = definition;
   const isWholeRow = options.when !== undefined || typeof options.owner === 'function';

@@ -14,7 +14,10 @@ export interface SelectedColumn {
   readonly column: ColumnMetadata;
 }
 
-/** The quoted name or alias of a table with its dot, or an empty string, or a function that returns the SQL value of a column. */
+/**
+ * The source of selected values. A text is the quoted name or alias of a table with its dot, or an empty string. A function returns the SQL
+ * value of a column.
+ */
 export type ValueSource = string | ((column: SelectedColumn) => string);
 
 /** One selected value: a column of the entity, or the exact form of a value that hydration changes or drops. */
@@ -31,13 +34,16 @@ export class ImageSelect {
     private readonly definition: EntityDefinition,
     private readonly selected: readonly Selected[],
     private readonly dataSource: DataSource,
-    /** Whether the image is whole. Otherwise it holds only the key, and TypeORM's query builder must read the row by that key. */
+    /**
+     * Whether the image is whole. An image that is not whole holds only the key. TypeORM's query builder must then read the row by that
+     * key.
+     */
     readonly isWhole: boolean,
   ) {}
 
   static of(definition: EntityDefinition, columns: ImageColumns, dataSource: DataSource): ImageSelect {
     const { spatialTypes } = dataSource.driver;
-    // TypeORM reads spatial and virtual columns by its own expressions, and links are in another table.
+    // These columns are not ordinary: TypeORM reads spatial and virtual columns by its own expressions, and links are in another table.
     const isOrdinary = ({ isVirtualProperty, type }: ColumnMetadata) =>
       !isVirtualProperty && !spatialTypes.includes(type);
     const isWhole = !definition.linkFields.length && columns.columns.every(isOrdinary);
@@ -46,8 +52,8 @@ export class ImageSelect {
   }
 
   /**
-   * The values of a row that a statement notes while it runs. At that point only the columns of the table are available, so virtual
-   * columns and links are left out.
+   * The values of a row that a statement notes while the statement runs. At that point only the columns of the table are available, so
+   * virtual columns and links are left out.
    */
   static noted(definition: EntityDefinition, all: ImageColumns, dataSource: DataSource): ImageSelect {
     const columns = all.columns.filter(({ isVirtualProperty }) => !isVirtualProperty);
@@ -57,7 +63,7 @@ export class ImageSelect {
   /**
    * The select list, separated by commas.
    *
-   * @param prefix of the aliases
+   * @param prefix the prefix of the aliases
    */
   list(prefix: string, source: ValueSource): string {
     const { driver } = this.dataSource;
@@ -163,7 +169,7 @@ export function keyOfImage(
   );
 }
 
-/** The primary key of a row, in the shape that TypeORM takes to find the row. It keeps digits that the driver would lose. */
+/** The primary key of a row, in the shape that TypeORM takes to find the row. This key keeps digits that the driver would lose. */
 export function idOfImage({ metadata }: EntityDefinition, { entity, exact }: RowImage): ObjectLiteral {
   const id: ObjectLiteral = {};
   for (const column of metadata.primaryColumns) {

@@ -3,11 +3,14 @@ import { escapedPath } from '../../dialect.js';
 import { valueKindOf, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { ImageSelect } from './image-select.js';
 
-/** The statement text that reads rows of one entity by their keys. A query builder takes longer to compose it than the database to answer. */
+/**
+ * The statement text that reads rows of one entity by their keys. The text is cached, because a query builder takes longer to compose the
+ * text than the database takes to answer the statement.
+ */
 export interface PlainRead {
   /** The statement up to the list of keys. */
   readonly text: string;
-  /** The ORDER BY clause for reads that lock: rows are locked in the order of the primary key. */
+  /** The ORDER BY clause for reads that lock. With this clause the rows are locked in the order of the primary key. */
   readonly order: string;
   readonly key: ColumnMetadata;
   /** The aliases of the selected values. */
@@ -18,7 +21,10 @@ const PREFIX = 'c';
 /** Kinds of keys whose value can be sent as a parameter without conversion. */
 const KEY_KINDS: ReadonlySet<string> = new Set(['any', 'bigint']);
 
-/** `null` for entities that need the query builder: keys of several columns or with transformers, spatial or virtual columns, links. */
+/**
+ * Returns `null` for entities that need the query builder. Such entities have a key of several columns or with a transformer, a spatial or
+ * virtual column, or links.
+ */
 export function plainReadOf(
   { primaryColumns, tablePath }: EntityMetadata,
   select: ImageSelect,

@@ -10,11 +10,11 @@ export interface TriggerValue {
   /** A property of the entity, or a foreign key that is a column of the table only. */
   readonly column: ColumnMetadata;
   readonly isNullable: boolean;
-  /** Whether the exact form is needed, too, because the driver may change the value. */
+  /** Whether the exact form of the value is needed, too, because the driver may change the value. */
   readonly needsExact: boolean;
 }
 
-/** The values of a row that an event needs. On PostgreSQL without spatial columns, whose text an image lacks. */
+/** The values of a row that an event needs. On PostgreSQL spatial columns are left out, because an image does not contain their text. */
 export function triggerValuesOf({ columns, relations }: ImageColumns, dataSource: DataSource): TriggerValue[] {
   const { driver, options } = dataSource;
   const dialect = dialectOf(options.type);

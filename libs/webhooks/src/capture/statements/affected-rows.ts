@@ -4,6 +4,7 @@ import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
 import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
+import { hideColons, showColons } from './hidden-colons.js';
 import type { EntityPlan } from '../plans/entity-plan.js';
 import { idOfImage, keyValue } from '../plans/image-select.js';
 import { isOneOf } from '../images/links.js';
@@ -14,7 +15,7 @@ import type { WriteBuilder } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
-/** How many rows have images in memory at the same time. A statement that writes more rows is captured batch by batch. */
+/** The number of rows whose images are in memory at the same time. A statement that writes more rows is captured batch by batch. */
 export const ROWS_PER_BATCH = 1_000;
 
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
@@ -32,18 +33,19 @@ export function deleteAffected(write: CapturedWrite, send: Send): Send {
 }
 
 function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDelete: boolean): Send {
-  // The statement is composed after the hooks that run before it, because they may change the values that it sets.
+  // The statement is composed later: hooks before the statement may change the values that the statement sets.
   write.builder.getQueryAndParameters = () => ['', []];
-  const compose = () => {
+  const compose = (): [string, unknown[]] => {
     delete (write.builder as Partial<typeof write.builder>).getQueryAndParameters;
-    return write.builder.getQueryAndParameters();
+    const [text, parameters] = write.builder.getQueryAndParameters();
+    return [showColons(text), parameters];
   };
   return async () => {
     if (write.dialect === 'postgres' && write.table.isWhole) {
       const result = await inOneStatement(write, send, action, isDelete, compose);
       if (result) return result;
     }
-    // Refuse before anything is written: a caller who swallows the error must not be able to commit a change without its event.
+    // Refuse the update before the database is changed. Otherwise a caller who swallows the error could commit a change without its event.
     if (!isDelete) refuseUnknownKeys(write);
     const rows = await readAffected(write, { isDelete, limit: ROWS_PER_BATCH + 1 });
     if (rows.length > ROWS_PER_BATCH && !hasOwnLimit(write))
@@ -62,8 +64,9 @@ function affecting(write: CapturedWrite, send: Send, action: EntityAction, isDel
 }
 
 /**
- * Called when a statement reports no affected row. Either no key matched its row (a time with more digits than a Date has), or no value
- * changed and the MySQL client counts changed rows instead of found rows (`-FOUND_ROWS`). The second case is not an error.
+ * Called when a statement reports no affected row. There are two possible causes. First, no key matched its row, because the key is a time
+ * with more digits than a Date has. Second, no value changed, and the MySQL client counts changed rows instead of found rows
+ * (`-FOUND_ROWS`). The second cause is not an error.
  *
  * @throws CaptureError `ROWS_MISSED`
  */
@@ -72,7 +75,7 @@ async function refuseLostKeys(write: CapturedWrite, expected: number): Promise<v
   if (found.length < expected) throw rowsMissed(write.table.metadata.name, expected, found.length);
 }
 
-/** Captures `clear()` as deletes of all rows. On PostgreSQL the table is locked, so that no other writer adds a row meanwhile. */
+/** Captures `clear()` as deletes of all rows. On PostgreSQL the table is locked, so that no other writer adds a row in the meantime. */
 export async function emptyTable(write: CapturedWrite, truncate: () => Promise<unknown>): Promise<unknown> {
   if (write.dialect === 'postgres') {
     await write.runner.query(`LOCK TABLE ${write.table.name} IN ACCESS EXCLUSIVE MODE`);
@@ -82,10 +85,10 @@ export async function emptyTable(write: CapturedWrite, truncate: () => Promise<u
 }
 
 /**
- * On PostgreSQL one statement selects and locks the rows, writes them and returns both images. The rows are selected only once, so the
+ * On PostgreSQL one statement selects and locks the rows, writes them and returns both images. The rows are selected only once. So the
  * captured rows are always the written rows, even with RANDOM() in the criteria and with concurrent writers.
  *
- * @returns `null` if there are more rows than one batch; then nothing was written
+ * @returns `null` if there are more rows than one batch. In this case nothing was written
  */
 async function inOneStatement(
   write: CapturedWrite,
@@ -102,13 +105,13 @@ async function inOneStatement(
   const asked = builder.createReturningExpression(isDelete ? 'delete' : 'update');
   const chosen = [
     ...keys.map((key, n) => `${name}${key} AS "wh_k${n}"`),
-    ...(isDelete ? [] : [table.list('wh_o', name)]),
+    ...(isDelete ? [] : [hideColons(table.list('wh_o', name))]),
   ].join(', ');
   const old = `"wh_old" AS (SELECT ${chosen} FROM ${table.name}${where} LIMIT ${ROWS_PER_BATCH + 1} FOR ${isDelete ? '' : 'NO KEY '}UPDATE)`;
   const same = keys.map((key, n) => `${name}${key} = "wh_old"."wh_k${n}"`).join(' AND ');
-  const images = isDelete
-    ? table.list('wh_o', name)
-    : `${table.list('wh_n', name)}, ${table.names('wh_o', '"wh_old".')}`;
+  const images = hideColons(
+    isDelete ? table.list('wh_o', name) : `${table.list('wh_n', name)}, ${table.names('wh_o', '"wh_old".')}`,
+  );
   const head = isDelete ? 'createDeleteExpression' : 'createUpdateExpression';
   const original = builder[head] as () => string;
   builder.createCteExpression = () => '';
@@ -128,7 +131,7 @@ async function inOneStatement(
     return null;
   }
   const changes = records.flatMap((row): RowChange[] => {
-    const before = table.read(runner, row, 'wh_o');
+    const before = table.read(runner, row, 'wh_o', table.kindIn(row, 'wh_n'));
     if (!before) return [];
     const { plan, image } = before;
     if (isDelete) return [write.change(action, plan, null, image)];
@@ -141,7 +144,7 @@ async function inOneStatement(
   return withoutImages(result, { hasAsked: asked !== '', isInsert: false });
 }
 
-/** If the statement returned nothing, there were either no rows or too many. Returns whether there are more rows than one batch. */
+/** Whether a statement that returned nothing matches more rows than one batch. Otherwise the statement matches no row. */
 async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string, where: string): Promise<boolean> {
   const text = `${cte}SELECT count(*) AS "n" FROM (SELECT 1 FROM ${table.name}${where} LIMIT ${ROWS_PER_BATCH + 1}) "t"`;
   const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
@@ -149,7 +152,7 @@ async function isManyRows({ builder, table, runner }: CapturedWrite, cte: string
   return Number(row?.n) > ROWS_PER_BATCH;
 }
 
-/** Removes the columns that capture added from a result, so that the caller sees only what the statement asked for. */
+/** Removes the columns that capture has added to a result. The caller then sees only the columns that the caller has requested. */
 export function withoutImages(
   result: BuilderResult,
   { hasAsked, isInsert }: { hasAsked: boolean; isInsert: boolean },
@@ -157,7 +160,7 @@ export function withoutImages(
   const records = hasAsked
     ? result.records.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => !name.startsWith('wh_'))))
     : [];
-  // The shape of `raw` is that of the drivers.
+  // The drivers define the shape of `raw`.
   return Object.assign(result, { records, raw: isInsert ? records : [records, result.affected] });
 }
 
@@ -194,12 +197,16 @@ async function readAffected(
   }
   const lock = { sqlite: '', mysql: ' FOR UPDATE', postgres: ` FOR ${isDelete ? '' : 'NO KEY '}UPDATE` }[dialect];
   const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
-  const list = [...keys.map((key, n) => `${key} AS ${driver.escape(`wh_k${n}`)}`), table.list('wh_o', '')].join(', ');
+  const list = [
+    ...keys.map((key, n) => `${key} AS ${driver.escape(`wh_k${n}`)}`),
+    hideColons(table.list('wh_o', '')),
+  ].join(', ');
   const text = `${cte}SELECT ${list} FROM ${table.name}${where}${end}${lock}`;
   const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
-  const rows = (await runner.query(sql, parameters)) as Record<string, unknown>[];
+  const rows = (await runner.query(showColons(sql), parameters)) as Record<string, unknown>[];
+  const kind = kindAfter(write);
   return rows.map((row) => {
-    const read = table.read(runner, row, 'wh_o');
+    const read = table.read(runner, row, 'wh_o', kind);
     return {
       row: read,
       key: table.metadata.primaryColumns.map((column, n) => {
@@ -215,7 +222,10 @@ function readRowsOf(rows: readonly AffectedRow[]): ReadRow[] {
   return rows.flatMap(({ row }) => row ?? []);
 }
 
-/** The condition of the builder. For a soft delete or a restore it also requires that the row is not yet deleted or restored. */
+/**
+ * The condition of the builder. For a soft delete, the condition also requires that the row is not deleted yet. For a restore, the
+ * condition requires that the row is deleted.
+ */
 function conditionOf({ builder, runner, table }: CapturedWrite): string {
   const { queryType, wheres } = builder.expressionMap;
   const isSoft = table.metadata.deleteDateColumn !== undefined && ['soft-delete', 'restore'].includes(queryType);
@@ -223,12 +233,13 @@ function conditionOf({ builder, runner, table }: CapturedWrite): string {
     wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(runner), table.metadata, queryType) });
   }
   const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
-  // Remove the condition again. TypeORM 1.x adds it itself. TypeORM 0.3 does not, but its statement is restricted to the rows read here.
+  // Remove the condition again. TypeORM 1.x adds the condition itself. TypeORM 0.3 does not add the condition, but the statement of TypeORM
+  // 0.3 is restricted to the rows that are read here.
   if (isSoft) wheres.pop();
   return where;
 }
 
-/** Adds to a soft delete or a restore the condition that TypeORM 1.x adds. */
+/** Adds the condition that TypeORM 1.x adds to a soft delete or a restore. */
 export function onlyOnce(builder: WriteBuilder, metadata: EntityMetadata): void {
   const { queryType, wheres } = builder.expressionMap;
   wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
@@ -243,7 +254,7 @@ const COMPOSED = ['createWhereExpression', 'createOrderByExpression', 'createLim
 
 function restrictTo({ builder }: CapturedWrite, where: string): void {
   builder.createWhereExpression = () => where;
-  // The rows are already selected, so order and limit no longer apply.
+  // The rows are already selected, so ORDER BY and LIMIT no longer apply.
   if (builder.createOrderByExpression) builder.createOrderByExpression = () => '';
   if (builder.createLimitExpression) builder.createLimitExpression = () => '';
 }
@@ -253,7 +264,8 @@ function hasOwnLimit({ builder }: CapturedWrite): boolean {
 }
 
 function keyNames({ table, runner }: CapturedWrite): string[] {
-  return table.metadata.primaryColumns.map(({ databaseName }) => dataSourceOf(runner).driver.escape(databaseName));
+  const { driver } = dataSourceOf(runner);
+  return table.metadata.primaryColumns.map(({ databaseName }) => hideColons(driver.escape(databaseName)));
 }
 
 function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[]): string {
@@ -263,9 +275,9 @@ function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[
 }
 
 /**
- * Reads and locks rows by their keys, before a statement on a junction changes their links.
+ * Reads and locks rows by their keys. Must be called before a statement on a junction changes the links of these rows.
  *
- * @param keys as parameters, in the order of the primary columns; at most as many as one statement may have
+ * @param keys the keys as parameters, in the order of the primary columns. One statement must have room for all keys
  */
 export async function noteRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<NotedRow[]> {
   restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
@@ -316,7 +328,7 @@ export async function changesOf(
   return changes;
 }
 
-/** @throws CaptureError `KEY_UNKNOWN` if an update sets a key by an expression: only the database knows the new key */
+/** @throws CaptureError `KEY_UNKNOWN` if an update sets a key by an expression, because only the database knows the new key */
 function refuseUnknownKeys({ builder, table }: CapturedWrite): void {
   const { queryType, valuesSet } = builder.expressionMap;
   if (queryType !== 'update' || !valuesSet) return;
@@ -329,7 +341,18 @@ function refuseUnknownKeys({ builder, table }: CapturedWrite): void {
   );
 }
 
-/** The primary key of a row after an update, which may set the key. */
+/**
+ * The discriminator that an update sets in a single table. `undefined` if the update sets no discriminator, or sets it by an expression.
+ */
+function kindAfter({ builder, table }: CapturedWrite): unknown {
+  const { queryType, valuesSet } = builder.expressionMap;
+  const { discriminatorColumn } = table.metadata;
+  if (queryType !== 'update' || !valuesSet || !discriminatorColumn) return undefined;
+  const kind: unknown = discriminatorColumn.getEntityValue(valuesSet);
+  return typeof kind === 'function' ? undefined : kind;
+}
+
+/** The primary key of a row after an update. The update may set a new key. */
 function idAfter({ builder, table }: CapturedWrite, definition: EntityDefinition, id: ObjectLiteral): ObjectLiteral {
   const { queryType, valuesSet } = builder.expressionMap;
   if (queryType !== 'update' || !valuesSet) return id;
@@ -344,10 +367,10 @@ function idAfter({ builder, table }: CapturedWrite, definition: EntityDefinition
 }
 
 /**
- * Captures a statement that writes more rows than one batch. The events of a delete are written before the statement, so none of its rows
- * stays in memory. For other writes, the keys and old values stay in memory as text, and the images of one batch at a time. If the
- * statement fails or writes other rows than were read, the savepoint is rolled back. So a caller who swallows the error cannot commit half
- * of the write.
+ * Captures a statement that writes more rows than one batch. The events of a delete are written before the statement, so no row stays in
+ * memory. For other writes, the keys and old values stay in memory as text, and the images of one batch at a time. The savepoint is rolled
+ * back if the statement fails, or if the statement writes other rows than the rows that were read. So a caller who swallows the error
+ * cannot commit half of the write.
  */
 async function batchByBatch(
   write: CapturedWrite,
@@ -376,7 +399,7 @@ async function batchByBatch(
     await runner.query('RELEASE SAVEPOINT webhooks_batches');
     return result;
   } catch (error) {
-    // After a deadlock or a lost connection, neither the savepoint nor the transaction exists any longer.
+    // After a deadlock or a lost connection, the savepoint and the transaction no longer exist.
     await runner.query('ROLLBACK TO SAVEPOINT webhooks_batches').then(write.undone, () => undefined);
     throw error;
   }
@@ -409,7 +432,7 @@ async function eachBatch(
 export function rowsMissed(entity: string, expected: number, written: number | undefined): CaptureError {
   return new CaptureError(
     'ROWS_MISSED',
-    `A statement on ${entity} wrote ${written} rows, but ${expected} rows were read and locked before it. Either another writer changed rows in between, or the criteria match different rows each time (RANDOM()). Events would be missing, so the write is rolled back. Run it again.`,
+    `A statement on ${entity} wrote ${written} rows, but ${expected} rows were read and locked before it. Either another writer changed rows in between, or the criteria match different rows each time (RANDOM()). Events would be missing, so the write is rolled back. Run the statement again.`,
     { details: { entity, expected, written: written ?? null } },
   );
 }

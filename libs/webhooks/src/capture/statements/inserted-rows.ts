@@ -12,7 +12,9 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 type Row = Record<string, unknown>;
 
-/** Captures an insert, with or without ON CONFLICT or ON DUPLICATE KEY. The rows come from `RETURNING` if the driver supports it. */
+/**
+ * Captures an insert, with or without ON CONFLICT or ON DUPLICATE KEY. The rows come from `RETURNING` if the driver supports `RETURNING`.
+ */
 export async function insertRows(write: CapturedWrite, send: Send): Promise<Send> {
   const { insertFromSelect } = write.builder.expressionMap;
   if (!returns(write)) return insertFromSelect ? uncaptured(write, send) : insertUnreturned(write, send);
@@ -21,15 +23,15 @@ export async function insertRows(write: CapturedWrite, send: Send): Promise<Send
 }
 
 /**
- * Whether the statement can return its rows. SQLite supports RETURNING although the driver of TypeORM does not use it. On MariaDB an added
- * RETURNING would change the result that the caller gets, so it is used only if the statement has one already.
+ * Whether the statement can return its rows. SQLite supports RETURNING, although TypeORM's driver does not use it. On MariaDB an added
+ * RETURNING would change the result that the caller gets. So on MariaDB RETURNING is used only if the statement already has one.
  */
 function returns({ dialect, builder }: CapturedWrite): boolean {
   if (dialect !== 'mysql') return true;
   return dataSourceOf(builder).driver.isReturningSqlSupported('insert') && hasReturning(builder);
 }
 
-/** Whether the statement ends with a RETURNING that TypeORM or the caller added. Must be called when the statement is composed. */
+/** Whether the statement ends with a RETURNING that TypeORM or the caller added. Must be called when the statement is already composed. */
 function hasReturning(builder: CapturedWrite['builder']): boolean {
   const { updateEntity, returning, mainAlias } = builder.expressionMap as typeof builder.expressionMap & {
     updateEntity: boolean;
@@ -70,7 +72,7 @@ function sendReturning(
   return send(`${statement}${join}${list.join(', ')}`, [...values, ...(notes?.returned.parameters ?? [])]);
 }
 
-/** Whether the statement already has a RETURNING. TypeORM never adds one on SQLite. */
+/** Whether the statement already has a RETURNING. TypeORM never adds a RETURNING on SQLite. */
 function hasOwnReturning({ dialect, builder }: CapturedWrite): boolean {
   return dialect !== 'sqlite' && hasReturning(builder);
 }
@@ -79,7 +81,8 @@ function hasOwnReturning({ dialect, builder }: CapturedWrite): boolean {
 async function withoutReturned(write: CapturedWrite, result: BuilderResult): Promise<BuilderResult> {
   const { records } = result;
   if (write.dialect !== 'sqlite') return withoutImages(result, { hasAsked: hasOwnReturning(write), isInsert: true });
-  // For a statement without RETURNING, better-sqlite3 gives the rowid of the last inserted row, never that of an updated row.
+  // For a statement without RETURNING, better-sqlite3 gives the rowid of the last inserted row. better-sqlite3 never gives the rowid of an
+  // updated row.
   const inserted = records.filter(({ wh_met: met }) => met === undefined || met === null);
   const raw = inserted.at(-1)?.['wh_rowid'] ?? (await lastRowId(write));
   return Object.assign(result, { affected: records.length, raw, records: [] });
@@ -90,20 +93,24 @@ async function lastRowId({ runner }: CapturedWrite): Promise<unknown> {
   return row?.id;
 }
 
-/** @param old the rows as they were, in the order of the records */
+/** @param old the before images, in the order of the records */
 function insertedRows(write: CapturedWrite, records: readonly Row[], old: readonly (ReadRow | null)[]): InsertedRow[] {
   const isMoved = mayChangeKey(write);
   return records.flatMap((record, n): InsertedRow[] => {
     const now = write.table.read(write.runner, record, 'wh_n');
     if (!now) return [];
     const before = old[n] ?? null;
-    // A trigger of the application has prevented the update of the noted row, and this row is a new one.
+    // The key differs from the key of the noted row: a trigger of the application has prevented that update. So the returned row is a new
+    // row.
     const isOfAnother = before !== null && !isMoved && before.image.key !== now.image.key;
     return [{ now, old: isOfAnother ? null : before }];
   });
 }
 
-/** Returns keys and reads the images batch by batch, because the SELECT may give any number of rows. */
+/**
+ * Captures an INSERT … SELECT. The statement returns keys, and the images are read batch by batch, because the SELECT may return any number
+ * of rows.
+ */
 function insertSelected(write: CapturedWrite, send: Send): Send {
   const { table, runner, builder } = write;
   const { driver } = dataSourceOf(runner);
@@ -137,11 +144,13 @@ function idOfRecord({ table, runner }: CapturedWrite, record: Row): ObjectLitera
 }
 
 function uncaptured(write: CapturedWrite, send: Send): Send {
-  return (text, parameters) => {
+  return async (text, parameters) => {
     write.warn(
       'INSERT_SELECT_NOT_CAPTURED',
       `An INSERT … SELECT into ${write.table.metadata.name} makes no events, because the driver of this database does not return inserted rows. To get events, read the rows and write them with insert() or upsert().`,
     );
-    return send(text, parameters);
+    const result = await send(text, parameters);
+    await write.record([]);
+    return result;
   };
 }

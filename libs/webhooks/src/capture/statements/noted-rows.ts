@@ -19,7 +19,10 @@ export async function createNotes(write: CapturedWrite): Promise<RowNotes> {
   return write.dialect === 'postgres' ? new PostgresNotes(write) : new MysqlNotes(write);
 }
 
-/** Notes rows in a setting of the transaction. The upsert sets it when it updates a row, and reads and empties it when it returns the row. */
+/**
+ * Notes rows in a setting of the transaction. When the upsert updates a row, it sets the setting. When the upsert returns the row, it reads
+ * and empties the setting.
+ */
 class PostgresNotes implements RowNotes {
   private static readonly MET = "current_setting('webhooks.met', true)";
   readonly returned = {
@@ -34,7 +37,7 @@ class PostgresNotes implements RowNotes {
     const conditions = onUpdate.overwriteCondition ?? [];
     const isConditional = conditions.length > 0 || onUpdate.skipUpdateIfNoValuesChanged === true;
     const original = builder.createUpsertConditionExpression?.bind(builder);
-    // TypeORM composes a condition only if the builder has one.
+    // TypeORM composes the condition of an upsert only if the builder has one, so give the builder a condition.
     const always = { type: 'simple', condition: '1=1' };
     builder.expressionMap.onUpdate = {
       ...onUpdate,
@@ -60,7 +63,7 @@ class PostgresNotes implements RowNotes {
     return readReturned(this.write, records);
   }
 
-  /** JSON of the columns. A value of a JSON column is kept, every other value becomes a text. */
+  /** JSON of the columns. The value of a JSON column stays JSON. Every other value becomes a text. */
   private note(table: string): string {
     const pairs = this.write.table.noted.columns.map(({ databaseName, name, column }) => {
       const text = `${table}.${name}::text`;
@@ -72,8 +75,8 @@ class PostgresNotes implements RowNotes {
 }
 
 /**
- * The name of the existing row in an upsert. TypeORM 1.x passes it to the method that composes the condition. TypeORM 0.3 does not, so it
- * is derived here.
+ * The name of the existing row in an upsert. TypeORM 1.x passes this name to the method that composes the condition. TypeORM 0.3 does not
+ * pass the name, so the name is derived here.
  */
 function insertedName(builder: WriteBuilder): string {
   const path = builder.getMainTableName();
@@ -109,13 +112,16 @@ class MysqlNotes implements RowNotes {
 
 const ON_DUPLICATE = ' ON DUPLICATE KEY UPDATE ';
 
-/** Evaluates an expression for each row that an upsert updates on MySQL: by a first assignment that does not change its column. */
+/**
+ * Evaluates an expression for each row that an upsert updates on MySQL. The expression is in an additional first assignment. This
+ * assignment does not change its column.
+ */
 export function assigningFirst(write: CapturedWrite, statement: string, expression: string): string {
   const start = statement.lastIndexOf(ON_DUPLICATE) + ON_DUPLICATE.length;
   return `${statement.slice(0, start)}${unchanged(write, expression)}, ${statement.slice(start)}`;
 }
 
-/** Like {@link assigningFirst}, but after the other assignments. */
+/** As {@link assigningFirst}, but the additional assignment is the last one. */
 export function assigningLast(write: CapturedWrite, statement: string, expression: string): string {
   return `${statement}, ${unchanged(write, expression)}`;
 }
@@ -144,7 +150,7 @@ async function readReturned(write: CapturedWrite, records: readonly Row[]): Prom
 }
 
 /**
- * Reads notes as rows. The database converts the noted values back to the types of the columns, so the driver returns the same values as
+ * Reads notes as rows. The database converts the noted values back to the types of the columns. So the driver returns the same values as
  * for a row of the table.
  *
  * @param notes JSON objects, separated by commas

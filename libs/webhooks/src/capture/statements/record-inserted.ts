@@ -12,7 +12,7 @@ export interface InsertedRow {
   readonly old: ReadRow | null;
 }
 
-/** Whether the statement updates the rows that its values conflict with. */
+/** Whether the statement updates existing rows that conflict with its values. */
 export function isUpsert({ builder, dialect }: CapturedWrite): boolean {
   const { onUpdate, onIgnore } = builder.expressionMap;
   if (!onUpdate || (onIgnore && dialect !== 'mysql')) return false;
@@ -34,7 +34,7 @@ export function mayChangeKey({ builder, table }: CapturedWrite): boolean {
   return table.metadata.primaryColumns.some(({ databaseName }) => overwritten.includes(databaseName));
 }
 
-/** Records the rows that an insert has written: an update for each row that an upsert has updated, a creation for every other row. */
+/** Records the rows that an insert has written. A row that an upsert has updated makes an update. Every other row makes a creation. */
 export async function recordInserted(write: CapturedWrite, rows: readonly InsertedRow[]): Promise<void> {
   const last = lastOfEach(rows);
   const images = await wholeImages(write, last);
@@ -48,8 +48,8 @@ export async function recordInserted(write: CapturedWrite, rows: readonly Insert
 }
 
 /**
- * On SQLite, MySQL and MariaDB one statement may write a row several times. It makes one change, with the before image of the first write
- * and the after image of the last.
+ * On SQLite, MySQL and MariaDB one statement may write a row several times. These writes make one change, with the before image of the
+ * first write and the after image of the last write.
  */
 function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
   const byKey = new Map<string, InsertedRow>();
@@ -61,7 +61,7 @@ function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
   return [...byKey.values()];
 }
 
-/** Whole images by key. If the statement could return only keys, the rows are read again. */
+/** Returns whole images by key. If the statement could return only keys, this function reads the rows again. */
 async function wholeImages(
   { table, runner }: CapturedWrite,
   rows: readonly InsertedRow[],
@@ -73,7 +73,10 @@ async function wholeImages(
   return new Map(read.map(({ image }) => [image.key, image]));
 }
 
-/** The before image of an upsert. It has no virtual columns and no links, because a note has none and an upsert does not write them. */
+/**
+ * The before image of an upsert. The image has no virtual columns and no links, because a note does not contain them. An upsert does not
+ * write links.
+ */
 function notedBefore(plan: EntityPlan, image: RowImage): Before {
   const before = beforeImageOf(plan, image);
   const isNoted = ({ isLinks, column }: OutField) => !isLinks && !column.isVirtualProperty;

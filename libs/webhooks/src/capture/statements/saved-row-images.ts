@@ -12,7 +12,7 @@ type Images = Map<string, RowImage>;
 
 /**
  * The before images of the rows that one `save()` writes. The first statement on an entity reads and locks all rows of that entity, in the
- * order of the primary key. So two saves of the same rows in different order wait for each other instead of causing a deadlock.
+ * order of the primary key. So two saves of the same rows in different order wait for each other and do not deadlock.
  */
 export class SavedRowImages {
   private readonly images: Record<Exclude<RowLock, 'none'>, Map<EntityPlan, Images>> = {
@@ -49,7 +49,7 @@ export class SavedRowImages {
     return updateSubjects.length + softRemoveSubjects.length + recoverSubjects.length;
   }
 
-  /** The before image of a row that the next statement writes; `null` if the row does not exist. */
+  /** The before image of the row that the next statement writes; `null` if the row does not exist. */
   async take(plan: EntityPlan, lock: 'update' | 'delete', key: string, id: ObjectLiteral): Promise<RowImage | null> {
     const locked = (await this.lock(plan, lock)).get(key);
     return locked ?? (await this.read(plan, lock, [id])).get(key) ?? null;
@@ -68,12 +68,16 @@ export class SavedRowImages {
       if (image) found.set(key, image);
       else unknown.push(id);
     }
-    // This save() has already written the row, or the row was not yet known when the others were locked, or it does not exist.
+    // The image of a row may be missing for three reasons: this `save()` has already written the row, the row was not yet known when the
+    // other rows were locked, or the row does not exist.
     if (unknown.length) for (const [key, image] of await this.read(plan, lock, unknown)) found.set(key, image);
     return found;
   }
 
-  /** Reads and locks all rows of an entity that the `save()` updates, or all that it removes. Later calls return the same images. */
+  /**
+   * Reads and locks all rows of an entity that the `save()` updates, or all rows that the `save()` removes. Later calls return the same
+   * images.
+   */
   async lock(plan: EntityPlan, lock: 'update' | 'delete'): Promise<Images> {
     this.forgetImagesAfterOtherStatements();
     const known = this.images[lock].get(plan);
@@ -92,8 +96,8 @@ export class SavedRowImages {
   }
 
   /**
-   * Clears the images if other statements ran on the query runner, so that rows are read again, one by one. Images with links are kept:
-   * they must show the links as they were before this `save()` wrote any.
+   * Clears the images if other statements ran on the query runner. Each row is then read again by its own statement. Images with links are
+   * kept. These images must show the links as they were before this `save()` wrote its first link.
    */
   private forgetImagesAfterOtherStatements(): void {
     const others = this.options.log.writesOf(this.saving.queryRunner).statements.count - this.own;
@@ -105,7 +109,9 @@ export class SavedRowImages {
     }
   }
 
-  /** Whether the loaded row is sufficient, so that the row need not be read. Possible only with `exactPrevious: false`. */
+  /**
+   * Whether the loaded row has all needed values. Then the row is not read again. The loaded row is used only with `exactPrevious: false`.
+   */
   private isLoaded(definition: EntityDefinition, lock: 'update' | 'delete', row: SavedRow): boolean {
     if (definition.options.exactPrevious !== false) return false;
     const isChanged = (relation: unknown) => row.changeMaps.some((change) => change.relation === relation);
@@ -123,13 +129,13 @@ export class SavedRowImages {
     return images;
   }
 
-  /** Reads the after images of earlier changes of these rows, before the rows are written without being read. */
+  /** Reads the after images of earlier changes of these rows. Must be called before these rows are written without a read. */
   async settle(plan: EntityPlan, keys: readonly string[]): Promise<void> {
     if (!keys.length) return;
     await this.options.log.settleRows(this.saving.queryRunner, plan, new Set(keys));
   }
 
-  /** Must be called when rows were written: drops their images, which are out of date. */
+  /** Must be called when rows were written. Drops the images of these rows, because the images are out of date. */
   recorded(changes: readonly RowChange[]): void {
     for (const change of changes) {
       for (const images of Object.values(this.images)) images.get(change.plan)?.delete(change.key);
@@ -137,7 +143,7 @@ export class SavedRowImages {
     }
   }
 
-  /** Must be called for each statement of this `save()`, so that statements of others can be counted. */
+  /** Must be called for each statement of this `save()`, so that the statements of other calls can be counted. */
   countOwn(): void {
     this.own++;
   }

@@ -4,6 +4,7 @@ import type { DialectName } from '../../dialect.js';
 import { onlyOnce, rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
 import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
+import { SentStatement } from '../typeorm/sent-statement.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
 import { CaptureError } from '../../entities/errors.js';
 import { insertedImage, insertedValues, canUseSentValues, type InsertedRow } from '../images/inserted-image.js';
@@ -23,7 +24,7 @@ export interface SavedWritesOptions {
   readonly log: ChangeLog;
   readonly clock: WebhookClock;
   readonly dialect: DialectName;
-  /** Captures a statement by its criteria, like a statement of a query builder. */
+  /** Captures a statement by its criteria, in the same way as a statement of a query builder. */
   byCriteria(builder: WriteBuilder, run: Run, onRecorded: (changes: readonly RowChange[]) => void): Promise<unknown>;
 }
 
@@ -34,11 +35,15 @@ interface SavedStatement {
   readonly runner: QueryRunner;
   readonly plan: EntityPlan;
   readonly images: SavedRowImages;
+  /** `null` if the application has no hooks that may fail. */
+  readonly sent: SentStatement | null;
+  /** Whether the statement has written rows whose changes are not recorded yet. */
+  isUnrecorded: boolean;
 }
 
-/** A row that a statement names by its key. */
+/** A row that a statement identifies by its key. */
 interface NamedRow {
-  /** TypeORM's object. It may hold a version, too. */
+  /** TypeORM's identifier object. The object may also hold a version. */
   readonly identifier: ObjectLiteral;
   readonly id: ObjectLiteral;
   readonly key: string;
@@ -53,10 +58,16 @@ interface InsertResult {
 /** The result of a successful statement. */
 type StatementAnswer = Pick<BuilderResult, 'affected' | 'raw'>;
 
-/** If a `save()` sends more updates than this, the after images are read by one statement instead of returned by each update. */
+/**
+ * The maximum number of updates of one `save()` that return their after images. If a `save()` sends more updates, one statement reads all
+ * after images.
+ */
 const MOST_RETURNED = 10;
 /** The prefix of the aliases of values that a statement returns for an image. */
 const RETURNED = 'wh_n';
+
+/** The result of an update that was not sent, because its row does not exist. */
+const ROW_MISSING = Symbol('row missing');
 
 const ACTIONS: Readonly<Record<string, EntityAction>> = {
   update: 'updated',
@@ -76,9 +87,9 @@ export class SavedWrites {
   constructor(private readonly options: SavedWritesOptions) {}
 
   /**
-   * On SQLite and MySQL, TypeORM sends the updates of one `save()` concurrently. Here they are sent one after another, so that each sees
-   * the rows that the previous one has written. After a failure the remaining statements are not sent, because they could arrive after the
-   * ROLLBACK.
+   * Runs a statement of a `save()`. On SQLite and MySQL, TypeORM sends the updates of one `save()` concurrently. This method sends them one
+   * after another, so that each update sees the rows that the previous update has written. After a failure the remaining statements are not
+   * sent, because these statements could arrive after the ROLLBACK.
    */
   execute(builder: WriteBuilder, run: Run, saving: Saving, table: WrittenTable): Promise<unknown> {
     const last = this.last.get(saving);
@@ -101,62 +112,81 @@ export class SavedWrites {
     const { queryType } = builder.expressionMap;
     const isInsert = queryType === 'insert';
     const rows = plan && !isInsert && !table.isShared ? rowsNamedBy(builder, plan.definition) : null;
-    // In a shared table the row may belong to another entity than the saved one.
+    // In a shared table the row may belong to another entity than the entity that was saved.
     if (!plan || (isInsert ? !findsKeys(builder, plan.definition) : !rows)) {
       return this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
     }
-    const statement = { builder, run, runner: saving.queryRunner, plan, images };
-    return this.options.log.writesOf(saving.queryRunner).statements.run(() => {
+    const { statements } = this.options.log.writesOf(saving.queryRunner);
+    const sent = statements.hasHooks ? new SentStatement() : null;
+    const statement = { builder, run, runner: saving.queryRunner, plan, images, sent, isUnrecorded: false };
+    const isUpdate = rows !== null && queryType !== 'delete';
+    const written = statements.run(() => {
       images.countOwn();
-      if (!rows) return this.insert(statement);
-      return queryType === 'delete' ? this.remove(statement, rows) : this.update(statement, rows[0] as NamedRow);
+      return this.write(statement, rows);
     });
+    if (!isUpdate) return written;
+    // The row did not exist when its before image was read. Another writer may insert the row before the update is sent. So the row is
+    // read, locked and written as for a statement of a query builder.
+    const byCriteria = () => this.options.byCriteria(builder, run, (changes) => images.recorded(changes));
+    return written.then((result) => (result === ROW_MISSING ? byCriteria() : result));
+  }
+
+  private async write(statement: SavedStatement, rows: readonly NamedRow[] | null): Promise<unknown> {
+    const { builder, runner, plan, sent } = statement;
+    const isDelete = builder.expressionMap.queryType === 'delete';
+    try {
+      const result = rows
+        ? await (isDelete ? this.remove(statement, rows) : this.update(statement, rows[0] as NamedRow))
+        : await this.insert(statement);
+      sent?.throwHookError();
+      return result;
+    } catch (error) {
+      // Rows are written, and their images or keys are unknown.
+      if (statement.isUnrecorded && this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
+      throw error;
+    }
   }
 
   private async insert(statement: SavedStatement): Promise<unknown> {
     const { builder, runner, plan } = statement;
     const { definition } = plan;
     const sets = setsOf(builder.expressionMap);
-    // Take the values before the statement is sent: afterwards TypeORM completes the sets with values from the database.
+    // Take the values before the statement is sent: afterwards TypeORM adds values of the database to these objects.
     const sent = canUseSentValues(definition) ? sets.map((set) => insertedValues(definition, set)) : null;
-    let isSent = false;
-    try {
-      const result = (await this.send(statement, ({ affected }) => {
-        isSent = affected !== 0;
-      })) as InsertResult;
-      if (!isSent) return result;
-      const changes = sets.map((_, n): RowChange => {
-        const id = result.identifiers[n];
-        if (!id) throw rowsUnknown(definition);
-        const key = rowKey(definition, id);
-        const values = sent?.[n];
-        const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
-        const image = values ? insertedImage(plan, values, row, dataSourceOf(runner)) : null;
-        return this.change('created', statement, idOf(definition, id), key, null, image);
-      });
-      isSent = false;
-      await this.record(statement, changes);
-      return result;
-    } catch (error) {
-      // The rows are inserted, but their keys are unknown.
-      if (isSent && this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
-      throw error;
-    }
+    // SQLite returns a bigint as a number, and the number has lost digits. So keep the given id.
+    const given = sets.map((set) => givenId(definition, set));
+    const result = (await this.send(statement, () => {})) as InsertResult;
+    if (!statement.isUnrecorded) return result;
+    const changes = sets.map((_, n): RowChange => {
+      const id = given[n] ?? result.identifiers[n];
+      if (!id) throw rowsUnknown(definition);
+      const key = rowKey(definition, id);
+      const values = sent?.[n];
+      const row: InsertedRow = { key, entity: sets[n] as ObjectLiteral, generated: result.generatedMaps[n] ?? {} };
+      const image = values ? insertedImage(plan, values, row, dataSourceOf(runner)) : null;
+      return this.change('created', statement, idOf(definition, id), key, null, image);
+    });
+    await this.record(statement, changes);
+    return result;
   }
 
   private async update(statement: SavedStatement, row: NamedRow): Promise<unknown> {
     const action = ACTIONS[statement.builder.expressionMap.queryType] as EntityAction;
     const before = await this.beforeUpdate(statement, action, row);
+    if (!before && action === 'updated') return ROW_MISSING;
     const returned = this.returnImage(statement);
     return this.send(statement, (result) => {
-      // The row does not exist, or another writer has deleted or restored it before.
+      // The row does not exist, or another writer has already deleted or restored it.
       if (result.affected === 0) return undefined;
       const image = returned?.(result) ?? null;
       return this.record(statement, [this.change(action, statement, row.id, row.key, before, image)]);
     });
   }
 
-  /** On PostgreSQL the update returns its after image, unless the `save()` sends so many updates that one later read is cheaper. */
+  /**
+   * On PostgreSQL the update returns its after image. If the `save()` sends more updates than `MOST_RETURNED`, one read after all updates
+   * is cheaper.
+   */
   private returnImage({
     builder,
     runner,
@@ -174,7 +204,10 @@ export class SavedWrites {
     };
   }
 
-  /** The before image of an update. It is built before the statement is sent, because the `owner` function of the application may throw. */
+  /**
+   * The before image of an update. The image is built before the statement is sent, because the `owner` function of the application may
+   * throw.
+   */
   private async beforeUpdate(
     { builder, plan, images }: SavedStatement,
     action: EntityAction,
@@ -182,7 +215,7 @@ export class SavedWrites {
   ): Promise<Before | null> {
     const { definition } = plan;
     if (action !== 'updated') {
-      // No image is needed: the condition of the statement checks the delete date, so the affected count shows whether the row changed.
+      // No image is needed: the condition of the statement checks the delete date. So the affected count shows whether the row has changed.
       if (softDeletesAgain()) onlyOnce(builder, definition.metadata);
       await images.settle(plan, [key]);
       return null;
@@ -205,17 +238,13 @@ export class SavedWrites {
     return this.send(statement, async ({ affected }) => {
       if (affected === 0) return;
       const written = affected ?? found.size;
-      if (written > found.size) {
-        const error = rowsMissed(plan.definition.metadata.name, found.size, written);
-        if (this.options.log.isOpen(runner)) this.options.log.refuse(runner, plan, error);
-        throw error;
-      }
-      // A trigger has prevented some deletes, or (without a transaction) another writer has deleted rows before.
+      if (written > found.size) throw rowsMissed(plan.definition.metadata.name, found.size, written);
+      // A trigger has prevented some deletes, or (without a transaction) another writer has deleted rows before this statement.
       const ids = rows.map(({ id }) => id);
       const kept = written < found.size ? await readRows(runner, plan, ids) : null;
       const changes = rows.flatMap(({ id, key }) => {
         const image = kept?.has(key) ? undefined : found.get(key);
-        // A row that is named twice was deleted once.
+        // If the statement names a row twice, the row was deleted once.
         found.delete(key);
         return image ? [this.change('deleted', statement, id, key, null, image)] : [];
       });
@@ -245,22 +274,42 @@ export class SavedWrites {
     return found;
   }
 
-  /** Runs a statement and captures it as soon as the database has answered, because a read of TypeORM after the statement may fail. */
+  /**
+   * Runs a statement and captures the statement as soon as the database has answered. TypeORM may read columns after the statement, and
+   * that read may fail.
+   */
   private async send(
-    { builder, run, runner, plan }: SavedStatement,
+    statement: SavedStatement,
     capture: (result: StatementAnswer) => Promise<void> | void,
   ): Promise<unknown> {
-    if (!readsAfter(builder, plan)) {
-      const result = await run(builder);
-      await capture(answerOf(builder, result));
-      return result;
+    const { builder, run, runner, plan, sent } = statement;
+    const captureWritten = (result: StatementAnswer) => {
+      statement.isUnrecorded = result.affected !== 0;
+      return capture(result);
+    };
+    if (readsAfter(builder, plan)) {
+      builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
+        const result = await this.query(statement, text, parameters);
+        await captureWritten(result);
+        return result;
+      });
+      return run(builder);
     }
-    builder.queryRunner = sendingThrough(runner, async (text, parameters) => {
-      const result = (await runner.query(text, parameters, true)) as unknown as BuilderResult;
-      await capture(result);
-      return result;
-    });
-    return run(builder);
+    if (sent)
+      builder.queryRunner = sendingThrough(runner, (text, parameters) => this.query(statement, text, parameters));
+    const result = await run(builder);
+    await captureWritten(answerOf(builder, result));
+    return result;
+  }
+
+  private async query(statement: SavedStatement, text: string, parameters: unknown[]): Promise<BuilderResult> {
+    const { runner, sent } = statement;
+    if (!sent) return (await runner.query(text, parameters, true)) as unknown as BuilderResult;
+    try {
+      return await this.options.log.writesOf(runner).statements.query(sent, text, parameters);
+    } finally {
+      statement.isUnrecorded = sent.isExecuted;
+    }
   }
 
   private change(
@@ -275,21 +324,23 @@ export class SavedWrites {
     return { plan, action, id, key, at: this.options.clock.now(), before, isRemoved, image };
   }
 
-  private record({ runner, images }: SavedStatement, changes: readonly RowChange[]): Promise<void> | void {
+  private record(statement: SavedStatement, changes: readonly RowChange[]): Promise<void> | void {
+    const { runner, images } = statement;
     images.recorded(changes);
+    statement.isUnrecorded = false;
     return this.options.log.record(runner, changes);
   }
 }
 
-/** Whether TypeORM reads columns by another statement after this one, because the driver does not return them. */
+/** Whether TypeORM reads columns by another statement after this statement, because the driver does not return these columns. */
 function readsAfter({ expressionMap: { queryType, updateEntity } }: WriteBuilder, plan: EntityPlan): boolean {
   if (!updateEntity || queryType === 'delete') return false;
   return queryType === 'insert' ? plan.isReadAfterInsert : plan.isReadAfterUpdate;
 }
 
 /**
- * The result of a statement. If an INSERT on PostgreSQL should return rows and returns none, a trigger has prevented it. Other statements
- * report the affected rows.
+ * The result of a statement. If an INSERT on PostgreSQL should return rows and returns no row, a trigger has prevented the INSERT. Other
+ * statements report the affected rows.
  */
 function answerOf({ expressionMap }: WriteBuilder, result: unknown): StatementAnswer {
   const { affected, raw } = result as StatementAnswer;
@@ -297,11 +348,24 @@ function answerOf({ expressionMap }: WriteBuilder, result: unknown): StatementAn
   return { affected: affected ?? (isKeptOut ? 0 : undefined), raw };
 }
 
-/** Whether TypeORM knows the keys after an INSERT. It does not with `reload: false`, nor for keys that only the database can compute. */
+/**
+ * Whether TypeORM knows the keys after an INSERT. TypeORM does not know the keys with `reload: false`, or if only the database can compute
+ * them.
+ */
 function findsKeys({ expressionMap }: WriteBuilder, { metadata }: EntityDefinition): boolean {
   if (!expressionMap.updateEntity) return false;
   const given = metadata.primaryColumns.filter(({ isGenerated }) => !isGenerated);
   return given.every((column) => setsOf(expressionMap).every((set) => isValue(column.getEntityValue(set))));
+}
+
+/**
+ * The primary key of a row before its insert. `null` if a part of the key is generated, because PostgreSQL ignores a given number for such
+ * a part.
+ */
+function givenId({ metadata }: EntityDefinition, set: ObjectLiteral): ObjectLiteral | null {
+  const { primaryColumns } = metadata;
+  const isGiven = primaryColumns.every((column) => !column.isGenerated && isValue(column.getEntityValue(set)));
+  return (isGiven && metadata.getEntityIdMap(set)) || null;
 }
 
 function isValue(value: unknown): boolean {
@@ -321,7 +385,7 @@ function rowsNamedBy(builder: WriteBuilder, definition: EntityDefinition): reado
   const rows: NamedRow[] = [];
   for (const identifier of identifiers) {
     const isObject = typeof identifier === 'object' && identifier !== null;
-    // TypeORM adds a version to the identifier, which must not become part of the key.
+    // TypeORM adds a version to the identifier. The version must not become part of the key.
     const id = isObject ? definition.metadata.getEntityIdMap(identifier) : undefined;
     if (!isObject || !id) return null;
     rows.push({ identifier, id, key: rowKey(definition, id) });

@@ -7,17 +7,17 @@ interface SqliteConnection {
   function(name: string, options: { varargs: boolean }, run: (...args: never[]) => unknown): unknown;
 }
 
-/** SQLite limits the number of arguments of a function to 127; newer releases allow more. */
+/** The maximum number of values for one call. SQLite allows 127 arguments for a function, and newer releases allow more. */
 const VALUES_PER_CALL = 100;
 
-/** Notes of the statements that are under way, by statement number, because statements may share a connection. */
+/** The notes of the statements that are under way. The key is a statement number, because statements may share a connection. */
 const underWay = new Map<number, SqliteNotes>();
 const prepared = new WeakSet<SqliteConnection>();
 let lastNumber = 0;
 
 /**
- * Notes rows by calling functions that are registered on the connection, because SQLite has no variables. A function gets the values in
- * the form in which a SELECT would return them.
+ * Notes rows by calling functions that are registered on the connection, because SQLite has no variables. A function gets each value in the
+ * form in which a SELECT would return the value.
  */
 export class SqliteNotes implements RowNotes {
   private readonly number = ++lastNumber;
@@ -42,7 +42,7 @@ export class SqliteNotes implements RowNotes {
     underWay.set(this.number, this);
   }
 
-  /** A WHERE can be appended, because TypeORM composes no condition for an upsert on SQLite. */
+  /** Appends a WHERE to the statement. TypeORM composes no condition for an upsert on SQLite, so the statement has no other WHERE. */
   notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     const calls: string[] = [];
     for (let start = 0; start < this.values.length; start += VALUES_PER_CALL) {

@@ -14,7 +14,7 @@ import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 type Row = Record<string, unknown>;
 
-/** A row with its primary key, byte by byte. `now` is `null` for a row of an entity that is not captured. */
+/** A row with its primary key as text, compared byte by byte. `now` is `null` for a row of an entity that is not captured. */
 interface KeyedRow {
   readonly now: ReadRow | null;
   readonly key: string;
@@ -33,9 +33,9 @@ interface WrittenRow extends KeyedRow {
 }
 
 /**
- * Captures an insert on MySQL, whose driver returns no rows. The rows are found by their unique values, or by the auto-increment numbers
- * that the server generated for them. To tell them apart from rows that existed before, an upsert notes the rows that it updates, and the
- * keys of existing rows are read before the statement.
+ * Captures an insert on MySQL, whose driver returns no rows. The written rows are found by their unique values or by their auto-increment
+ * numbers. Some of the found rows may be older than the statement. To recognize older rows, an upsert notes the rows that it updates. Also,
+ * the keys of existing rows are read before the statement.
  */
 export function insertUnreturned(write: CapturedWrite, send: Send): Send {
   const { onUpdate, onIgnore } = write.builder.expressionMap;
@@ -43,7 +43,7 @@ export function insertUnreturned(write: CapturedWrite, send: Send): Send {
   const ignores = onIgnore === true || (onUpdate !== undefined && !updates);
   return async (text, parameters) => {
     const known = conflictConditions(write, updates || ignores);
-    const existing = updates || ignores ? await keysBefore(write, known) : new Set<string>();
+    const { existing, outdated } = updates || ignores ? await keysBefore(write, known) : NO_KEYS;
     const result = await send(updates ? notingStatement(write, text) : text, parameters);
     const updated = updates ? await readUpdatedRows(write) : [];
     const expected = ignores && !updates ? (result.affected ?? 0) : valueSetsOf(write).length - updated.length;
@@ -51,13 +51,15 @@ export function insertUnreturned(write: CapturedWrite, send: Send): Send {
     if (expected === 0 && !updated.length) return result;
     const numbered = expected > 0 ? await numbersCondition(write, result, updates || ignores) : [];
     const conditions = [...known, ...numbered, ...updatedConditions(write, updated)];
-    const written = writtenRows(await readWhere(write, conditions), existing, updated);
+    const rows = await readWhere(write, conditions);
+    const found = rows.some(({ key }) => outdated.has(key)) ? await currentRows(write, known, rows, outdated) : rows;
+    const written = writtenRows(found, existing, updated);
     await recordInserted(write, newAndUpdated(write, written, existing, expected));
     return result;
   };
 }
 
-/** Makes an upsert note the updated rows, and their keys after the update, in variables of the connection. */
+/** Extends an upsert so that it notes the updated rows, and their keys after the update, in variables of the connection. */
 function notingStatement(write: CapturedWrite, text: string): string {
   const note = mysqlNote(write, ["'wh_key'", keyText(write)]);
   const comma = "IF(@webhooks_met = '', '', ',')";
@@ -65,7 +67,7 @@ function notingStatement(write: CapturedWrite, text: string): string {
   return assigningLast(write, first, `@webhooks_keys := CONCAT(@webhooks_keys, ',', ${keyText(write)})`);
 }
 
-/** SQL of the text of a primary key, byte by byte. */
+/** The SQL of the text of a primary key, for a comparison byte by byte. */
 function keyText({ table, runner }: CapturedWrite): string {
   const { driver } = dataSourceOf(runner);
   const columns = table.metadata.primaryColumns.map(
@@ -74,19 +76,47 @@ function keyText({ table, runner }: CapturedWrite): string {
   return `CONCAT_WS('.', ${columns.map((column) => `HEX(CAST(${column} AS BINARY))`).join(', ')})`;
 }
 
+/** Keys of rows that match the conditions before the statement. */
+interface KeysBefore {
+  /** The rows that exist. They are locked. */
+  readonly existing: ReadonlySet<string>;
+  /**
+   * Rows that only the snapshot of the transaction still contains: another writer has changed or deleted these rows since. A plain read
+   * after the statement finds them again.
+   */
+  readonly outdated: ReadonlySet<string>;
+}
+
+const NO_KEYS: KeysBefore = { existing: new Set(), outdated: new Set() };
+
 /**
- * Reads and locks the keys of existing rows that the values conflict with. It also sets the variables of the connection to empty texts,
- * because they must exist before the statement that fills them.
+ * Reads the keys of rows that conflict with the values, and locks those that exist. Also sets the variables of the connection to empty
+ * texts, because the variables must exist before the statement that fills them.
  */
-async function keysBefore(write: CapturedWrite, conditions: readonly string[]): Promise<Set<string>> {
+async function keysBefore(write: CapturedWrite, conditions: readonly string[]): Promise<KeysBefore> {
   const reset = "(SELECT @webhooks_met := '' AS wh_met, @webhooks_keys := '' AS wh_keys) wh_reset";
   const { name } = write.table;
   const on = conditions.length ? conditions.join(' OR ') : '1 = 0';
+  const key = `${keyText(write)} AS wh_key`;
   const rows = await queryRows(
     write,
-    `SELECT ${keyText(write)} AS wh_key FROM ${reset} LEFT JOIN ${name} ON ${on} FOR UPDATE`,
+    `(SELECT ${key}, 1 AS wh_exists FROM ${reset} LEFT JOIN ${name} ON ${on} FOR UPDATE) UNION ALL (SELECT ${key}, 0 FROM ${name} WHERE ${on})`,
   );
-  return new Set(rows.map(({ wh_key: key }) => String(key)));
+  const keysOf = (exists: number) =>
+    rows.filter((row) => Number(row['wh_exists']) === exists).map((row) => String(row['wh_key']));
+  const existing = new Set(keysOf(1));
+  return { existing, outdated: new Set(keysOf(0).filter((one) => !existing.has(one))) };
+}
+
+/** Leaves out outdated rows. The statement may have inserted a row with the key of an outdated row, so the rows are locked again. */
+async function currentRows(
+  write: CapturedWrite,
+  conditions: readonly string[],
+  rows: readonly KeyedRow[],
+  outdated: ReadonlySet<string>,
+): Promise<readonly KeyedRow[]> {
+  const { existing } = await keysBefore(write, conditions);
+  return rows.filter(({ key }) => existing.has(key) || !outdated.has(key));
 }
 
 async function readUpdatedRows(write: CapturedWrite): Promise<UpdatedRow[]> {
@@ -105,12 +135,12 @@ function tooLarge({ table }: CapturedWrite): CaptureError {
   const { name } = table.metadata;
   return new CaptureError(
     'UPSERT_TOO_LARGE',
-    `An upsert of ${name} updated rows whose old values are larger than max_allowed_packet of the server, so their events cannot be made and the write is rolled back. Upsert fewer rows at once.`,
+    `An upsert of ${name} updated rows whose old values are larger than max_allowed_packet of the server, so their events cannot be made and the write is rolled back. Upsert fewer rows in one call.`,
     { details: { entity: name } },
   );
 }
 
-/** The rows that the statement has written. Existing rows that it did not update are left out. */
+/** The rows that the statement has written. Existing rows that the statement did not update are left out. */
 function writtenRows(
   rows: readonly KeyedRow[],
   existing: ReadonlySet<string>,
@@ -130,10 +160,11 @@ function writtenRows(
 }
 
 /**
- * Decides for each written row whether it is new. An updated row may have been inserted by the same statement, if two value sets name it.
+ * Decides for each written row whether the row is new. If two value sets name the same row, the statement may insert the row and then
+ * update the row.
  *
  * @param expected how many rows the statement has inserted
- * @throws CaptureError `ROWS_MISSED` if another writer has inserted some of the rows and we cannot tell which
+ * @throws CaptureError `ROWS_MISSED` if another writer has inserted some of the rows, and it is unknown which rows these are
  */
 function newAndUpdated(
   write: CapturedWrite,
@@ -145,11 +176,11 @@ function newAndUpdated(
   if (found > expected) throw rowsMissed(write.table.metadata.name, found, expected);
   const unseen = new Set(written.filter(({ updated }) => updated && !existing.has(updated.oldKey)));
   const missing = expected - found;
-  // This statement inserted and then updated some of the rows. Another writer inserted the others.
+  // This statement inserted and then updated some of the rows. Another writer inserted the other rows.
   if (missing > 0 && unseen.size > missing) throw rowsMissed(write.table.metadata.name, unseen.size, missing);
   const areNew = missing > 0 && unseen.size === missing;
   const { onIgnore } = write.builder.expressionMap;
-  // IGNORE silently leaves out rows whose values are invalid.
+  // INSERT IGNORE silently leaves out rows whose values are invalid.
   if (missing > 0 && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
   return written.flatMap((row): InsertedRow[] => {
     if (!row.now) return [];
@@ -157,7 +188,7 @@ function newAndUpdated(
   });
 }
 
-/** Reads the rows of the statement. They are locked by the statement, and visible to it at every isolation level. */
+/** Reads the rows of the statement. The statement has locked these rows, and these rows are visible at every isolation level. */
 async function readWhere(write: CapturedWrite, conditions: readonly string[]): Promise<KeyedRow[]> {
   if (!conditions.length) return [];
   const { table, runner } = write;
@@ -171,7 +202,10 @@ async function queryRows({ builder, runner }: CapturedWrite, text: string): Prom
   return (await runner.query(sql, parameters)) as Row[];
 }
 
-/** Conditions that match the rows of the value sets by primary key and, if rows may conflict, by all columns of a unique constraint. */
+/**
+ * Conditions that match the rows of the value sets by primary key. If rows may conflict, further conditions match by all columns of a
+ * unique constraint.
+ */
 function conflictConditions(write: CapturedWrite, mayConflict: boolean): string[] {
   const dataSource = dataSourceOf(write.runner);
   const valueSets = valueSetsOf(write);
@@ -194,7 +228,10 @@ function valueSetsOf({ builder }: CapturedWrite): ObjectLiteral[] {
   return builder.getValueSets?.() ?? [];
 }
 
-/** A value of the statement as SQL; `null` if it is `NULL`, which conflicts with nothing, or if only the database knows it. */
+/**
+ * A value of the statement as SQL. `null` if the value is `NULL`, because `NULL` conflicts with nothing. Also `null` if only the database
+ * knows the value.
+ */
 function valueOf(
   { builder, table }: CapturedWrite,
   valueSet: ObjectLiteral,
@@ -207,12 +244,12 @@ function valueOf(
   const generated = builder.expressionMap.locallyGenerated[index];
   const value: unknown = generated && column.getEntityValue(generated);
   if (value !== undefined && value !== null) return builder.createParameter(value);
-  // Any other default is an expression, which may have a different value each time.
+  // Any other default is an expression. An expression may have a different value each time.
   if (!['string', 'number', 'boolean'].includes(typeof column.default)) return null;
   return `DEFAULT(${table.name}.${dataSourceOf(builder).driver.escape(column.databaseName)})`;
 }
 
-/** The condition that matches rows by their auto-increment numbers, for rows that cannot be found by unique values. */
+/** The condition that matches rows by their auto-increment numbers. Used for rows that cannot be found by unique values. */
 async function numbersCondition(write: CapturedWrite, { raw }: BuilderResult, mayConflict: boolean): Promise<string[]> {
   const { builder, table, runner } = write;
   const { primaryColumns, generatedColumns } = table.metadata;
@@ -227,14 +264,17 @@ async function numbersCondition(write: CapturedWrite, { raw }: BuilderResult, ma
   if (!increment || !insertId) return [];
   const [row] = (await runner.query('SELECT @@auto_increment_increment AS step')) as { step: unknown }[];
   const step = Number(row?.step);
-  // The numbers are consecutive. An upsert also uses up numbers for rows that it then updates.
+  // The numbers are consecutive. An upsert also takes a number for each row that it updates.
   const numbers = (mayConflict ? valueSets : keyless).map((_, n) =>
     builder.createParameter((BigInt(insertId) + BigInt(n * step)).toString()),
   );
   return [`${dataSourceOf(runner).driver.escape(increment.databaseName)} IN (${numbers.join(', ')})`];
 }
 
-/** The condition that matches updated rows by their old keys. It is needed because the values of the statement may not name the key. */
+/**
+ * The condition that matches updated rows by their old keys. This condition is needed because the values of the statement may not contain
+ * the key.
+ */
 function updatedConditions({ builder, table, runner }: CapturedWrite, updated: readonly UpdatedRow[]): string[] {
   const dataSource = dataSourceOf(runner);
   const tuples = updated.flatMap(({ old }) => {

@@ -5,13 +5,13 @@ import type { RowChange } from '../changes/row-change.js';
 /** A change whose event is not in the outbox yet, or a published event. */
 export type Pending = RowChange | EventRow;
 
-/** What a transaction has not yet written to the outbox, in the order of the application's calls. */
+/** The changes and events that a transaction has not yet written to the outbox, in the order of the application's calls. */
 export class PendingChanges {
   private list: Pending[] = [];
-  /** Changes whose after image is not read yet, by the path of their table and the key of their row. */
+  /** Changes whose after image is not read yet. The keys are the path of the table and the key of the row. */
   private readonly unread = new Map<string, Map<string, Set<RowChange>>>();
 
-  /** A list that grows by {@link push}. After {@link clear} it is another list. */
+  /** The pending changes and events. {@link push} adds to this list, and {@link clear} replaces this list by a new list. */
   get items(): readonly Pending[] {
     return this.list;
   }
@@ -32,12 +32,14 @@ export class PendingChanges {
     this.unread.clear();
   }
 
-  /** Keeps `rest` instead of `items`. Does nothing if a rollback has dropped these items in the meantime. */
+  /** Replaces `items` by `rest`. Does nothing if a rollback has dropped these items in the meantime. */
   replace(items: readonly Pending[], rest: readonly Pending[]): void {
     if (this.list === items) this.list = [...rest];
   }
 
-  /** Changes without an after image. @param tablePath only of this table @param keys only of these rows */
+  /**
+   * Changes without an after image. @param tablePath if given, only changes of this table @param keys if given, only changes of these rows
+   */
   withoutImage(tablePath?: string, keys?: Iterable<string>): RowChange[] {
     if (tablePath === undefined) return [...this.unread.keys()].flatMap((path) => this.withoutImage(path));
     const rows = this.unread.get(tablePath);

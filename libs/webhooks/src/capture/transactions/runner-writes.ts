@@ -15,9 +15,12 @@ export interface RunnerWritesOptions {
   readonly dialect: DialectName;
   /** The subscriber of this library. */
   readonly subscriber: object;
-  /** How long, in milliseconds, an end of a transaction waits for unfinished writes while none of them is running a statement. */
+  /**
+   * The longest wait, in milliseconds, of an end of a transaction for unfinished writes. The time during which one of these writes runs a
+   * statement does not count.
+   */
   readonly timeoutMs: number;
-  /** Called when a query runner was released in an open transaction, after that was rolled back. */
+  /** Called when a query runner was released in an open transaction. The transaction has been rolled back by then. */
   onLeftover(): void;
 }
 
@@ -29,23 +32,24 @@ interface Saves {
 }
 
 /**
- * The unfinished writes on one query runner. A query runner is one connection with at most one transaction. `docs/states.md`
- * draws the states of a write.
+ * The unfinished writes on one query runner. A query runner is one connection with at most one transaction. `docs/states.md` draws the
+ * states of a write.
  *
- * **Outside a transaction** a write on an application's query runner takes a *turn*: it alone uses the runner, because it may open a
- * transaction there. All other calls wait: writes, statements, BEGIN, COMMIT, ROLLBACK and `release()`.
+ * **Outside a transaction** a write on an application's query runner takes a *turn*. During the turn only this write uses the runner,
+ * because the write may open a transaction on the runner. All other calls wait: writes, statements, BEGIN, COMMIT, ROLLBACK and
+ * `release()`.
  *
  * **In a transaction** writes do not wait for a turn. The *ends* of the transaction wait for the writes: COMMIT, ROLLBACK, SAVEPOINT,
- * RELEASE, ROLLBACK TO and `release()` wait for the writes that began before them. A write that is called after an end waits for the end. It
- * fails if the transaction is over then. So a write sends no statement after its transaction, and no event is missed.
+ * RELEASE, ROLLBACK TO and `release()` wait for the writes that began before them. A write that is called after an end waits for that end.
+ * If the transaction is then over, the write fails. So no write sends a statement after its transaction, and no event is missing.
  *
- * An AsyncLocalStorage identifies the calls inside a write: its own COMMIT, its hooks, and the writes of the hooks. These never wait for
- * that write. Two writes whose hooks wait for each other's savepoints do not deadlock: an end inside a write does not wait for a write that
- * waits at its own end.
+ * An AsyncLocalStorage identifies the calls inside a write: its own COMMIT, its hooks, and the writes of the hooks. These calls never wait
+ * for that write. An end inside a write does not wait for another write that waits at its own end. So two writes do not deadlock if the
+ * hooks of each write wait for a savepoint of the other write.
  *
- * The first write or transaction on a query runner creates this object, which replaces methods of the runner. A `save()` on a query runner
- * that it has created itself enters no AsyncLocalStorage: entering one for each write slows down all promises of a process on Node.js 20 and
- * 22, by 4 % of a `save()`.
+ * The first write or transaction on a query runner creates this object. The object replaces methods of the runner. If a `save()` has
+ * created its query runner itself, the `save()` enters no AsyncLocalStorage. An AsyncLocalStorage that is entered for each write slows down
+ * all promises of a process on Node.js 20 and 22. The cost is 4 % of a `save()`.
  */
 export class RunnerWrites {
   readonly log = new TransactionLog();
@@ -65,12 +69,12 @@ export class RunnerWrites {
     this.stock = this.intercept();
   }
 
-  /** Whether a transaction is open on the query runner, or about to be. */
+  /** Whether a transaction is open on the query runner, or is about to be opened. */
   get isInTransaction(): boolean {
     return this.runner.isTransactionActive || this.log.isOpen;
   }
 
-  /** Runs a write: in its turn, or without waiting if a transaction of the application is open. */
+  /** Runs a write in its turn. If a transaction of the application is open, the write runs without waiting for a turn. */
   runWrite<T>(label: () => string, write: () => Promise<T>): Promise<T> {
     return this.run(new Work('write', this.runner, label), write);
   }
@@ -78,15 +82,15 @@ export class RunnerWrites {
   /** Runs a `manager.transaction()` on this query runner. */
   async transaction<T>(run: () => Promise<T>): Promise<T> {
     const work = new Work('transaction', this.runner, () => 'transaction()');
-    // After another write's turn it begins a new transaction.
+    // If this call waits for the turn of another write, the call begins a new transaction after that turn.
     const isBehindTurn = this.queueHere.length > 0;
     if (!isBehindTurn && this.ends.endBefore(work)) await this.ends.waitForEnds(work);
     return this.underWay(work, run, isBehindTurn ? null : this.log.current);
   }
 
   /**
-   * Runs what a hook does for its write: without waiting in a transaction, or in a turn inside that write. The hook waits for its turn
-   * here, before it takes a lock that the other calls may wait for.
+   * Runs the work that a hook does for its write. In a transaction the work runs without waiting. Otherwise the work runs in a turn inside
+   * that write. The hook waits for its turn here, before the hook takes a lock for which other calls may wait.
    */
   inside<T>(part: () => Promise<T> | T): Promise<T> | T {
     if (!this.waitsForTurn) return part();
@@ -94,9 +98,10 @@ export class RunnerWrites {
   }
 
   /**
-   * Runs a `save()`, `remove()`, `softRemove()` or `recover()`. TypeORM sets its `data` on the query runner and afterwards restores the
-   * previous value. If several saves run at the same time in one transaction, one may see the `data` of another, and the restored value may
-   * be that of another. So this restores the value from before the first save when the last one is done.
+   * Runs a `save()`, `remove()`, `softRemove()` or `recover()`. TypeORM sets the `data` of the call on the query runner, and afterwards
+   * restores the previous value. If several saves run at the same time in one transaction, a save may see the `data` of another save.
+   * TypeORM may also restore the wrong `data` at the end of a save. So at the end of the last save, this method restores the value that
+   * `data` had before the first save.
    */
   save<T>(label: () => string, data: unknown, save: () => Promise<T>): Promise<T> {
     return this.run(new Work('write', this.runner, label, data), async () => {
@@ -129,7 +134,7 @@ export class RunnerWrites {
     return committed;
   }
 
-  /** The driver reports that the transaction is over, although no statement has ended it. */
+  /** Called when the driver reports that the transaction is over, although no statement has ended the transaction. */
   endedByServer(): Committed {
     const { current } = this.log;
     const committed = this.log.endedByServer();
@@ -137,14 +142,17 @@ export class RunnerWrites {
     return committed;
   }
 
-  /** The server has rolled back the transaction because of an error. */
+  /** Called when the server has rolled back the transaction because of an error. */
   rolledBackByServer(): void {
     const { current } = this.log;
     this.log.rolledBackByServer();
     this.ends.transactionOver(current);
   }
 
-  /** The works that began a transaction may end it, even if a BEGIN of the application came before. */
+  /**
+   * Notes that the current work has begun the transaction. This work may end the transaction, even if a BEGIN of the application came
+   * before.
+   */
   private begun(): void {
     for (const work of worksOn(this.runner)) {
       work.transaction = null;
@@ -152,15 +160,15 @@ export class RunnerWrites {
     }
   }
 
-  /** Sends a statement without waiting for a turn. */
-  ask(text: string): Promise<unknown> {
-    return this.stockCall('query', [text]);
+  /** Sends a statement without waiting for a turn, even if the write around the statement is over. */
+  ask(text: string, values?: unknown[]): Promise<unknown> {
+    return this.stockCall('query', [text, values]);
   }
 
   private async run<T>(work: Work, write: () => Promise<T>): Promise<T> {
     let leave: (() => void) | undefined;
     try {
-      // Without a wait the write is registered synchronously, so that an end that is called in the same tick sees it.
+      // If nothing has to be waited for, register the write synchronously: an end that is called in the same tick must see this write.
       if (this.waitsForTurn || this.ends.endBefore(work)) leave = await this.admit(work);
       return await this.underWay(work, write);
     } finally {
@@ -182,7 +190,10 @@ export class RunnerWrites {
     }
   }
 
-  /** Waits for a turn, and for ends that were called before. Returns a function that ends the turn, or `undefined` without a turn. */
+  /**
+   * Waits for a turn, and for ends that were called earlier. Returns a function that ends the turn, or `undefined` if the work takes no
+   * turn.
+   */
   private async admit(work: Work): Promise<(() => void) | undefined> {
     for (;;) {
       if (this.waitsForTurn) this.ends.suspend(work);
@@ -197,12 +208,12 @@ export class RunnerWrites {
     return this.queueHere.length > 0 || !this.isInTransaction;
   }
 
-  /** Waits for a turn. Returns a function that ends it, or `undefined` in a transaction, where writes take no turn. */
+  /** Waits for a turn. Returns a function that ends the turn. In a transaction writes take no turn, so the method returns `undefined`. */
   private async turn(): Promise<(() => void) | undefined> {
     if (!this.waitsForTurn) return undefined;
     const leave = await this.queueHere.enter();
     if (!this.isInTransaction) return leave;
-    // The application began a transaction while this waited. The calls that wait next belong to the transaction, too.
+    // The application began a transaction while this call waited. The calls that wait behind this call belong to the same transaction.
     leave();
     return undefined;
   }
@@ -238,17 +249,30 @@ export class RunnerWrites {
     const pass = () => this.stockCall('query', [text, ...rest]);
     const statements = transactionStatements(text, this.options.dialect).filter((statement) => statement !== undefined);
     if (!statements.some((statement) => this.isEnd(statement))) return this.inTurn(() => this.counted(text, pass));
-    return this.inTurn(() => this.ends.run(this.endOptions(statements), () => this.counted(text, pass)));
+    const options = this.endOptions(statements);
+    const send = () => this.counted(text, pass);
+    return this.inTurn(() => this.ends.run(options, options.isRollback ? send : () => this.ending(send)));
   }
 
-  /** On MySQL a BEGIN in a transaction commits that transaction. */
+  /** Runs an end that keeps changes. Hooks of this end may make more changes after the pending events were written. */
+  private async ending(send: () => Promise<unknown>): Promise<unknown> {
+    this.log.isEnding = true;
+    try {
+      return await send();
+    } finally {
+      this.log.isEnding = false;
+    }
+  }
+
+  /** Whether a statement ends a transaction. On MySQL a BEGIN in a transaction commits that transaction. */
   private isEnd({ kind }: TransactionStatement): boolean {
     return kind !== 'begin' || this.log.isOpen;
   }
 
   private endOptions(statements: readonly TransactionStatement[]): EndOptions {
     const areAll = (...kinds: string[]) => statements.every(({ kind }) => kinds.includes(kind));
-    const { hasChains: entersChain } = this;
+    // A hook of this statement may make the first write on the runner.
+    const entersChain = this.hasChains || this.statements.hasHooks;
     if (areAll('rollback', 'rollback_to')) return { isRollback: true, entersChain };
     const isKept = areAll('savepoint', 'release');
     return {
@@ -265,9 +289,10 @@ export class RunnerWrites {
   private async count(text: string, pass: () => Promise<unknown>): Promise<unknown> {
     const works = [...worksOn(this.runner)];
     const [here] = works;
-    // The last statement of the write was sent after its transaction was over, so it is committed. Its rows are read for the event.
+    // The write sent its last statement after its transaction was over, so the rows of that statement are committed. Allow the read of
+    // these rows for the event.
     const isRead = here?.wroteIn === null && !isWriteStatement(text);
-    // An end of a transaction has made this check before it is sent.
+    // An end of a transaction is not checked here: the same check ran before the end was sent.
     if (here?.kind !== 'end' && !isRead) refuseEnded(this.runner, false);
     for (const work of works) work.statements++;
     try {
@@ -283,19 +308,29 @@ export class RunnerWrites {
     }
   }
 
-  /** Records the transaction that a write was sent in. After an error only the server knows whether that transaction is still open. */
+  /**
+   * Called when the database has answered a statement. Hooks of the application may then wait, and the transaction may be over at the end
+   * of the hooks.
+   */
+  answered(text: string): void {
+    if (!this.hasChains || this.log.asking || !isWriteStatement(text)) return;
+    for (const work of worksOn(this.runner)) return void (work.answeredIn = this.log.current);
+  }
+
+  /** Records the transaction in which a write was sent. After an error only the server knows whether that transaction is still open. */
   private async noteTransaction([work]: readonly Work[]): Promise<void> {
     if (!work) return;
-    if (this.log.asking) await this.log.asking;
-    const { current } = this.log;
+    if (work.answeredIn === undefined) await this.log.asking;
+    const { answeredIn: current = this.log.current } = work;
+    work.answeredIn = undefined;
     work.wroteIn = current;
-    // The write was called shortly before the transaction began.
+    // The write was called shortly before the transaction began, and belongs to this transaction.
     if (work.begun !== current) work.transaction ??= current;
   }
 
   /**
-   * TypeORM changes its count of open transactions before and after the statement. So no other call may begin or end a transaction in
-   * between, and all waiting happens before TypeORM's method is called.
+   * Runs TypeORM's `startTransaction()`. TypeORM changes its count of open transactions before and after the statement. In between, no
+   * other call may begin or end a transaction. So all waiting happens before TypeORM's method is called.
    */
   private start(args: readonly unknown[]): Promise<unknown> {
     if (this.options.dialect === 'sqlite' && this.log.isOpen && !this.runner.isTransactionActive) {
@@ -326,12 +361,17 @@ export class RunnerWrites {
     });
   }
 
-  /** Runs an end of a transaction. If no write was called on the runner so far, there is nothing to wait for, and its statement checks again. */
+  /**
+   * Runs an end of a transaction. If no write was called on the runner so far, the end waits for nothing here. The same check runs again
+   * for the statement of the end.
+   */
   private runEnd(options: Omit<EndOptions, 'entersChain'>, run: () => Promise<unknown>): Promise<unknown> {
     return this.hasChains ? this.ends.run({ ...options, entersChain: true }, run) : run();
   }
 
-  /** Rolls back an open transaction. Otherwise the next user of the connection might commit it, without its events. */
+  /**
+   * Rolls back an open transaction. Without the rollback, the next user of the connection might commit the transaction without its events.
+   */
   private async rollBackLeftover(): Promise<void> {
     const isDone = await this.runner.query('ROLLBACK').then(
       () => true,
@@ -340,7 +380,7 @@ export class RunnerWrites {
     if (isDone) this.options.onLeftover();
   }
 
-  /** @throws CaptureError `WRITES_UNFINISHED`, after `rollBack` */
+  /** @throws CaptureError `WRITES_UNFINISHED`, after the call of `rollBack` */
   private async refuse(stuck: readonly Work[], rollBack: (() => Promise<unknown>) | undefined): Promise<never> {
     if (rollBack) {
       for (const work of stuck) work.ended ??= transactionEnded(work, { end: 'rolled back' });
@@ -350,7 +390,10 @@ export class RunnerWrites {
   }
 }
 
-/** Without `isolateSqlite` all SQLite transactions share one query runner, which must not be released. */
+/**
+ * Whether transactions share the query runner. Without `isolateSqlite` all SQLite transactions share one query runner. This query runner
+ * must not be released.
+ */
 function isShared(runner: QueryRunner): boolean {
   return (dataSourceOf(runner).driver as { queryRunner?: QueryRunner }).queryRunner === runner;
 }

@@ -3,31 +3,32 @@ import { calledTooLate, transactionEnded } from './transaction-errors.js';
 import type { Transaction, TransactionLog } from './transaction-log.js';
 import { refuseEnded, Work, worksOn } from './work.js';
 
-/** How a statement that ends or divides a transaction is run. */
+/** Options for a statement that ends or divides a transaction. */
 export interface EndOptions {
-  /** It rolls back the transaction, or the part after a savepoint. */
+  /** Whether the end rolls back the transaction, or the part after a savepoint. */
   readonly isRollback: boolean;
-  /** It enters the AsyncLocalStorage, so that calls inside it can be identified. */
+  /** Whether the end enters the AsyncLocalStorage, so that calls inside the end can be identified. */
   readonly entersChain: boolean;
-  /** Called with the writes that do not finish in time. A rollback has no such function: it ends these writes and is sent. */
+  /** Called with the writes that do not finish in time. A rollback has no such function: a rollback ends these writes, and is then sent. */
   refuse?(stuck: readonly Work[]): Promise<never>;
 }
 
-/** A call that ends or divides a transaction, from the call on. */
+/** An end of a transaction, or a statement that divides a transaction. The object is created when the end is called. */
 interface End extends EndOptions {
   readonly work: Work;
-  /** The write or `transaction()` that has called it. */
+  /** The write or `transaction()` that has called this end. */
   readonly scope: Work | undefined;
-  /** The works that were not finished at the time of the call, and works that these have called since. */
+  /** The works that were unfinished when the end was called, and works that these works have called since. */
   readonly waitFor: Set<Work>;
-  /** When its wait was over, by `performance.now()`. */
+  /** The time at which the wait of this end was over, as a value of `performance.now()`. */
   sentAt: number | undefined;
 }
 
 /**
  * The unfinished works on one query runner, and the ends of its transaction: COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK TO, and
- * `release()` of the runner. An end waits for the writes that began before it. A work that is called after the end waits for it. Not so
- * a work inside a write that the end itself waits for: both would wait forever.
+ * `release()` of the runner. An end waits for the writes that began before the end was called. A work that is called after the end waits
+ * for that end. There is one exception: if the end itself waits for a write, the works inside that write do not wait for the end. Otherwise
+ * both would wait forever.
  */
 export class TransactionEnds {
   private readonly works = new Set<Work>();
@@ -40,7 +41,7 @@ export class TransactionEnds {
     private readonly timeoutMs: number,
   ) {}
 
-  /** Registers a work that begins. @param transaction the transaction that it belongs to */
+  /** Registers a work that begins. @param transaction the transaction to which the work belongs */
   add(work: Work, transaction: Transaction | null): void {
     work.transaction = transaction;
     this.works.add(work);
@@ -54,7 +55,7 @@ export class TransactionEnds {
     this.notifyWatchers();
   }
 
-  /** Unregisters a work that waits for a turn again: no end waits for it then. */
+  /** Unregisters a work that waits for a turn again. From this call on, no end waits for that work. */
   suspend(work: Work): void {
     this.works.delete(work);
   }
@@ -75,7 +76,7 @@ export class TransactionEnds {
     this.notifyWatchers();
   }
 
-  /** Returns an end that `work` has to wait for: an end that does not itself wait for `work` or its callers. */
+  /** Returns an end that `work` has to wait for. An end does not count if the end itself waits for `work` or for a caller of `work`. */
   endBefore(work: Work): End | undefined {
     for (const end of this.ends) if (!work.isInside(end.work) && !this.delays(work, end)) return end;
     return undefined;
@@ -112,7 +113,10 @@ export class TransactionEnds {
     }
   }
 
-  /** The works that an end waits for. Inside another end, which has waited already, these are only the works of that outer end. */
+  /**
+   * The works that an end waits for. If the end is inside another end, that outer end has waited already. Then the inner end waits only for
+   * works of the outer end.
+   */
   private begunBefore(work: Work): Set<Work> {
     const around = [...this.ends].find((end) => work.isInside(end.work));
     return new Set(around ? [...this.works].filter((one) => one.isInside(around.work)) : this.works);
@@ -124,7 +128,10 @@ export class TransactionEnds {
     return send();
   }
 
-  /** Waits for the writes before an end. Returns the unfinished writes after none of them has run a statement for `timeoutMs`. */
+  /**
+   * Waits for the writes before an end. If none of these writes has run a statement for `timeoutMs`, the method returns the unfinished
+   * writes.
+   */
   private async stuckBefore(end: End): Promise<readonly Work[]> {
     const since = performance.now();
     for (;;) {
@@ -133,7 +140,7 @@ export class TransactionEnds {
       const last = Math.max(since, ...blockers.map(({ lastStatementAt }) => lastStatementAt));
       const left = isAtWork ? Infinity : last + this.timeoutMs - performance.now();
       if (!blockers.length || left <= 0) {
-        // No `await` between the check above and this line: two ends that wait for each other would otherwise both be sent.
+        // There is no `await` between the check above and this line. Otherwise two ends that wait for each other could both be sent.
         end.sentAt = performance.now();
         this.notifyWatchers();
         return blockers;
@@ -145,13 +152,16 @@ export class TransactionEnds {
   private blocks(work: Work, { work: end, scope }: End): boolean {
     if (work.isOver || work.ended || work.kind === 'other' || end.isInside(work)) return false;
     const isWithin = !scope || work.isInside(scope);
-    // A `transaction()` that has not begun its transaction still waits for its turn.
+    // A `transaction()` that has not begun its transaction still waits for its turn. An end does not wait for such a call.
     if (work.kind === 'transaction') return isWithin && (work.transaction ?? work.begun) !== null;
     if (isWithin) return true;
     return ![...this.ends].some((other) => other.sentAt === undefined && other.work.isInside(work));
   }
 
-  /** The innermost write or `transaction()` around an end. `undefined` if the end is that of the transaction which this work has begun. */
+  /**
+   * The innermost write or `transaction()` around an end. `undefined` if this write or `transaction()` has itself begun the transaction
+   * that ends.
+   */
   private scopeOf(end: Work): Work | undefined {
     for (const work of worksOn(this.runner, end.outer)) {
       if (work.kind !== 'end') return work.begun && work.begun === this.log.current ? undefined : work;
@@ -176,7 +186,7 @@ export class TransactionEnds {
     for (const watcher of [...this.watchers]) watcher();
   }
 
-  /** Waits for the ends before `work`. @throws CaptureError `TRANSACTION_ENDED`: the transaction of `work` is over by then */
+  /** Waits for the ends before `work`. @throws CaptureError `TRANSACTION_ENDED`: the transaction of `work` has ended during the wait */
   async waitForEnds(work: Work): Promise<void> {
     const { current } = this.log;
     for (let end = this.endBefore(work); end; end = this.endBefore(work)) {
@@ -185,11 +195,14 @@ export class TransactionEnds {
       const isTakenBack = end.isRollback && !this.ends.has(end) && end.scope && work.isInside(end.scope);
       if (isTakenBack) throw transactionEnded(work, { end: 'rolled back' });
     }
-    // Registered before another end that has waited for the same end checks the works.
+    // Register the work now: another end that has waited for the same end checks the registered works next.
     this.works.add(work);
   }
 
-  /** @throws CaptureError `TRANSACTION_ENDED`: `work` may belong to a hook of this very end, which the AsyncLocalStorage does not show */
+  /**
+   * @throws CaptureError `TRANSACTION_ENDED`: `work` may belong to a hook of this end, although the AsyncLocalStorage does not show the
+   * hook
+   */
   private timeLeftOf({ sentAt }: End, work: Work): number {
     if (sentAt === undefined) return Infinity;
     const { timeoutMs } = this;

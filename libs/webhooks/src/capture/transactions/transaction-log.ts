@@ -5,14 +5,14 @@ import { PendingChanges, type Pending } from './pending-changes.js';
 
 /** One transaction of a query runner, from its BEGIN on. */
 export interface Transaction {
-  /** Set when it is over. */
+  /** Set when the transaction is over. */
   end?: 'committed' | 'rolled back' | 'rolled back by the server';
 }
 
 /** The result of a statement that committed. */
 export interface Committed {
   readonly events: EventRow[];
-  /** Some of these events may have been rolled back: only the database knows which. */
+  /** Whether some of these events may have been rolled back. Then only the database knows which events exist. */
   readonly isUncertain: boolean;
   /** Changes that were committed before their events were written. */
   readonly lost: readonly Pending[];
@@ -23,32 +23,40 @@ export interface Committed {
 const NOTHING: Committed = { events: [], isUncertain: false, lost: [], callbacks: [] };
 
 /**
- * The changes of one query runner since its transaction began, and which of them are in the outbox already.
+ * The changes of one query runner since its transaction began. The log also knows which of these changes are already in the outbox.
  *
- * It follows the statements that pass and the state that the driver reports after them, not TypeORM's flags. A hand-written COMMIT or
- * ROLLBACK TO changes no flag, and neither does an error after which the server rolled back. Changes are `pending` until the next COMMIT,
- * SAVEPOINT or RELEASE, and are written before it. So a ROLLBACK TO removes the event rows from after its savepoint. Changes that are
- * pending then also came after the savepoint, and are dropped. Outside a transaction no change stays pending.
+ * The log follows the statements that are sent, and the state that the driver reports after each statement. The log does not use TypeORM's
+ * flags. A hand-written COMMIT or ROLLBACK TO changes no flag. An error after which the server rolls back changes no flag either. Changes
+ * are `pending` until the next COMMIT, SAVEPOINT or RELEASE, and are written before that statement. So a ROLLBACK TO removes the event rows
+ * that were written after its savepoint. Changes that are pending at a ROLLBACK TO were also made after the savepoint, so these changes are
+ * dropped. Outside a transaction no change stays pending.
  */
 export class TransactionLog {
   readonly pending = new PendingChanges();
-  /** Events that this transaction has written to the outbox. Savepoints keep its length, so it only grows. */
+  /** Events that this transaction has written to the outbox. Savepoints store the length of this list, so the list only grows. */
   readonly written: EventRow[] = [];
   /** The open transaction. */
   current: Transaction | null = null;
-  /** A statement of this transaction has failed. If the transaction then ends without a statement, it was rolled back. */
+  /**
+   * Whether a statement of this transaction has failed. If the transaction then ends without a statement, the transaction was rolled back.
+   */
   hasFailed = false;
   /** Settled when the server has answered whether the transaction survived an error. */
   asking: Promise<void> | undefined;
-  /** The id of this transaction in transaction marks. Set when a trigger needs it. */
+  /**
+   * Whether a statement that ends or divides the transaction is under way. Then a new change cannot wait for a later statement of this
+   * kind.
+   */
+  isEnding = false;
+  /** The id of this transaction in transaction marks. Set when a trigger needs the id. */
   id: string | null = null;
-  /** A table with triggers was written to, so triggers may have written images. */
+  /** Whether a statement has written to a table with triggers. If so, triggers may have written images. */
   wroteImages = false;
   /** Callbacks to run after the commit. */
   afterCommit: (() => void)[] = [];
-  /** A savepoint of an unknown name was rolled back, so only the database knows which events of `written` still exist. */
+  /** Whether a savepoint of an unknown name was rolled back. Then only the database knows which events of `written` still exist. */
   private isUncertain = false;
-  /** MySQL's `autocommit` is off: each end of a transaction opens the next one. */
+  /** Whether `autocommit` of MySQL is off. Then each end of a transaction opens the next transaction. */
   private isManual = false;
   private savepoints: { name: string; written: number; callbacks: number }[] = [];
   private last: Promise<unknown> = Promise.resolve();
@@ -62,7 +70,7 @@ export class TransactionLog {
     return this.pending.items.length > 0 || this.written.length > 0;
   }
 
-  /** Runs works one after the other: several writes may run at the same time, but the connection runs one statement at a time. */
+  /** Runs pieces of work one after the other. Several writes may run at the same time, but the connection runs one statement at a time. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     const result = this.last.then(work);
     this.last = result.catch(() => undefined);
@@ -78,7 +86,7 @@ export class TransactionLog {
         return this.committed(statement.chain);
       case 'autocommit':
         return this.setAutocommit(statement.isOn);
-      case 'prepare': // committed later, perhaps by another connection: the dispatcher finds the events when it polls
+      case 'prepare': // another connection may commit the transaction later: the dispatcher finds the events when it polls
         this.end('committed', false);
         return NOTHING;
       case 'rollback':
@@ -102,12 +110,12 @@ export class TransactionLog {
     }
   }
 
-  /** The driver reports that a transaction is open, although no statement has begun it. */
+  /** Called when the driver reports an open transaction, although no statement has begun the transaction. */
   begunByServer(): void {
     this.current = {};
   }
 
-  /** The driver reports that the transaction is over, although no statement has ended it. */
+  /** Called when the driver reports that the transaction is over, although no statement has ended the transaction. */
   endedByServer(): Committed {
     if (this.hasFailed) {
       this.rolledBackByServer();
@@ -117,7 +125,7 @@ export class TransactionLog {
     return this.committed(false);
   }
 
-  /** A text of several statements has failed: it is unknown which of them succeeded. */
+  /** Called when a text of several statements has failed. It is then unknown which of the statements succeeded. */
   becomeUncertain(): void {
     this.isUncertain = true;
   }
@@ -132,14 +140,14 @@ export class TransactionLog {
     this.end('rolled back', chain || this.isManual);
   }
 
-  /** The server has rolled back the transaction because of an error, without a ROLLBACK statement. */
+  /** Called when the server has rolled back the transaction because of an error, without a ROLLBACK statement. */
   rolledBackByServer(): void {
     this.pending.clear();
     this.end('rolled back by the server', this.isManual);
   }
 
   private begin(dialect: DialectName): Committed {
-    // In a transaction PostgreSQL ignores a BEGIN with a warning. MySQL commits the transaction.
+    // In an open transaction, PostgreSQL ignores a BEGIN and sends a warning. MySQL commits the open transaction.
     if (this.current && dialect === 'postgres') return NOTHING;
     const committed = this.current ? this.committed(false) : NOTHING;
     this.end('committed', true);

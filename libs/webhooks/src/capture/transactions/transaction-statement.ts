@@ -1,10 +1,11 @@
 import type { DialectName } from '../../dialect.js';
 
 /**
- * The effect of a statement on its transaction. Most statements have none.
+ * The effect of a statement on its transaction. Most statements have no effect on the transaction.
  *
- * - `autocommit`: MySQL's `SET autocommit`. While it is off, a transaction is always open.
- * - `unknown`: the statement may end the transaction on MySQL, and only its result shows that: `CALL`, `EXECUTE`, a block of statements.
+ * - `autocommit`: MySQL's `SET autocommit`. While `autocommit` is off, a transaction is always open.
+ * - `unknown`: the statement may end the transaction on MySQL, and only the result of the statement shows the end. Examples are `CALL`,
+ * `EXECUTE` and a block of statements.
  */
 export type TransactionStatement =
   | { kind: 'begin' | 'prepare' | 'unknown' }
@@ -12,11 +13,11 @@ export type TransactionStatement =
   | { kind: 'autocommit'; isOn: boolean }
   | { kind: 'savepoint' | 'release' | 'rollback_to'; name: string };
 
-/** Comments before the first word of a statement. `.comment()` of query builders writes one there. */
+/** The comments before the first word of a statement. `.comment()` of query builders writes such a comment. */
 export const LEADING_COMMENTS = String.raw`(?:\s|--[^\n]*\n|#[^\n]*\n|/\*[\s\S]*?\*/)*`;
 const IDENTIFIER = String.raw`("(?:[^"]|"")+"|\`[^\`]+\`|\[[^\]]+\]|[^\s;]+)`;
 
-// Run for every statement of the application, so one anchored test of the first word decides.
+// This expression is tested for every statement of the application. So the expression is anchored, and matches only the first word.
 const FIRST_WORD = new RegExp(
   `^${LEADING_COMMENTS}(begin|start|commit|end|rollback|abort|savepoint|release|prepare|xa)\\b`,
   'i',
@@ -28,12 +29,13 @@ const ROLLBACK_TO = new RegExp(
   'i',
 );
 const CHAIN = /\band\s+chain\b/i;
-// MySQL commits what is open before it runs one of these (Reference Manual, "Statements That Cause an Implicit Commit").
+// MySQL commits the open transaction before it runs a statement of this list (Reference Manual, "Statements That Cause an Implicit
+// Commit").
 const IMPLICIT_COMMIT = new RegExp(
   `^${LEADING_COMMENTS}(?:(?:create|drop)(?!\\s+temporary)|alter|truncate|rename|lock\\s+tables?|grant|revoke|analyze|optimize|repair|check|cache|flush|reset|install|uninstall|import|stop|change|set\\s+password|load\\s+index)\\b`,
   'i',
 );
-// Any other statement may run further statements, which may commit.
+// Any other statement may run further statements. These further statements may commit.
 const ENDS_NOTHING_ON_MYSQL = new RegExp(
   `^${LEADING_COMMENTS}(?:$|\\(|(?:select|insert|update|delete|replace|with|table|values|show|explain|describe|desc|set|use|do|help|handler|load|kill|deallocate|create|drop)\\b)`,
   'i',
@@ -50,9 +52,9 @@ const HAS_BODY = new RegExp(
 const QUOTED = /'(?:[^'\\]|\\[\s\S]|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$[\s\S]*?\$\1\$|--[^\n]*|\/\*[\s\S]*?\*\//g;
 
 /**
- * Finds the statements that begin, end or divide a transaction, both those of TypeORM and hand-written ones.
+ * Finds the statements that begin, end or divide a transaction, both the statements of TypeORM and hand-written statements.
  *
- * @returns one entry for each statement of the text if there is such a statement among them, otherwise an empty list
+ * @returns one entry for each statement of the text, if at least one of them begins, ends or divides a transaction. Otherwise an empty list
  */
 export function transactionStatements(
   text: string,
@@ -139,7 +141,7 @@ function named(
 
 /**
  * Whether the statement may change which schema or database unqualified table names belong to (`SET search_path`, `USE`). Pending changes
- * must be read and written before it.
+ * must be read and written before such a statement.
  */
 export function changesSchema(text: string): boolean {
   return /\bsearch_path\b|^\s*use\s/i.test(text);

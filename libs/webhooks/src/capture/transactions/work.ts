@@ -3,7 +3,7 @@ import type { QueryRunner } from 'typeorm';
 import type { CaptureError } from '../../entities/errors.js';
 import type { Transaction } from './transaction-log.js';
 
-/** A queue of calls that run one after the other. */
+/** A queue of calls that run one after another. */
 export class Queue {
   /** How many calls wait or have their turn. */
   length = 0;
@@ -33,26 +33,36 @@ export class Queue {
  */
 export type WorkKind = 'write' | 'transaction' | 'end' | 'other';
 
-// The store belongs to one chain of calls, as in `cause.ts`, so that no state is shared between instances.
+// The store belongs to one chain of calls, as in `cause.ts`. So instances share no state.
 const chains = new AsyncLocalStorage<Work | undefined>();
 
-/** A call on one query runner, until it is done. The calls of its hooks belong to it: `isInside()` finds them by an AsyncLocalStorage. */
+/**
+ * A call on one query runner, until the call is done. The calls of its hooks belong to the work: `isInside()` finds these calls by an
+ * AsyncLocalStorage.
+ */
 export class Work {
   readonly outer = chains.getStore();
-  /** The queue for writes inside this work. These never wait for works outside, which may wait for this work. */
+  /** The queue for writes inside this work. Such writes never wait for works outside, because the works outside may wait for this work. */
   readonly queue = new Queue();
-  /** The work is done. Later calls in its chain of calls do not belong to it. */
+  /** Whether the work is done. Later calls in the same chain of calls do not belong to the work. */
   isOver = false;
-  /** Set if its transaction has ended before it was done: it sends no more statements. */
+  /** Set if the transaction of the work has ended before the work was done. The work then sends no more statements. */
   ended: CaptureError | undefined;
-  /** How many statements of its chain of calls are running. */
+  /** How many statements of the work's chain of calls are running. */
   statements = 0;
   lastStatementAt = performance.now();
-  /** The transaction in which it was called. */
+  /** The transaction in which the work was called. */
   transaction: Transaction | null = null;
-  /** The transaction that it has begun. */
+  /** The transaction that the work has begun. */
   begun: Transaction | null = null;
-  /** The transaction in which its last write statement was sent. `undefined` before the first one, `null` if none was open. */
+  /**
+   * The transaction at the answer to a write statement whose hooks are still running. `undefined` if the log does not know the transaction.
+   */
+  answeredIn: Transaction | null | undefined;
+  /**
+   * The transaction in which the last write statement was sent. `undefined` before the first write statement; `null` if no transaction was
+   * open.
+   */
   wroteIn: Transaction | null | undefined;
 
   /**
@@ -66,7 +76,7 @@ export class Work {
     readonly data?: unknown,
   ) {}
 
-  /** Whether it was called inside `other`, at any depth. */
+  /** Whether this work was called inside `other`, at any depth. */
   isInside(other: Work): boolean {
     for (let work = this.outer; work; work = work.outer) if (work === other) return true;
     return false;
@@ -77,7 +87,7 @@ export class Work {
   }
 }
 
-/** The works of a query runner in this chain of calls, from the inside out. */
+/** The works of a query runner in this chain of calls, the innermost first. */
 export function* worksOn(runner: QueryRunner, from: Work | undefined = chains.getStore()): Generator<Work> {
   for (let work = from; work; work = work.outer) if (work.runner === runner && !work.isOver) yield work;
 }
@@ -89,7 +99,10 @@ export function writeOn(runner: QueryRunner): Work | undefined {
 }
 
 /**
- * @param isRollback a work that has begun the transaction may roll it back, even if the server has rolled it back already
+ * Refuses a statement of a write whose transaction is over.
+ *
+ * @param isRollback whether the statement is a ROLLBACK. The work that began a transaction may roll it back, even if the server has already
+ * done so
  * @throws CaptureError `TRANSACTION_ENDED`: this chain of calls belongs to a write whose transaction is over
  */
 export function refuseEnded(runner: QueryRunner, isRollback: boolean): void {

@@ -15,8 +15,8 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 const COMMAND = 'npx nestjs-entity-webhooks triggers --install -d <your data-source file>';
 
 /**
- * Checks at start that the triggers of the entities are installed. With `synchronize: true`, which creates the tables, it also creates the
- * triggers.
+ * Checks at bootstrap that the triggers of the entities are installed. With `synchronize: true`, the option that creates the tables, this
+ * function also creates the triggers.
  *
  * @throws ConfigurationError `TRIGGERS_MISSING` or `TRIGGERS_OUTDATED`, with the command to run
  */
@@ -46,7 +46,7 @@ export async function checkTriggers({
     const leftOn = left.flatMap(({ table }) => table ?? []);
     if (leftOn.length) {
       logger.warn(
-        `These tables have webhook triggers, but no entity with capture: 'trigger': ${[...new Set(leftOn)].join(', ')}. The images that they capture accumulate and make no events. Run: ${COMMAND}`,
+        `These tables have webhook triggers, but no entity with capture: 'trigger': ${[...new Set(leftOn)].join(', ')}. The images of these triggers accumulate and make no events. Run: ${COMMAND}`,
       );
     }
     await warnOfCascades(runner, tables, logger);
@@ -64,7 +64,7 @@ function triggersError(code: string, what: string, objects: readonly TriggerObje
   );
 }
 
-/** Warns of foreign keys by which InnoDB deletes or updates rows, because it fires no triggers for them. */
+/** Logs a warning for each foreign key that deletes or updates rows on InnoDB. InnoDB fires no triggers for such rows. */
 async function warnOfCascades(
   runner: QueryRunner,
   tables: readonly TriggerTable[],

@@ -1,6 +1,6 @@
 import type { DataSource, EntityMetadata } from 'typeorm';
 import type { LoggerService } from '@nestjs/common';
-import { insertsOfEvents, type EventRow } from '../../store/outbox/event-rows.js';
+import { storeEvents, type EventRow } from '../../store/outbox/event-rows.js';
 import { storedCause } from '../../events/event-context.js';
 import type { PayloadLimits } from '../../events/payload.js';
 import type { Database } from '../../store/database/database.js';
@@ -43,10 +43,10 @@ export interface ImageConverterParts {
   readonly onDamaged: (image: { seq: string; tablePath: string; reason: string }) => void;
 }
 
-/** The result of one conversion: `elsewhere` means that another process is converting. */
+/** The result of one conversion. `elsewhere` means that another process is converting images. */
 export type Conversion = 'nothing' | 'some' | 'elsewhere';
 
-/** An image of which no event can be made, with the reason. */
+/** An image that cannot be turned into an event, with the reason. */
 interface Damaged {
   readonly image: StoredImage;
   readonly reason: string;
@@ -61,17 +61,20 @@ interface Taken extends Progress {
 
 const nothingTaken = (): Taken => ({ step: 'taking', images: [] });
 
-/** Images that are converted in one transaction: 1,000 updated rows take five transactions. */
+/** The maximum number of images that one transaction converts. For 1,000 updated rows, five transactions are needed. */
 const IMAGES_PER_BATCH = 200;
-/** The most images that are read in addition, to be merged with these. If a transaction has more for one row, they make several events. */
+/**
+ * The maximum number of images that are read in addition, because they may merge with the images of the batch. If a transaction has more
+ * images of one row, these images make several events.
+ */
 const MOST_MERGED_IMAGES = 10_000;
 
 /**
- * Makes events of the images that triggers have captured, in the order of the changes and in one process at a time. One transaction writes
- * the event and deletes its image.
+ * Makes events of the images that triggers have captured. The events have the order of the changes, and one process converts at a time. One
+ * transaction writes an event and deletes the image of this event.
  *
- * An image of which no event can be made is marked as damaged, with its reason. If a batch fails, its images are converted one by one, so
- * that only the damaged image is marked.
+ * An image that cannot be turned into an event is marked as damaged, together with the reason. If a batch fails, its images are converted
+ * one by one, so that only the damaged image is marked.
  */
 export class ImageConverter {
   private readonly tables: () => readonly TriggerTable[];
@@ -81,7 +84,7 @@ export class ImageConverter {
     this.tables = registry.derived((definitions) => triggerTables(definitions, dataSource));
   }
 
-  /** The paths of the tables whose images this process converts; empty if no entity is captured by triggers. */
+  /** The paths of the tables whose images this process converts. Empty if triggers capture no entity. */
   get tablePaths(): string[] {
     return this.tables().map(({ path }) => path);
   }
@@ -129,7 +132,10 @@ export class ImageConverter {
     return 'some';
   }
 
-  /** A failed statement ends the script without throwing into it. So an error caught here was not thrown by the database. */
+  /**
+   * Runs the conversion and keeps an error that the conversion throws. A failed statement ends the script, and the error of the statement
+   * is not thrown into the script. So an error that is caught here does not come from the database.
+   */
   private *guardedConversion(limit: number, taken: Taken): Script<Converted> {
     try {
       return yield* this.conversion(limit, taken);
@@ -174,7 +180,7 @@ export class ImageConverter {
       return guarded(stored, () => merged().flatMap(({ change }) => (change ? eventsOf(change, limits) : []))) ?? [];
     });
     taken.step = 'writing';
-    for (const statement of insertsOfEvents(database, events)) yield statement;
+    yield* storeEvents(database, events);
     yield* markDamaged(database, damaged);
     const isDamaged = new Set(damaged.map(({ image }) => image));
     yield* deleteImages(
@@ -184,7 +190,10 @@ export class ImageConverter {
     return { events, damaged };
   }
 
-  /** @returns an empty list for a row of an entity that is not captured. @throws Error for a row of an entity that this process does not know */
+  /**
+   * @returns an empty list for a row of an entity that is not captured. @throws Error for a row of an entity that this process does not
+   * know
+   */
   private parse(stored: StoredImage): ParsedImage[] {
     const table = this.tables().find(({ path }) => path === stored.tablePath);
     if (!table) return [];
@@ -195,16 +204,16 @@ export class ImageConverter {
     return definition ? [{ stored, plan: this.parts.plans.of(definition), old, now }] : [];
   }
 
-  /** In a single table the discriminator column names the entity of a row. */
+  /** The definition of the entity of a row. In a single table the discriminator column names this entity. */
   private definitionOf({ metadata, definitions }: TriggerTable, row: WrittenRow): EntityDefinition | undefined {
     const { discriminatorColumn } = metadata;
-    // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
+    // TypeORM's type says that `discriminatorColumn` is always set. Outside single-table inheritance `discriminatorColumn` is undefined.
     if (!discriminatorColumn) return definitions[0];
     const written = row[discriminatorColumn.databaseName];
     const isSqlite = this.parts.database.dialect === 'sqlite';
     const kind = isSqlite ? sqliteValue(written as string | null).value : written;
     const isKind = (one: EntityMetadata) => String(one.discriminatorValue) === String(kind);
-    // A newer process may know this entity. Throw, so that an older process does not lose its rows.
+    // A newer process may know this entity. Throw an error, so that an older process does not lose the rows of the entity.
     if (!kindsInTable(metadata).some(isKind)) {
       throw new Error(`this process knows no entity with the discriminator value '${String(kind)}'`);
     }
@@ -232,7 +241,7 @@ export function warnOfStaleMarks(marks: 'skip' | 'other' | null, logger: LoggerS
   }[marks];
   const code = 'STALE_MARKS';
   logger.warn(
-    `${code}: a transaction has committed the marks that it set for its triggers. They have been removed. ${effect}`,
+    `${code}: a transaction has committed the marks that it set for its triggers. These marks have been removed. ${effect}`,
   );
 }
 
@@ -240,7 +249,7 @@ function* markDamaged(database: Database, damaged: readonly Damaged[]): Script<v
   for (const { image, reason } of damaged) yield* markImageDamaged(database, image, reason);
 }
 
-/** Groups the images of one row in one transaction, at the position of the first image. */
+/** Groups the images of one row in one transaction. The group takes the position of its first image. */
 function mergedGroups(images: readonly StoredImage[]): (readonly StoredImage[])[] {
   const groups = new Map<unknown, StoredImage[]>();
   for (const image of images) {
@@ -268,7 +277,10 @@ function changeOf({ stored, plan, old: written, now: writtenNow }: ParsedImage, 
   };
 }
 
-/** Setting the delete date is a soft delete and clearing it is a restore, whichever program writes it. */
+/**
+ * The action of an image. A write that sets the delete date is a soft delete. A write that clears the delete date is a restore. These rules
+ * also hold for the writes of other programs.
+ */
 function actionOf({ metadata }: EntityDefinition, old: WrittenRow | null, now: WrittenRow | null): EntityAction {
   if (!old) return 'created';
   if (!now) return 'deleted';

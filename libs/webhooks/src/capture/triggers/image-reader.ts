@@ -15,7 +15,7 @@ import { mysqlColumn } from './mysql-triggers.js';
 import { GONE_COLUMN, postgresColumns, type PostgresColumn } from './postgres-columns.js';
 import { sqliteValue } from './sqlite-triggers.js';
 
-/** The column values of one row of an image, as its JSON contains them. */
+/** The column values of one row of an image, in the form of the JSON of the image. */
 export type WrittenRow = Readonly<Record<string, unknown>>;
 
 /** A parsed image, with the plan of its row's entity. */
@@ -40,10 +40,10 @@ interface Read {
 
 /**
  * Reads images as if they were rows of their tables. On PostgreSQL, MySQL and MariaDB the database converts the values back to the types of
- * the columns, so the driver returns the same values as for a row. On SQLite the text of a value shows its type.
+ * the columns. So the driver returns the same values as for a row of the table. On SQLite the text of a value shows its type.
  *
- * @returns a function that gives the rows of an image. It throws if the image lacks a column that the entity needs, and passes on errors
- * of a transformer.
+ * @returns a function that gives the rows of an image. This function throws if the image lacks a column that the entity needs. The function
+ * also passes on errors of a transformer.
  */
 export function* readImageRows(
   database: Database,
@@ -100,7 +100,7 @@ export function* readImageRows(
   };
 }
 
-/** Builds the same row image as for a row that was read from its table; see `image-select.ts` and `row-reader.ts`. */
+/** Builds the same row image as for a row that was read from its table. See `image-select.ts` and `row-reader.ts`. */
 function rowImage(
   { definition, columns }: EntityPlan,
   dataSource: DataSource,
@@ -132,8 +132,8 @@ function rowImage(
 }
 
 /**
- * The statement that reads images with typed columns. `o0`, `o1`, … are the columns of the old row and `n0`, `n1`, … those of the new row,
- * in the order of `triggerValues`. `ox0` and `nx0` are their exact forms.
+ * The statement that reads images with typed columns. `o0`, `o1`, … are the columns of the old row. `n0`, `n1`, … are the columns of the
+ * new row. Both have the order of `triggerValues`. `ox0` and `nx0` are the exact forms of `o0` and `n0`.
  */
 function typedRows(
   database: Database,
@@ -169,7 +169,7 @@ function typedRows(
   return sql`select i.${i.$.seq} as seq${list} from ${join([sql`${i.sql} i`, source('o', 'oldRow'), source('n', 'newRow')])} where i.${i.$.seq} ${inList(seqs)}`;
 }
 
-/** A row source with the columns `c0`, `c1`, …: the column list of the alias renames them by position. */
+/** A row source with the columns `c0`, `c1`, …. The column list of the alias renames the columns by position. */
 function fromRecord(row: Sql, alias: 'o' | 'n', columns: readonly (readonly [name: string, type: string])[]): Sql {
   const typed = columns.map(([name, type]) => `"${name.replaceAll('"', '""')}" ${type}`).join(', ');
   const names = columns.map((_, n) => `c${n}`).join(', ');

@@ -11,15 +11,18 @@ import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** The differences between the installed triggers and the needed triggers. */
 export interface TriggerReport {
-  /** Not installed under its name. */
+  /** Needed objects that are not installed. */
   readonly missing: readonly TriggerObject[];
-  /** Installed, but with another definition, or disabled. */
+  /** Installed objects that have another definition, or are disabled. */
   readonly outdated: readonly TriggerObject[];
-  /** Installed by this library, on a table that no longer needs it. */
+  /** Objects that this library has installed, on a table that no longer needs triggers. */
   readonly left: readonly InstalledObject[];
 }
 
-/** Which unneeded triggers to drop. Another application may share the webhook tables, so its triggers are kept by default. */
+/**
+ * Which unneeded triggers to drop. Another application may share the webhook tables, so the triggers of other applications are kept by
+ * default.
+ */
 export type Leftovers = 'drop all' | 'drop those on tables of this data source';
 
 /** The statements that {@link syncTriggers} would run, in order; an empty list if the triggers are up to date. */
@@ -36,7 +39,7 @@ export async function triggerStatements(
   return [
     ...left.filter(isOurs).map(({ drop }) => drop),
     ...[...outdated, ...missing].flatMap((object) => [
-      // Replace a function instead of dropping it, so that the triggers that call it stay valid.
+      // Replace a function and do not drop the function. The triggers that call the function then stay valid.
       ...(object.table === null ? [] : [object.drop]),
       ...object.create,
     ]),
@@ -44,8 +47,8 @@ export async function triggerStatements(
 }
 
 /**
- * Installs, replaces and drops triggers, so that exactly the needed triggers are installed. On databases with transactional DDL it does
- * this in the transaction of the runner.
+ * Installs, replaces and drops triggers, so that exactly the needed triggers are installed. On databases with transactional DDL, the
+ * statements run in the transaction of the runner.
  *
  * @returns the statements that were run
  */
@@ -60,7 +63,7 @@ export async function syncTriggers(
   return statements;
 }
 
-/** Compares the installed triggers with those that the tables need. */
+/** Compares the installed triggers with the triggers that the tables need. */
 export async function compareTriggers(
   runner: QueryRunner,
   at: WebhookTablesOptions,
@@ -84,7 +87,7 @@ export async function compareTriggers(
     if (!there) missing.push(object);
     else if (there.hash !== object.hash || !there.isEnabled) outdated.push(object);
   }
-  // Drop triggers before the function that they call.
+  // Drop the triggers first, and then the function that these triggers call.
   const left = [...found.values()].toSorted((a, b) => Number(a.table === null) - Number(b.table === null));
   return { missing, outdated, left };
 }
@@ -125,8 +128,8 @@ async function imagesTable(runner: QueryRunner, at: WebhookTablesOptions): Promi
 }
 
 /**
- * A table path in the form of the list of installed triggers. On PostgreSQL it contains the schema of the table. On MySQL and MariaDB it
- * contains the database, unless that is the database of the connection.
+ * A table path in the form that the list of installed triggers uses. On PostgreSQL the path contains the schema of the table. On MySQL and
+ * MariaDB the path contains the database, except for the database of the connection.
  */
 async function realPath(runner: QueryRunner, path: string): Promise<string | null> {
   const { driver, options } = dataSourceOf(runner);

@@ -1,32 +1,32 @@
-/** A transaction mark: values for the triggers that the following writes fire. */
+/** A transaction mark: values for triggers. The values apply to the triggers that later writes fire. */
 export interface TriggerMark {
-  /** Whether triggers capture nothing. */
+  /** `true` if triggers must not capture the write. */
   readonly skip: boolean;
   /** The context that triggers store with each image: the text of `contextText()`. */
   readonly context: string | null;
-  /** The id of the transaction; `null` if no trigger needs it, or if the database has an id itself. */
+  /** The id of the transaction. `null` if no trigger needs the id, or if the database provides an id itself. */
   readonly transaction: string | null;
 }
 
 export const NO_MARK: TriggerMark = { skip: false, context: null, transaction: null };
 
-/** Equal marks have equal keys. */
+/** Returns the key of a mark. Equal marks have equal keys. */
 export const keyOf = ({ skip, context, transaction }: TriggerMark): string =>
   JSON.stringify([skip, context, transaction]);
 
 export const NO_KEY = keyOf(NO_MARK);
 
 /**
- * How long a write waits for writes with another mark. The limit is needed because the end of a write is not reported if a hook of another
- * subscriber failed before the statement was sent.
+ * The longest wait of a write for writes with another mark. Usually the wait ends with those writes. The limit is for a write whose end is
+ * never reported, and for hooks of the application that wait for each other.
  */
 const MAX_WAIT_MS = 10_000;
 
-/** A write that asks to run. */
+/** A write that waits until it may run. */
 interface MarkedWrite {
   readonly query: string;
   readonly key: string;
-  /** `true` if this write must run alone: its mark is removed when it ends. */
+  /** `true` if this write must run alone, because its mark is removed at the end of the write. */
   readonly isAlone: boolean;
   /** Sets the mark in the database. */
   readonly mark: () => Promise<void>;
@@ -35,11 +35,14 @@ interface MarkedWrite {
 /**
  * The current mark of the connection of one query runner, and the unfinished writes with that mark.
  *
- * A mark applies to every statement that the connection runs after it, and concurrent writes may have different marks. So writes with the
- * same mark run concurrently, and a write with another mark waits until they have ended, in the order of the calls.
+ * A mark applies to every later statement of the connection, and concurrent writes may have different marks. So only writes with the same
+ * mark run concurrently. A write with another mark waits until these writes have ended. Waiting writes keep the order of the calls.
  */
 export class MarkedWrites {
-  /** The key of the mark that is set or being set in the database; `null` if it is unknown, after a rollback to a savepoint. */
+  /**
+   * The key of the mark that is set, or is being set, in the database. After a rollback to a savepoint the mark is unknown, and the key is
+   * `null`.
+   */
   key: string | null = NO_KEY;
   /** Whether a mark was set in this transaction. */
   isMarked = false;
@@ -52,12 +55,15 @@ export class MarkedWrites {
   private isAlone = false;
   private marking: Promise<void> | null = null;
 
-  /** Whether a statement has entered and not yet left. */
+  /** Whether a statement has called {@link enter} and not yet {@link leave}. */
   isUnderWay(query: string): boolean {
     return this.underWay.has(query);
   }
 
-  /** Resolves when the write may run: immediately, or when writes with another mark have ended. Every write must then {@link leave}. */
+  /**
+   * Resolves when the write may run: immediately, or when writes with another mark have ended. Every write must call {@link leave}
+   * afterwards.
+   */
   enter(write: MarkedWrite): Promise<void> | undefined {
     return !this.waiting.length && this.admits(write) ? this.begin(write) : this.wait(write);
   }
@@ -71,14 +77,14 @@ export class MarkedWrites {
     this.admitNext();
   }
 
-  /** Must be called when the mark was removed, by the end of its transaction or by a statement. */
+  /** Must be called when the mark was removed, either by the end of its transaction or by a statement. */
   forget(): void {
     this.key = NO_KEY;
     this.isMarked = false;
     this.isOwnTransaction = false;
   }
 
-  /** Waits until a mark that is being set is set. */
+  /** Waits until the current mark is set in the database. */
   async marked(): Promise<void> {
     await this.marking?.catch(() => undefined);
   }
@@ -102,13 +108,14 @@ export class MarkedWrites {
     this.underWay.set(query, (this.underWay.get(query) ?? 0) + 1);
     this.count++;
     this.isAlone = isAlone;
-    // A statement whose mark failed is never sent, so it must leave here.
+    // A statement whose mark could not be set is never sent, so the statement must leave here.
     const failed = (error: unknown) => {
       this.leave(query);
       throw error;
     };
     if (this.key === key) return this.marking?.catch(failed);
-    // Set the key before the mark is set: writes that come meanwhile wait for this mark, or for the end of its writes.
+    // Set the key before the mark is set. Writes that begin in the meantime then wait for this mark, or for the end of the writes with this
+    // mark.
     this.key = key;
     this.isMarked = true;
     const marking: Promise<void> = mark().then(

@@ -12,7 +12,7 @@ import {
 import type { TriggerTable } from './trigger-table.js';
 import { escapedPath } from '../../dialect.js';
 
-/** The SQL that writes a column into an image, and reads it from the image as if from its table. */
+/** The SQL that writes a column into an image, and the SQL that reads the column from the image as if from its table. */
 export interface MysqlColumn {
   /** The SQL of the value in the trigger. */
   written: (value: string) => string;
@@ -26,13 +26,13 @@ const TEXT = 'longtext character set utf8mb4 collate utf8mb4_bin';
 const same = (value: string) => value;
 const asText = (value: string) => `CAST(${value} AS CHAR CHARACTER SET utf8mb4)`;
 
-/** Types of numbers that JSON and a double store exactly. */
+/** Types of numbers that JSON and a double-precision number store exactly. */
 const SMALL_NUMBERS = new Set(['int', 'tinyint', 'smallint', 'mediumint', 'year', 'boolean', 'bool']);
 const FLOATS = new Set(['float', 'double', 'double precision', 'real']);
 const DECIMALS = new Set(['decimal', 'dec', 'fixed', 'numeric']);
 const BYTES = new Set(['blob', 'tinyblob', 'mediumblob', 'longblob', 'binary', 'varbinary', 'bit']);
 
-/** A value that JSON would change is stored as the text that a `SELECT` would return. */
+/** If JSON would change a value, the image stores the text that a `SELECT` would return for the value. */
 export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): MysqlColumn {
   const type = dataSource.driver.normalizeType(column);
   const { precision, scale, unsigned } = column;
@@ -56,7 +56,7 @@ export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): Mys
     case 'time':
       return { written: asText, type: `time(${precision ?? 0})`, read: same };
     case 'timestamp':
-      // The only type whose text depends on the time zone of the session.
+      // `timestamp` is the only type whose text depends on the time zone of the session.
       return {
         written: (value) => asText(`UNIX_TIMESTAMP(${value})`),
         type: 'decimal(20, 6)',
@@ -68,8 +68,8 @@ export function mysqlColumn(column: ColumnMetadata, dataSource: DataSource): Mys
 }
 
 /**
- * Each table has three row triggers. They run with the rights of the user who installed them. Each trigger names the columns of the entity,
- * so after a column was dropped, every write fails until the triggers are installed again.
+ * Each table has three row triggers. The triggers run with the rights of the user who installed them. Each trigger names the columns of the
+ * entity. So after a column was dropped, every write fails until the triggers are installed again.
  */
 export function mysqlTriggers(dataSource: DataSource): TriggerDialect {
   return {
@@ -95,7 +95,7 @@ interface InstalledRow {
   text: string;
 }
 
-/** The databases of the entities (`@Entity({ database })`), as SQL. */
+/** The databases of the entities (from `@Entity({ database })`), as SQL. */
 function schemasOf({ entityMetadatas }: DataSource): string {
   const named = entityMetadatas.flatMap(({ tablePath }) => tablePath.split('.').slice(0, -1));
   return ['DATABASE()', ...[...new Set(named)].map(literal)].join(', ');
@@ -105,7 +105,7 @@ function writesTo(path: string): string {
   return `action_statement LIKE ${literal(`%INSERT INTO ${path.replaceAll(/[\\%_]/g, '\\$&')} %`)}`;
 }
 
-/** The path of the images table, as triggers in other databases must name it. */
+/** The path of the images table in the form that triggers in other databases need. */
 function qualified({ schema, path }: ImagesTable): string {
   return schema === null ? path : `${escaped(schema)}.${path}`;
 }
@@ -114,13 +114,14 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
   const { column: c } = images;
   const path = escapedPath(table.path, { escape: escaped });
   const [schema = null] = table.path.split('.').slice(0, -1);
-  // A trigger in the same database names no database, so that a dump can be restored under another name.
+  // A trigger in the same database does not name the database, so that a dump can be restored under another database name.
   const imagesPath = schema === null || schema === images.schema ? images.path : qualified(images);
   const image = (alias: 'OLD' | 'NEW') =>
     `JSON_OBJECT(${table.columns.map((column) => `${literal(column.databaseName)}, ${mysqlColumn(column, dataSource).written(`${alias}.${escaped(column.databaseName)}`)}`).join(', ')})`;
   const into = `INSERT INTO ${imagesPath} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
   const at = `TIMESTAMPDIFF(MICROSECOND, TIMESTAMP '1970-01-01 00:00:00', UTC_TIMESTAMP(6)) DIV 1000`;
-  // NULL outside a transaction, and for writes of other programs: the server does not expose the id of the transaction to a trigger.
+  // The key is NULL outside a transaction and for writes of other programs, because the server does not show the id of the transaction to a
+  // trigger.
   const mergeKey = (alias: 'OLD' | 'NEW') => {
     if (!table.isMerged) return 'NULL';
     const keys = table.metadata.primaryColumns.map(
@@ -142,7 +143,7 @@ function triggersOn(table: TriggerTable, images: ImagesTable, dataSource: DataSo
   const unlessSkipped = (statement: string) => `IF @webhooks_skip IS NULL THEN ${statement} END IF;`;
   return [
     trigger('insert', unlessSkipped(write('insert', 'NULL', image('NEW')))),
-    // Compare as texts with a binary collation: the collation of a column may treat 'a' and 'A' as equal.
+    // Compare the values as texts with a binary collation: the collation of a column may treat 'a' and 'A' as equal.
     trigger(
       'update',
       `DECLARE v_old ${TEXT} DEFAULT ${image('OLD')};

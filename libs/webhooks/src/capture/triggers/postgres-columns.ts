@@ -25,10 +25,11 @@ const same = (value: string) => value;
 export const GONE_COLUMN: PostgresColumn = { type: 'json', read: same };
 
 /**
- * The columns of a table from the catalog, read in the transaction that reads its images.
+ * The columns of a table from the catalog, read in the transaction that reads the images of the table.
  *
- * The types come from the catalog and not from the row type of the table: `line` is also a type of PostgreSQL, and the name of a table
- * outside the `search_path` is not found as a type. They are read each time, because a migration may change them.
+ * The types come from the catalog and not from the row type of the table, for two reasons. A table may have the name of a type, for example
+ * `line`. And PostgreSQL does not find the row type of a table outside the `search_path`. The columns are read each time, because a
+ * migration may change them.
  *
  * @throws Error if the table is not found
  */
@@ -37,7 +38,8 @@ export function* postgresColumns(
   { driver }: DataSource,
 ): Script<ReadonlyMap<string, PostgresColumn>> {
   const table = escapedPath(tablePath, driver);
-  // Read a domain as its base type: the value passed the check of the domain when it was written, and the check may have changed since.
+  // Read a domain as its base type. The value passed the check of the domain when the value was written, and the check may have changed
+  // since.
   const rows = yield* query<CatalogRow>(sql`with recursive typed (name, type) as (
   select a.attname, a.atttypid from pg_catalog.pg_attribute a where a.attrelid = to_regclass(${table}) and a.attnum > 0 and not a.attisdropped
   union all
@@ -54,7 +56,8 @@ from typed join pg_catalog.pg_type t on t.oid = typed.type left join pg_catalog.
 }
 
 function columnOf({ type, base, isArray, isEnum }: CatalogRow): PostgresColumn {
-  // Read enums as texts, so that a label that was renamed since is no error. The driver returns an array of an enum as one text.
+  // Read an enum as text. Otherwise a label that was renamed in the meantime would cause an error. The driver returns an array of an enum
+  // as one text.
   if (isEnum) return isArray ? { type: 'text[]', read: (value) => `${value}::text` } : { type: 'text', read: same };
   if (base === 'hstore') return isArray ? { type: 'json', read: listOf(hstoreOf) } : { type: 'json', read: hstoreOf };
   if (base === 'money') {
@@ -66,8 +69,8 @@ function columnOf({ type, base, isArray, isEnum }: CatalogRow): PostgresColumn {
 }
 
 /**
- * `hstore` is the only type whose JSON in a row has another form than the input of the type. It is converted to the text of the type,
- * which needs no function of the extension.
+ * `hstore` is the only type whose JSON in a row differs from the input format of the type. The JSON is converted to the text of the type.
+ * This conversion needs no function of the extension.
  */
 function hstoreOf(value: string): string {
   const quoted = (part: string) => `'"' || replace(replace(${part}, '\\', '\\\\'), '"', '\\"') || '"'`;
@@ -76,8 +79,9 @@ function hstoreOf(value: string): string {
 }
 
 /**
- * The text of `money` has the currency signs and separators of the `lc_monetary` of the writer, and all digits of the amount. The digits
- * alone are the number of smallest units, which is divided according to the `lc_monetary` of the reader.
+ * The text of `money` has the currency signs and separators of the `lc_monetary` of the writer, and all digits of the amount. Without the
+ * signs and separators, the digits are the amount in the smallest unit of the currency. This number is divided according to the
+ * `lc_monetary` of the reader.
  */
 function moneyOf(value: string): string {
   const units = `regexp_replace(${value}, '\\D', '', 'g')::numeric`;

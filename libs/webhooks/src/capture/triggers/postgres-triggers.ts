@@ -6,15 +6,16 @@ import { escapedPath } from '../../dialect.js';
  * All tables share one function, and each table has three triggers. An image is the whole row with its current columns. So after a change
  * of the table, writes still succeed and no new triggers are needed.
  *
- * The triggers run for each row, not for each statement. With transition tables, an update of 1,000 rows would take 2.6 times the time of
- * the write alone instead of 3.4 times, and a delete 10 times instead of 16. But an update of one row would take 43 us more instead of 25 us.
- * There are three more problems. Transition tables hold old and new rows separately, and if a key was changed, only their position shows
- * which rows belong together. PostgreSQL plans a join of the two transition tables once per session, at the first statement, and uses
- * that plan also for a later statement with 100,000 rows. And transition tables do not contain the rows of a write that names a partition.
+ * The triggers run for each row, not for each statement. With row triggers, an update of 1,000 rows takes 3.4 times the time of the write
+ * alone. A delete takes 16 times the time. With transition tables, the factors would be 2.6 and 10. But the triggers would add 43 us to an
+ * update of one row, instead of 25 us. Transition tables have three more problems. First, transition tables hold old and new rows
+ * separately. If a key was changed, only the position of the rows shows which old row belongs to which new row. Second, PostgreSQL plans a
+ * join of the two transition tables once per session, at the first statement. PostgreSQL uses that plan also for a later statement with
+ * 100,000 rows. Third, transition tables do not contain the rows of a write that names a partition.
  *
  * The function runs with the rights of the user who installed it, because a writer of the table may have no rights on the webhook tables.
- * So `EXECUTE` is revoked from PUBLIC: it is checked when a trigger is created, and other users must not call the function from triggers on
- * other tables. The function also sets its own `search_path`, and the settings of the session that change the text of a value.
+ * So `EXECUTE` is revoked from PUBLIC: other users must not call the function from triggers on other tables. PostgreSQL checks this right
+ * when a trigger is created. The function also sets its own `search_path`, and the settings of the session that change the text of a value.
  */
 export const postgresTriggers: TriggerDialect = {
   objects: (tables, images) => [writeFunction(images), ...tables.flatMap((table) => triggersOn(table, images))],
@@ -50,7 +51,8 @@ function writeFunction(images: ImagesTable): TriggerObject {
   const { column: c } = images;
   const name = `${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}`;
   const into = `INSERT INTO ${images.path} (${[c('tablePath'), c('op'), c('oldRow'), c('newRow'), c('context'), c('mergeKey'), c('createdAt')].join(', ')})`;
-  // Identifies the row and the transaction. If changes are merged, the names of the key columns are trigger arguments after the path.
+  // The key identifies the row and the transaction. If changes are merged, the names of the key columns are trigger arguments after the
+  // path.
   const mergeKey = (path: string, row: string, keys: string) =>
     `txid_current() || ':' || encode(sha256(convert_to(${path} || (SELECT json_agg(${row} -> k ORDER BY n) FROM unnest(${keys}) WITH ORDINALITY AS keys (k, n))::text, 'UTF8')), 'hex')`;
   const { hash, text } = marked(`CREATE OR REPLACE FUNCTION ${name}() RETURNS trigger
@@ -101,7 +103,8 @@ function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTa
   const table = escapedPath(path, { escape: escaped });
   const keys = isMerged ? metadata.primaryColumns.map(({ databaseName }) => databaseName) : [];
   const run = `EXECUTE FUNCTION ${escaped(images.schema ?? 'public')}.${escaped(functionName(images))}(${[path, ...keys].map(literal).join(', ')})`;
-  // Triggers run in alphabetical order. `0_` makes this one run first, so changes by other triggers are captured after this change.
+  // PostgreSQL fires triggers in alphabetical order, so the name with `0_` makes this trigger run first. Changes by other triggers are then
+  // captured after this change.
   const trigger = (operation: string, when: string): TriggerObject => {
     const name = `0_${images.name.slice(0, 48)}_${operation}`;
     const { hash, text } = marked(`{mark} CREATE TRIGGER ${escaped(name)} ${when} ${run}`);
@@ -109,7 +112,7 @@ function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTa
       name,
       table: path,
       hash,
-      // PostgreSQL drops comments from the definition of a trigger, so the hash is stored by COMMENT ON.
+      // PostgreSQL drops comments from the definition of a trigger. So the hash is stored by COMMENT ON.
       create: [
         text,
         `COMMENT ON TRIGGER ${escaped(name)} ON ${table} IS ${literal(text.slice(0, text.indexOf(' CREATE')))}`,
@@ -119,7 +122,7 @@ function triggersOn({ path, metadata, isMerged }: TriggerTable, images: ImagesTa
   };
   return [
     trigger('change', `AFTER INSERT OR DELETE ON ${table} FOR EACH ROW`),
-    // Compare bytes (`*<>`): some types cannot be compared (json), and some treat different values as equal.
+    // Compare bytes (`*<>`): values of some types (json) cannot be compared, and some types treat different values as equal.
     trigger('update', `AFTER UPDATE ON ${table} FOR EACH ROW WHEN (OLD.* OPERATOR(pg_catalog.*<>) NEW.*)`),
     trigger('truncate', `BEFORE TRUNCATE ON ${table} FOR EACH STATEMENT`),
   ];

@@ -11,12 +11,12 @@ import {
 } from './trigger-sql.js';
 import type { TriggerTable } from './trigger-table.js';
 
-/** A function takes at most 127 arguments, two for each pair. */
+/** A function takes at most 127 arguments, and each pair needs two arguments. */
 const PAIRS_PER_OBJECT = 60;
 
 /**
- * Each table has three row triggers. A value is stored as an SQL literal (`quote()`), and a text is stored after one `'`. This keeps digits,
- * bytes and types, whatever type the column declares. {@link sqliteValue} reads the stored value.
+ * Each table has three row triggers. A value is stored as an SQL literal (`quote()`), and a text is stored after one `'`. This form keeps
+ * digits, bytes and types, independent of the declared type of the column. {@link sqliteValue} reads the stored value.
  */
 export const sqliteTriggers: TriggerDialect = {
   objects: (tables, images) => tables.flatMap((table) => triggersOn(table, images)),
@@ -33,7 +33,10 @@ export const sqliteTriggers: TriggerDialect = {
   }),
 };
 
-/** A value of an image, as better-sqlite3 would return it. An integer is also returned as digits, because a number may lose some. */
+/**
+ * A value of an image, in the form of better-sqlite3. An integer is also returned as digits, because a JavaScript number may lose some
+ * digits.
+ */
 export function sqliteValue(written: string | null): { value: unknown; digits?: string } {
   if (written === null) return { value: null };
   if (written.startsWith("'")) return { value: written.slice(1) };
@@ -66,7 +69,7 @@ function triggersOn(table: TriggerTable, images: ImagesTable): TriggerObject[] {
     );
     return { name, table: table.path, hash, create: [text], drop: `DROP TRIGGER IF EXISTS ${escaped(name)}` };
   };
-  // The collation of a column may treat 'a' and 'A' as equal.
+  // Compare with a binary collation, because the collation of a column may treat 'a' and 'A' as equal.
   const differs = columns.map((name) => `OLD.${escaped(name)} COLLATE BINARY IS NOT NEW.${escaped(name)}`).join(' OR ');
   return [
     trigger('insert', '', 'NULL', image('NEW')),

@@ -6,17 +6,26 @@ import type { TransactionStatement } from '../transactions/transaction-statement
 import { keyOf, MarkedWrites, NO_KEY, NO_MARK, type TriggerMark } from './marked-writes.js';
 
 /**
- * Sets transaction marks: values that triggers need in the transaction of the writer and cannot find out. They are whether the write is not
- * captured, the context of the write, and the id of the transaction if the database does not provide one.
+ * Sets transaction marks: values that triggers need in the transaction of the writer, but cannot find out by themselves. The values say
+ * whether the write is captured, and which context the write has. A mark also contains an id of the transaction, if the database does not
+ * provide such an id.
  *
- * On PostgreSQL, marks are settings that end with the transaction. On MySQL and MariaDB they are variables of the connection, which are set
- * to NULL when the transaction ends. SQLite has neither, so there marks are rows of the images table. They are deleted before the COMMIT,
- * so no other connection sees them. A statement outside a transaction gets its own transaction, except on MySQL and MariaDB.
+ * On PostgreSQL, marks are settings that end with the transaction. On MySQL and MariaDB, marks are variables of the connection. These
+ * variables are set to NULL when the transaction ends. On SQLite, marks are rows of the images table, because SQLite has neither such
+ * settings nor variables. These rows are deleted before the COMMIT, so no other connection sees these rows. A statement outside a
+ * transaction gets its own transaction, except on MySQL and MariaDB.
  */
 export class TransactionMarks {
   private readonly writes = new WeakMap<QueryRunner, MarkedWrites>();
 
-  constructor(private readonly database: Database) {}
+  /**
+   * @param ask sends a statement although the write around the statement may be over. Otherwise the mark of a transaction that the server
+   * has rolled back would stay on the connection
+   */
+  constructor(
+    private readonly database: Database,
+    private readonly ask: (runner: QueryRunner, text: string, values: unknown[]) => Promise<unknown>,
+  ) {}
 
   /** Whether writes of this query runner are marked, or were marked in this transaction. */
   has(runner: QueryRunner): boolean {
@@ -28,13 +37,14 @@ export class TransactionMarks {
     return this.writes.get(runner)?.isUnderWay(query) ?? false;
   }
 
-  /** Whether a statement sets marks. Such statements run through the hooks, too. */
+  /** Whether a statement sets marks. Such statements also run through the hooks. */
   isOwn(query: string): boolean {
     return this.database.dialect === 'sqlite' && query.includes(` ${this.database.tables.images.path} `);
   }
 
   /**
-   * Must be called before a statement that may fire triggers. It sends nothing if the connection already has the mark of the statement.
+   * Must be called before a statement that may fire triggers. The method sends nothing if the connection already has the mark of the
+   * statement.
    *
    * @param isOpen returns whether a transaction is open when the statement may run
    */
@@ -47,17 +57,29 @@ export class TransactionMarks {
       query,
       key,
       isAlone: key !== NO_KEY && !isOpen(),
-      mark: async () => {
-        if (!isOpen() && this.database.dialect !== 'mysql') {
-          await runner.query('BEGIN');
-          marked.isOwnTransaction = true;
-        }
-        await this.set(runner, mark);
-      },
+      mark: () =>
+        isOpen() || this.database.dialect === 'mysql' ? this.set(runner, mark) : this.beginWith(runner, marked, mark),
     });
   }
 
-  /** Must be called after the statement, whether it succeeded or not. @param isOpen whether a transaction of the application is open */
+  /** Begins a transaction for one statement. */
+  private async beginWith(runner: QueryRunner, marked: MarkedWrites, mark: TriggerMark): Promise<void> {
+    await runner.query('BEGIN');
+    marked.isOwnTransaction = true;
+    try {
+      await this.set(runner, mark);
+    } catch (error) {
+      // In this order: a ROLLBACK of the application's own transaction would wait for this mark.
+      await rollBack(runner);
+      marked.forget();
+      throw error;
+    }
+  }
+
+  /**
+   * Must be called after the statement, both after success and after failure. @param isOpen whether a transaction of the application is
+   * open
+   */
   async afterWrite(runner: QueryRunner, query: string, hasSucceeded: boolean, isOpen: boolean): Promise<void> {
     const writes = this.writes.get(runner);
     if (!writes?.isUnderWay(query)) return;
@@ -77,10 +99,15 @@ export class TransactionMarks {
     const { isMarked, isOwnTransaction } = writes;
     if (!isMarked || (isOpen && !isOwnTransaction)) return;
     writes.forget();
-    if (!isOwnTransaction) return this.set(runner, NO_MARK);
+    if (!isOwnTransaction) return this.remove(runner);
     if (!hasSucceeded) return void (await runner.query('ROLLBACK'));
-    if (this.database.dialect === 'sqlite') await this.set(runner, NO_MARK);
-    await runner.query('COMMIT');
+    try {
+      if (this.database.dialect === 'sqlite') await this.set(runner, NO_MARK);
+      await runner.query('COMMIT');
+    } catch (error) {
+      await rollBack(runner);
+      throw error;
+    }
   }
 
   /** Must be called before a statement that ends a transaction. */
@@ -90,13 +117,13 @@ export class TransactionMarks {
     if (kind !== 'commit') return;
     await writes.marked();
     if (writes.key === NO_KEY) return;
-    // Change the key before the statement runs, so that `afterEnd()` notices a write that sets its mark meanwhile. If the COMMIT fails, the
-    // transaction continues without the mark.
+    // Change the key before the statement runs, so that `afterEnd()` notices a write that sets its mark in the meantime. If the COMMIT
+    // fails, the transaction continues without the mark.
     writes.key = NO_KEY;
     await this.set(runner, NO_MARK);
   }
 
-  /** Must be called after a statement that ends a transaction, or that sets or ends a savepoint. */
+  /** Must be called after a statement that ends a transaction, or that creates or ends a savepoint. */
   async afterEnd(runner: QueryRunner, { kind }: TransactionStatement): Promise<void> {
     const writes = this.writes.get(runner);
     if (!writes || writes.isOwnTransaction) return;
@@ -107,10 +134,19 @@ export class TransactionMarks {
     if (kind !== 'commit' && kind !== 'rollback' && kind !== 'prepare') return;
     const { key } = writes;
     if (!(await writes.end())) return;
-    if (this.database.dialect === 'mysql') await this.set(runner, NO_MARK);
-    // A statement that was not awaited has set the mark between `beforeEnd()` and the COMMIT, so the mark was committed.
+    if (this.database.dialect === 'mysql') await this.remove(runner);
+    // The application did not await a statement, and this statement has set the mark between `beforeEnd()` and the COMMIT. So the mark was
+    // committed.
     else if (this.database.dialect === 'sqlite' && kind === 'commit' && key !== NO_KEY) {
-      await this.set(runner, NO_MARK);
+      await this.remove(runner);
+    }
+  }
+
+  /** Removes the mark after its transaction. */
+  private async remove(runner: QueryRunner): Promise<void> {
+    for (const statement of this.statements(NO_MARK)) {
+      const { text, values } = this.database.statement(statement);
+      await this.ask(runner, text, values);
     }
   }
 
@@ -145,4 +181,9 @@ export class TransactionMarks {
       }
     }
   }
+}
+
+/** Ends a transaction after an error. That error is more useful than an error of this ROLLBACK. */
+async function rollBack(runner: QueryRunner): Promise<void> {
+  await runner.query('ROLLBACK').catch(() => undefined);
 }

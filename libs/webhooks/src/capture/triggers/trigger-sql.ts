@@ -5,9 +5,9 @@ import type { TriggerTable } from './trigger-table.js';
 export interface ImagesTable {
   /** The path, with the schema on PostgreSQL. */
   readonly path: string;
-  /** The name without a schema. Triggers and functions get their names from it, so that two table prefixes do not clash. */
+  /** The name without a schema. The names of triggers and functions contain this name, so that two table prefixes do not clash. */
   readonly name: string;
-  /** The schema of the table, on MySQL and MariaDB its database; `null` on SQLite. */
+  /** The schema of the table. On MySQL and MariaDB, the database of the table. `null` on SQLite. */
   readonly schema: string | null;
   readonly column: (
     property: 'seq' | 'tablePath' | 'op' | 'oldRow' | 'newRow' | 'context' | 'mergeKey' | 'createdAt',
@@ -19,7 +19,7 @@ export interface TriggerObject {
   readonly name: string;
   /** The path of the table of the trigger; `null` for a function. */
   readonly table: string | null;
-  /** The hash of the definition. It is stored in a comment of the object, and shows whether the installed object is up to date. */
+  /** The hash of the definition. This hash is stored in a comment of the object, and shows whether the installed object is up to date. */
   readonly hash: string;
   /** The statements that create the object, in order. */
   readonly create: readonly string[];
@@ -54,7 +54,7 @@ export function marked(definition: string): { hash: string; text: string } {
   return { hash, text: definition.replace('{mark}', () => `/* ${MARK} ${hash} */`) };
 }
 
-/** The hash in the text of an installed object; `null` if the text has none, because it was changed. */
+/** The hash in the text of an installed object. `null` if the text has no hash, because the text was changed. */
 export function hashIn(text: string): string | null {
   return new RegExp(`/\\* ${MARK} ([0-9a-f]{32}) \\*/`).exec(text)?.[1] ?? null;
 }
@@ -64,7 +64,10 @@ export function literal(text: string): string {
   return `'${text.replaceAll("'", "''")}'`;
 }
 
-/** Databases limit names to 63 or 64 characters. Longer parts are cut, and a hash keeps the names distinct. */
+/**
+ * The name of a trigger or function. Databases limit names to 63 or 64 characters. Longer parts are cut, and a hash keeps the names
+ * distinct.
+ */
 export function objectName(images: ImagesTable, operation: string, table: string): string {
   const plain = table.slice(0, 24).replaceAll('.', '_');
   return `${images.name.slice(0, 20)}_${operation}_${plain}_${tupleHash(images.path, table).toString('hex').slice(0, 8)}`;

@@ -7,24 +7,26 @@ import { rootOf } from '../../entities/single-table.js';
 
 /** A table whose changes are captured by triggers. */
 export interface TriggerTable {
-  /** The path of TypeORM, which each image stores. */
+  /** The table path of TypeORM. Each image stores this path. */
   readonly path: string;
   /** The metadata of the entity, or of the parent entity in a single table. */
   readonly metadata: EntityMetadata;
-  /** One definition, or in a single table one for each captured entity. */
+  /** One definition. In a single table, one definition for each captured entity. */
   readonly definitions: readonly EntityDefinition[];
   /** The columns of an image on MySQL, MariaDB and SQLite. On PostgreSQL an image has all columns of the table. */
   readonly columns: readonly ColumnMetadata[];
-  /** Whether changes of one row in one transaction may be merged. Then each image stores a key of the row and the transaction. */
+  /**
+   * Whether changes of one row in one transaction may be merged. Then each image stores a key that identifies the row and the transaction.
+   */
   readonly isMerged: boolean;
 }
 
 /**
  * The tables that need triggers.
  *
- * @throws ConfigurationError `TABLE_CAPTURED_TWICE` if entities share a table and do not have the same inheritance and `capture` mode;
- * `COLUMN_NOT_CAPTURED` if an image cannot store a column of the payload; `DATABASE_NOT_CAPTURED` if a table is in an attached database of
- * SQLite
+ * @throws ConfigurationError `TABLE_CAPTURED_TWICE` if entities share a table, but not the inheritance hierarchy and the `capture` mode
+ * @throws ConfigurationError `COLUMN_NOT_CAPTURED` if an image cannot store a column of the payload
+ * @throws ConfigurationError `DATABASE_NOT_CAPTURED` if a table is in an attached database of SQLite
  */
 export function triggerTables(all: readonly EntityDefinition[], dataSource: DataSource): TriggerTable[] {
   const byPath = new Map<string, EntityDefinition[]>();
@@ -40,7 +42,7 @@ export function triggerTables(all: readonly EntityDefinition[], dataSource: Data
     if (definitions.some((other) => rootOf(other.metadata) !== metadata || other.capture === 'orm')) {
       throw new ConfigurationError(
         'TABLE_CAPTURED_TWICE',
-        `${definitions.map((definition) => definition.metadata.name).join(' and ')} share the table ${path}, and triggers capture the table as a whole. Entities that share a table must belong to one inheritance hierarchy and have the same \`capture\`. Use capture: 'orm' for all of them, or give each its own table.`,
+        `${definitions.map((definition) => definition.metadata.name).join(' and ')} share the table ${path}, and triggers capture the table as a whole. Entities that share a table must belong to one inheritance hierarchy and have the same \`capture\`. Use capture: 'orm' for all of them, or give each entity its own table.`,
       );
     }
     refuseAttached(metadata, dataSource);
@@ -64,7 +66,10 @@ function refuseAttached({ name, tablePath }: EntityMetadata, { options }: DataSo
   );
 }
 
-/** The columns of an image. Columns that the application does not select, such as `select: false`, are not copied to the images table. */
+/**
+ * The columns of an image. Columns that TypeORM does not select by default, such as columns with `select: false`, are not copied to the
+ * images table.
+ */
 function columnsOf(
   metadata: EntityMetadata,
   definitions: readonly EntityDefinition[],
@@ -81,7 +86,7 @@ function columnsOf(
     if (!spatial) continue;
     throw new ConfigurationError(
       'COLUMN_NOT_CAPTURED',
-      `${definition.metadata.name}.${spatial.propertyPath} is a PostGIS column. Triggers cannot capture it in the form that TypeORM reads. Leave it out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
+      `${definition.metadata.name}.${spatial.propertyPath} is a PostGIS column. Triggers cannot capture such a column in the form that TypeORM reads. Leave the property out with \`fields\` or @WebhookHidden(), or use capture: 'orm'.`,
       { details: { entity: definition.metadata.name, field: spatial.propertyPath } },
     );
   }

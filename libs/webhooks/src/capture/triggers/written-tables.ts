@@ -3,8 +3,9 @@ import type { EntityRegistry } from '../../entities/entity-registry.js';
 import { isWriteStatement } from '../transactions/write-statement.js';
 
 /**
- * Checks the text of a statement: may it have written to a table with triggers? If so, the dispatcher polls immediately. If the table name
- * occurs elsewhere in the statement, there is one needless poll. The regular poll finds writes by a procedure or a foreign key.
+ * Checks the text of a statement: may the statement have written to a table with triggers? If so, the dispatcher polls immediately. If the
+ * name of such a table occurs in another part of the statement, the dispatcher polls once without need. The regular poll finds writes by a
+ * procedure or a foreign key.
  */
 export class WrittenTables {
   private readonly names: () => { readonly all: RegExp | null; readonly merged: RegExp | null };
@@ -16,7 +17,10 @@ export class WrittenTables {
     });
   }
 
-  /** Whether a statement writes anything. Even if it does not name one of these tables, a foreign key or a procedure may write to them. */
+  /**
+   * Whether a statement writes anything. Such a statement may write to these tables through a foreign key or a procedure, even if the
+   * statement does not name these tables.
+   */
   isWrite(statement: string): boolean {
     return this.names().all !== null && isWriteStatement(statement);
   }

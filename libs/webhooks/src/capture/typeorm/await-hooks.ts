@@ -24,22 +24,25 @@ interface MysqlConnection {
 
 type Execute<R extends Runner> = (runner: R, query: string, values: unknown[] | undefined) => Promise<QueryResult>;
 
-/** Set on data sources whose statements wait, and on the replaced method. A global symbol, so that two copies of this library share it. */
+/**
+ * Set on data sources whose statements wait, and on the replaced method. The key is a global symbol, so that two copies of this library
+ * share the key.
+ */
 const WAITS = Symbol.for('nestjs-entity-webhooks:waits-for-hooks');
 type Waiting = DataSource & { [WAITS]?: true };
 
 /**
- * Makes the statements of a data source wait for their hooks, as they do with TypeORM 1.1. TypeORM 0.3 lacks this:
+ * Makes the statements of a data source wait for their hooks, as TypeORM 1.1 does. TypeORM 0.3 does not wait for all hooks:
  *
  * | database | difference in 0.3 |
  * |---|---|
- * | better-sqlite3 | waits neither for `beforeQuery` nor for `afterQuery`, and does not call `afterQuery` for a statement that failed |
- * | MySQL, MariaDB | does not wait for `afterQuery` |
+ * | better-sqlite3 | TypeORM waits neither for `beforeQuery` nor for `afterQuery`, and does not call `afterQuery` for a statement that failed |
+ * | MySQL, MariaDB | TypeORM does not wait for `afterQuery` |
  *
- * Events are written in the `beforeQuery` of a COMMIT. Without the wait they would be written after it. `query()` is replaced on the prototype
- * of the query runners, once per process. For all other data sources the new method calls the original one.
+ * Events are written in the `beforeQuery` of a COMMIT. Without the wait, events would be written after the COMMIT. `query()` is replaced on
+ * the prototype of the query runners, once per process. For all other data sources the new method calls the original method.
  *
- * A better-sqlite3 data source with `isolateSqlite` does not need this, because the query runners are then our own class.
+ * A better-sqlite3 data source with `isolateSqlite` does not need this function, because its query runners are a class of this library.
  *
  * @throws ConfigurationError `TYPEORM_INTERNALS_CHANGED`: the query runner lacks a method that the new `query()` needs
  */
@@ -61,13 +64,16 @@ function replaceQuery<R extends Runner>(runner: R, execute: Execute<R>): void {
   async function query(this: R, text: string, values?: unknown[], useStructuredResult = false): Promise<never> {
     if (!(dataSourceOf(this) as Waiting)[WAITS]) return original.call(this, text, values, useStructuredResult);
     const result = await queryWithHooks(this, text, values, () => execute(this, text, values));
-    // TypeORM declares `any`, because the caller knows what it gets: rows, a row id or a QueryResult.
+    // TypeORM declares `any`, because the caller knows the type of the result: rows, a row id or a QueryResult.
     return (useStructuredResult ? result : result.raw) as never;
   }
   prototype.query = Object.assign(query, { [WAITS]: true as const });
 }
 
-/** Finds the prototype. The runner itself may have a method of capture, if a module was closed and another one uses the data source. */
+/**
+ * Finds the prototype that has a method. The runner itself may have a method of capture, if a module was closed and another module uses the
+ * data source.
+ */
 function prototypeWith(name: string, runner: object): object {
   let prototype = Object.getPrototypeOf(runner) as object;
   while (!Object.hasOwn(prototype, name)) prototype = Object.getPrototypeOf(prototype) as object;

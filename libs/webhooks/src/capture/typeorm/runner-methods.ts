@@ -3,7 +3,7 @@ import type { QueryRunner } from 'typeorm';
 export type RunnerMethod = (...args: unknown[]) => Promise<unknown>;
 
 /**
- * Replaces methods of one query runner, and not those of its class: other runners of the data source keep theirs.
+ * Replaces methods of one query runner and not of its class. So other runners of the data source keep their methods.
  *
  * @returns the original methods, by the same names
  */

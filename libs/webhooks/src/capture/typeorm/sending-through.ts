@@ -2,7 +2,10 @@ import type { QueryRunner } from 'typeorm';
 
 export type SendStatement = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 
-/** A query runner that sends the statement of the builder by `send`: the first statement for which a structured result is requested. */
+/**
+ * Creates a query runner that sends the statement of the builder by `send`. The statement of the builder is the first statement for which a
+ * structured result is requested.
+ */
 export function sendingThrough(runner: QueryRunner, send: SendStatement): QueryRunner {
   let isSent = false;
   return Object.create(runner, {

@@ -1,8 +1,8 @@
 import type { DataSource, EntitySubscriberInterface } from 'typeorm';
 
 /**
- * Adds a subscriber to a data source. The subscription survives `destroy()` and `initialize()`, which assign a new list to
- * `dataSource.subscribers`: a setter adds the subscriber to each new list.
+ * Adds a subscriber to a data source. `destroy()` and `initialize()` assign a new list to `dataSource.subscribers`. A setter adds the
+ * subscriber to each new list, so the subscription survives both calls.
  */
 export function keepSubscribed(dataSource: DataSource, subscriber: EntitySubscriberInterface): void {
   let { subscribers } = dataSource;

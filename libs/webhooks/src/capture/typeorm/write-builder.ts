@@ -6,10 +6,10 @@ import { ConfigurationError } from '../../errors.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import { dataSourceOf, type OfDataSource } from '../../typeorm-compat.js';
 
-/** The property of a builder that holds its criteria. A global symbol, like {@link INTERCEPTOR}. */
+/** The property of a builder that holds its criteria. The key is a global symbol, like {@link INTERCEPTOR}. */
 export const CRITERIA = Symbol.for('nestjs-entity-webhooks:criteria');
 
-/** The expression map of a write builder, as far as capture reads it. */
+/** The expression map of a write builder: the part that capture reads. */
 export interface WriteExpression {
   readonly queryType: string;
   readonly mainAlias?: { readonly hasMetadata: boolean; readonly metadata: EntityMetadata };
@@ -74,29 +74,29 @@ const SAVED_ROWS = [
   'recoverSubjects',
 ] as const;
 
-/** The rows of one `save()`, by the kind of write, as far as TypeORM knows them by now. */
+/** The rows of one `save()`, grouped by the kind of write. The lists contain the rows that TypeORM knows so far. */
 type SavedRows = Readonly<Record<(typeof SAVED_ROWS)[number], readonly SavedRow[]>>;
 
 /** A `save()`, `remove()`, `softRemove()` or `recover()` that is sending its statements. */
 export interface Saving {
   readonly queryRunner: QueryRunner;
-  /** Whether it calls hooks. `listeners: false` also turns capture off. */
+  /** Whether the call fires hooks. `listeners: false` also turns capture off. */
   readonly firesListeners: boolean;
   readonly rows: SavedRows;
 }
 
-/** A row that a `save()` writes: TypeORM's `Subject`, as far as capture reads it. */
+/** A row that a `save()` writes: the part of TypeORM's `Subject` that capture reads. */
 export interface SavedRow {
   readonly metadata: EntityMetadata;
-  /** Known once the row is inserted. */
+  /** The identifier is known once the row is inserted. */
   readonly identifier?: ObjectLiteral;
-  /** The row as TypeORM has loaded it, without a lock. */
+  /** The row that TypeORM has loaded without a lock. */
   readonly databaseEntity?: ObjectLiteral;
   /** The columns that TypeORM sets. An entry with a relation sets its foreign key. */
   readonly changeMaps: readonly { readonly relation?: unknown }[];
 }
 
-/** Called instead of TypeORM's own methods, for the writes of one data source. */
+/** An object whose methods run instead of TypeORM's own methods, for the writes of one data source. */
 export interface WriteInterceptor {
   /**
    * Executes a query builder.
@@ -125,7 +125,7 @@ export interface WriteInterceptor {
    * @param run calls TypeORM's own method
    */
   transaction(runner: QueryRunner, run: () => Promise<unknown>): Promise<unknown>;
-  /** Runs a `clear()`. @param runner the query runner of the manager that was called, if it has one */
+  /** Runs a `clear()`. @param runner the query runner of the called manager, if the manager has a query runner */
   clear(metadata: EntityMetadata, runner: QueryRunner | undefined, clearing: Clearing): Promise<unknown>;
 }
 
@@ -145,7 +145,10 @@ export interface Clearing {
   readonly options: { cascade?: boolean } | undefined;
 }
 
-/** The property of a data source that holds its interceptor. A global symbol, so that two copies of this package share it. */
+/**
+ * The property of a data source that holds its interceptor. The key is a global symbol, so that two copies of this package share the
+ * property.
+ */
 const INTERCEPTOR = Symbol.for('nestjs-entity-webhooks:write-interceptor');
 const IS_INTERCEPTED = Symbol.for('nestjs-entity-webhooks:is-intercepted');
 type Intercepted = DataSource & { [INTERCEPTOR]?: WriteInterceptor };
@@ -170,22 +173,26 @@ const OF_BUILDER = {
   softDelete: ['where', ...ORDERED],
 } as const;
 
-/** TypeORM's `SubjectExecutor`, which sends the statements of one `save()` or `remove()`, as far as capture reads it. */
+/** The part of TypeORM's `SubjectExecutor` that capture reads. A `SubjectExecutor` sends the statements of one `save()` or `remove()`. */
 interface SubjectSender extends SavedRows {
   queryRunner: QueryRunner;
   readonly options?: { readonly listeners?: boolean };
 }
 
 /**
- * The `save()` or `remove()` that is sending its statements, by its own proxy of the query runner. It uses the same builder classes as an
- * application, and its `callListeners(false)` does not identify it, because an application may call that, too.
+ * The `save()` or `remove()` that is sending its statements. The key is the proxy of the query runner that belongs to this call. Only this
+ * proxy identifies the call, because the call uses the same builder classes as an application. `callListeners(false)` does not identify the
+ * call either, because an application may also use `callListeners(false)`.
  *
- * An AsyncLocalStorage would identify it, too. But entering one for each write slows down all promises of a process on Node.js 20 and 22, by 4 %
- * of a `save()`.
+ * An AsyncLocalStorage could identify the call, too. But an AsyncLocalStorage that is entered for each write slows down all promises of a
+ * process on Node.js 20 and 22. The cost is 4 % of a `save()`.
  */
 const savings = new WeakMap<QueryRunner, Saving>();
 
-/** A proxy of the query runner for one `save()` alone. Builders that the `save()` creates by the proxy's manager refer to the proxy, which identifies them. */
+/**
+ * Creates a proxy of the query runner for one `save()` alone. The `save()` creates its builders by the manager of the proxy. So these
+ * builders refer to the proxy, and the proxy identifies the `save()`.
+ */
 function runnerFor(saving: Saving): QueryRunner {
   const seen: QueryRunner = new Proxy(saving.queryRunner, {
     get: (runner, key) => (key === 'manager' ? manager : (Reflect.get(runner, key) as unknown)),
@@ -197,7 +204,10 @@ function runnerFor(saving: Saving): QueryRunner {
   return seen;
 }
 
-/** TypeORM's `EntityPersistExecutor`. TypeORM creates one for each `save()`, `remove()`, `softRemove()` and `recover()`. */
+/**
+ * TypeORM's `EntityPersistExecutor`. TypeORM creates an `EntityPersistExecutor` for each `save()`, `remove()`, `softRemove()` and
+ * `recover()`.
+ */
 type Persistence = OfDataSource & PersistenceParts;
 
 interface PersistenceParts {
@@ -214,9 +224,10 @@ type Methods = Record<string | symbol, ((...args: never[]) => unknown) | undefin
  * Makes TypeORM call `interceptor` before a builder of this data source writes.
  *
  * `execute()` is replaced on the prototypes of TypeORM's four write builders, once per process. The new method calls the interceptor of the
- * builder's data source, or the original method if there is none. No state is kept outside the data source. Every builder uses these
- * prototypes, however it was made. Other places do not work: each `new DataSource()` overwrites TypeORM's registry of builder classes, and
- * builders from `clone()`, `createQueryBuilder()` or a relation builder call no method of the data source.
+ * builder's data source. Without an interceptor, the new method calls the original method. No state is kept outside the data source. Every
+ * builder uses these prototypes, in whichever way the builder was made. Interception at other places does not work. Each `new DataSource()`
+ * overwrites TypeORM's registry of builder classes. Builders from `clone()`, `createQueryBuilder()` or a relation builder call no method of
+ * the data source.
  *
  * @throws ConfigurationError `UNKNOWN_TYPEORM`: a method or property that capture uses does not exist
  */
@@ -233,7 +244,7 @@ export function interceptWrites(dataSource: DataSource, interceptor: WriteInterc
   (dataSource as Intercepted)[INTERCEPTOR] = interceptor;
 }
 
-/** Removes the interceptor: the builders of the data source call TypeORM's own methods again. */
+/** Removes the interceptor. The builders of the data source then call TypeORM's own methods again. */
 export function restoreWrites(dataSource: DataSource): void {
   delete (dataSource as Intercepted)[INTERCEPTOR];
 }
@@ -296,7 +307,7 @@ function replaceExecute(prototype: Methods): void {
   });
 }
 
-/** Keeps the original criteria of a statement of `save()`. TypeORM identifies rows without an entity by them. */
+/** Keeps the original criteria of a statement of `save()`. TypeORM uses these criteria to identify rows without an entity. */
 function replaceWhere(prototype: Methods): void {
   replace(prototype, 'where', (original) => {
     return function where(this: WriteBuilder, ...args: never[]): unknown {
@@ -306,7 +317,10 @@ function replaceWhere(prototype: Methods): void {
   });
 }
 
-/** Without a caller's query runner it creates one, which no other call uses. So it is not intercepted then. */
+/**
+ * Replaces `execute()` of `EntityPersistExecutor`. A call without a caller's query runner is not intercepted, because TypeORM creates a
+ * query runner for this call alone.
+ */
 function replacePersist(prototype: Methods): void {
   replace(prototype, 'execute', (original) => {
     return function execute(this: Persistence, ...args: never[]): unknown {
@@ -325,7 +339,10 @@ function labelOf({ mode = 'save', target, entity }: Persistence): string {
   return `${mode}() of ${name}`;
 }
 
-/** A manager without a query runner creates one, which no other call uses. So it is not intercepted then. */
+/**
+ * Replaces `transaction()` of `EntityManager`. A call on a manager without a query runner is not intercepted: the manager creates a query
+ * runner for this call alone.
+ */
 function replaceTransaction(prototype: Methods): void {
   replace(prototype, 'transaction', (original) => {
     return function transaction(this: EntityManager, ...args: never[]): unknown {
@@ -351,7 +368,7 @@ function replacePersistence(prototype: Methods): void {
       try {
         await original.apply(this as never, args);
       } catch (error) {
-        // The caller may swallow the error, and commit the statements that succeeded.
+        // The caller may swallow the error and commit the statements that succeeded.
         await interceptor.saved(saving).catch(() => undefined);
         throw error;
       } finally {
@@ -374,7 +391,9 @@ function replaceClear(prototype: Methods): void {
   });
 }
 
-/** Replaces a method once per process, for all instances of the module. A second replacement would intercept each write twice. */
+/**
+ * Replaces a method once per process, for all instances of the module. With a second replacement, each write would be intercepted twice.
+ */
 function replace(
   prototype: Methods,
   name: string,

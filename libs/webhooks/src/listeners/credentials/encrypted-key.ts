@@ -1,8 +1,11 @@
-/** An iteration blocks the process for about a microsecond. */
+/** Maximum number of iterations of PBKDF2. Each iteration blocks the process for about a microsecond. */
 const MAX_ITERATIONS = 100_000;
 const MAX_DERIVED_BYTES = 64;
 
-/** DER with tag and length of the object identifiers PBES2 (1.2.840.113549.1.5.13) and PBKDF2 (1.2.840.113549.1.5.12). */
+/**
+ * The DER form, with tag and length, of the object identifiers PBES2 (1.2.840.113549.1.5.13) and PBKDF2
+ * (1.2.840.113549.1.5.12).
+ */
 const PBES2 = Buffer.from('06092a864886f70d01050d', 'hex');
 const PBKDF2 = Buffer.from('06092a864886f70d01050c', 'hex');
 
@@ -11,9 +14,9 @@ const OCTET_STRING = 0x04;
 const SEQUENCE = 0x30;
 
 /**
- * Whether a passphrase opens this `EncryptedPrivateKeyInfo` (RFC 5958) in bounded time: PBES2 with PBKDF2 (RFC 8018) and at most 100,000
- * iterations. The file sets the number of iterations, and 2^31 is a legal number. OpenSSL would then block the event loop for a quarter of
- * an hour.
+ * Whether a passphrase opens this `EncryptedPrivateKeyInfo` (RFC 5958) in bounded time. The file must use PBES2 with PBKDF2 (RFC 8018) and
+ * at most 100,000 iterations. The file sets the number of iterations, and 2^31 is a legal number. With 2^31 iterations, OpenSSL would block
+ * the event loop for a quarter of an hour.
  */
 export function isDerivedInBoundedTime(der: Buffer): boolean {
   const info = inside(der, SEQUENCE);
@@ -27,7 +30,8 @@ export function isDerivedInBoundedTime(der: Buffer): boolean {
   if (!salt || salt.tag !== OCTET_STRING) return false;
   const iterations = integerOf(salt.rest);
   if (iterations === null || iterations > MAX_ITERATIONS) return false;
-  // The next element, the key length, is optional. If it is left out, the element that follows is not an integer.
+  // The next element is the key length. The key length is optional. If it is left out, the next element is not an
+  // integer.
   const derivedBytes = integerOf(elementOf(salt.rest)?.rest ?? Buffer.alloc(0));
   return derivedBytes === null || derivedBytes <= MAX_DERIVED_BYTES;
 }
@@ -59,7 +63,10 @@ function after(der: Buffer, start: Buffer): Buffer | null {
   return der.subarray(0, start.length).equals(start) ? der.subarray(start.length) : null;
 }
 
-/** A non-negative integer of at most 6 bytes. `Infinity` for larger and negative integers, which exceed every limit here. */
+/**
+ * Reads a non-negative integer of at most 6 bytes. Returns `Infinity` for larger and negative integers, because `Infinity`
+ * exceeds every limit in this file.
+ */
 function integerOf(der: Buffer): number | null {
   const content = inside(der, INTEGER);
   if (content === null || content.length === 0) return null;

@@ -7,7 +7,7 @@ import { InvalidListenerError } from '../../listener-errors.js';
 import { openSealed, shownOf, writeSealed } from '../../secrets/sealed-document.js';
 import type { Sealing } from '../../secrets/sealing.js';
 
-/** Credentials that each request to a listener has in addition to its signature. */
+/** Credentials that each request to a listener contains in addition to its signature. */
 export type ListenerAuth =
   /** Headers whose values are secret, such as an API key. */
   | { readonly type: 'headers'; readonly headers: Readonly<Record<string, string>> }
@@ -17,7 +17,10 @@ export type ListenerAuth =
   | { readonly type: 'bearer'; readonly token: string }
   | OAuth2ClientCredentials;
 
-/** A bearer token from `tokenUrl`, by the client credentials grant (RFC 6749, 4.4). It is reused while it is valid. */
+/**
+ * A bearer token that the dispatcher requests from `tokenUrl` with the client credentials grant (RFC 6749, 4.4). The
+ * token is reused while it is valid.
+ */
 export interface OAuth2ClientCredentials {
   readonly type: 'oauth2';
   /** The token endpoint. The rules for URLs of listeners apply. */
@@ -77,7 +80,7 @@ export function assertAuth(given: unknown, guard: AddressGuard, options: UrlPoli
   }
 }
 
-/** `b64token` of RFC 6750, 2.1: the only form that the header allows. */
+/** The syntax `b64token` of RFC 6750, 2.1. The header allows no other form of a token. */
 export const BEARER_TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/;
 
 function oauth2(fields: Record<string, unknown>, guard: AddressGuard, options: UrlPolicy): OAuth2ClientCredentials {
@@ -100,7 +103,7 @@ export function writeAuth(auth: ListenerAuth, sealing: Sealing, place: { listene
   return writeSealed(auth, masked(auth), { sealing, use: 'auth', ...place });
 }
 
-/** The stored `auth` with secret values masked. It needs no sealing key. */
+/** Returns the stored `auth` with masked secret values. No sealing key is needed. */
 export function shownAuth(stored: string | null): ListenerAuth | null {
   return stored === null ? null : (shownOf(stored) as ListenerAuth);
 }
@@ -130,7 +133,7 @@ function only(fields: Record<string, unknown>, known: readonly string[]): void {
 
 function text(fields: Record<string, unknown>, name: string, shape = /^/): string {
   const value = fields[name];
-  // RFC 7617, 2 forbids control characters. Databases cannot store halves of surrogate pairs.
+  // Section 2 of RFC 7617 forbids control characters. Databases cannot store halves of surrogate pairs.
   if (
     typeof value !== 'string' ||
     value === '' ||
@@ -151,11 +154,14 @@ function secret(fields: Record<string, unknown>, name: string): string {
   return value;
 }
 
-/** Otherwise a client that reads a listener and writes it back would replace the secret by the mask. */
+/**
+ * Refuses the mask as a value. Otherwise a client that reads a listener and then writes the same values would replace
+ * the secret by the mask.
+ */
 function notMasked(value: string): void {
   if (value === MASK) {
     throw invalid(
-      `'${MASK}' stands for a secret that is not shown. Leave \`auth\` out to keep it, or give all secret values.`,
+      `'${MASK}' stands for a secret that is not shown. Leave \`auth\` out to keep the secret, or give all secret values.`,
     );
   }
 }

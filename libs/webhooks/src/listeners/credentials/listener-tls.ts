@@ -33,11 +33,11 @@ export interface ListenerCertificate {
   readonly expiresAt: Date;
 }
 
-/** `tls` of a listener as services return it: the certificates, never the key. */
+/** The `tls` of a listener, in the form that services return. It contains properties of the certificates, and never the key. */
 export interface ShownListenerTls {
   /** The client certificate, without its chain. */
   readonly certificate: ListenerCertificate | null;
-  /** The private authorities; empty: the public authorities are used. */
+  /** The private authorities. If the list is empty, the public authorities are used. */
   readonly ca: readonly ListenerCertificate[];
 }
 
@@ -46,19 +46,19 @@ export const MAX_CERTIFICATES_LENGTH = 16 * 1024;
 export const MAX_KEY_LENGTH = 8 * 1024;
 export const MAX_PASSPHRASE_LENGTH = 1024;
 const MAX_SUBJECT_LENGTH = 256;
-/** A larger key blocks the event loop for milliseconds in each TLS handshake. */
+/** Allowed lengths of an RSA key, in bits. A longer key blocks the event loop for milliseconds in each TLS handshake. */
 const RSA_BITS = { min: 2048, max: 4096 };
 const CURVES = ['prime256v1', 'secp384r1', 'secp521r1'];
 
-/** A checked identity, and its visible properties. */
+/** A checked identity, and the visible properties of its certificates. */
 export interface CheckedTls {
   readonly identity: TlsIdentity;
   readonly shown: ShownListenerTls;
 }
 
 /**
- * Checks a client certificate and authorities. The result contains only what was parsed: the certificates and the decrypted key, written
- * again as PEM.
+ * Checks a client certificate and authorities. The result contains only the parsed parts: the certificates and the decrypted key,
+ * serialized again as PEM.
  *
  * @throws InvalidListenerError `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`, `CERTIFICATE_KEY_MISMATCH`,
  * `CERTIFICATE_EXPIRED`. The message contains no given value
@@ -82,7 +82,7 @@ export function assertTls(given: unknown, now: number): CheckedTls {
   if (own && privateKey && !own.checkPrivateKey(privateKey)) {
     throw new InvalidListenerError(
       'CERTIFICATE_KEY_MISMATCH',
-      'Invalid `tls.key`: it does not belong to the first certificate in `tls.cert`.',
+      'Invalid `tls.key`: the key does not belong to the first certificate in `tls.cert`.',
     );
   }
   const identity: TlsIdentity = {
@@ -102,7 +102,7 @@ export function writeTls(
   return writeSealed(identity, shown, { sealing, use: 'tls', ...place });
 }
 
-/** The visible properties of a stored `tls`. It needs no sealing key. */
+/** Returns the visible properties of a stored `tls`. No sealing key is needed. */
 export function shownTls(stored: string | null): ShownListenerTls | null {
   if (stored === null) return null;
   const { certificate, ca } = shownOf(stored) as ShownListenerTls;
@@ -114,7 +114,7 @@ export function openTls(stored: string, sealing: Sealing, place: { listenerId: s
   return openSealed(stored, { sealing, use: 'tls', ...place }) as TlsIdentity;
 }
 
-/** Restores the Date, because JSON has no dates. */
+/** Restores the Date of a certificate from JSON, because JSON has no dates. */
 function dated(certificate: ListenerCertificate): ListenerCertificate {
   return { ...certificate, expiresAt: new Date(certificate.expiresAt) };
 }
@@ -131,11 +131,11 @@ function certificatesOf(property: 'cert' | 'ca', given: unknown, now: number): X
     } catch {
       throw invalidCertificate(property, 'a certificate in it cannot be read');
     }
-    // Negated, so that an unreadable date (NaN) is refused, too.
+    // With this negated comparison, an unreadable date (NaN) is also refused.
     if (!(Date.parse(certificate.validTo) > now)) {
       throw new InvalidListenerError(
         'CERTIFICATE_EXPIRED',
-        `Invalid \`tls.${property}\`: a certificate in it expired at ${certificate.validTo}. Give a valid certificate.`,
+        `Invalid \`tls.${property}\`: a certificate in this property expired at ${certificate.validTo}. Give a valid certificate.`,
         { details: { property: `tls.${property}` } },
       );
     }
@@ -145,7 +145,7 @@ function certificatesOf(property: 'cert' | 'ca', given: unknown, now: number): X
 
 function keyOf(given: unknown, passphrase: unknown): KeyObject {
   const all = blocksOf(text('key', given, MAX_KEY_LENGTH));
-  // OpenSSL writes a block with the curve in front of an EC key.
+  // Before an EC key, OpenSSL writes a block with the curve. Skip this block.
   const [block, ...others] = all.filter(({ label }) => label !== 'EC PARAMETERS');
   if (!block?.label.endsWith('PRIVATE KEY') || others.length) {
     throw invalidKey('it must be one private key in PEM. An encrypted key must be in PKCS#8');
@@ -176,7 +176,10 @@ function keyOf(given: unknown, passphrase: unknown): KeyObject {
   return key;
 }
 
-/** OpenSSL refuses weak certificates, such as those signed with MD5. Without this check, every attempt would fail. */
+/**
+ * Checks that OpenSSL accepts the certificates. OpenSSL refuses weak certificates, for example certificates that were
+ * signed with MD5. Without this check, every attempt would fail.
+ */
 function assertUsable(identity: TlsIdentity): void {
   try {
     createSecureContext(identity);
@@ -205,7 +208,8 @@ function pemOf(certificates: readonly X509Certificate[]): string {
 
 function summaryOf(certificate: X509Certificate): ListenerCertificate {
   return {
-    // Node writes each part of the subject in a line. It has no subject (undefined) for a certificate without a subject.
+    // Node.js writes each part of the subject in a separate line. For a certificate without a subject, Node.js
+    // returns `undefined`.
     subject: (certificate.subject ?? '').replaceAll('\n', ', ').slice(0, MAX_SUBJECT_LENGTH),
     fingerprint: certificate.fingerprint256,
     expiresAt: new Date(certificate.validTo),

@@ -4,7 +4,7 @@ import type { ListenerRow, ListenerValues } from '../../store/listeners/listener
 import { InvalidListenerError } from '../../listener-errors.js';
 import type { Handshake } from '../../options/handshake-methods.js';
 
-/** Who chooses a handshake, and what the application allows. */
+/** The kind of caller that chooses a handshake, and the rules of the application for the choice. */
 export interface HandshakeRules {
   readonly options: ResolvedWebhooksOptions['handshake'];
   /** Whether a customer chooses, through an owner-bound service. */
@@ -24,7 +24,8 @@ export function handshakeOf(
   before?: { readonly handshake: Handshake; readonly isNewUrl: boolean },
 ): Handshake {
   const { default: byDefault, origin } = options;
-  // If the application has set 'none', it stays for this URL only. The customer chooses the next URL, so that URL needs a handshake.
+  // If the application has set 'none', then 'none' applies only to the current URL. The customer chooses the next URL. So the next
+  // URL needs a handshake.
   const isRequired = isOwnerBound && byDefault !== 'none';
   const isExempt = before?.handshake === 'none' && !before.isNewUrl;
   if (given === 'none' && isRequired && !isExempt) {
@@ -53,7 +54,7 @@ export function handshakeOf(
 }
 
 /**
- * The columns that a new URL or another handshake changes. Empty if both stay as they are.
+ * The columns that change with a new URL or another handshake. Empty if the URL and the handshake stay the same.
  *
  * @throws the errors of {@link handshakeOf}
  */

@@ -8,12 +8,12 @@ const HANDSHAKE_REFUSED = 'HANDSHAKE_REFUSED';
 export type Verdict = { readonly agreed: true; readonly allowedRate: number | null } | { readonly error: string };
 
 const REFUSED: Verdict = { error: HANDSHAKE_REFUSED };
-/** The maximum of a rate limit. */
+/** The largest rate limit that the dispatcher accepts. */
 const MAX_RATE = 1_000_000;
 
 /**
- * Whether a 2xx answer contains the challenge: as its whole body, or as `challenge` of a JSON object. Other places in the body do not count,
- * because many servers answer with the body of the request.
+ * Whether a 2xx answer contains the challenge. The challenge must be the whole body, or the property `challenge` of a JSON object. Other
+ * places in the body do not count, because many servers answer with the body of the request.
  */
 export function judgeChallenge(outcome: Outcome, challenge: string): Verdict {
   if (outcome.kind !== 'accepted') return { error: outcome.errorCode ?? HANDSHAKE_REFUSED };
@@ -22,8 +22,8 @@ export function judgeChallenge(outcome: Outcome, challenge: string): Verdict {
 }
 
 /**
- * Whether a 2xx answer permits this origin. The status alone is not enough, because many servers answer every `OPTIONS` request. The rate must
- * be `*` or a number above zero. Any other rate is a limit that cannot be kept, so it counts as a refusal.
+ * Whether a 2xx answer permits this origin. The status alone is not enough, because many servers answer every `OPTIONS` request. The allowed
+ * rate must be `*` or a number above zero. The module cannot obey a rate of another form, so such a rate counts as a refusal.
  */
 export function judgePermission(outcome: Outcome, origin: string): Verdict {
   if (outcome.kind !== 'accepted') return { error: outcome.errorCode ?? HANDSHAKE_REFUSED };
@@ -44,7 +44,7 @@ function givenChallenge(body: string): string | null {
   }
 }
 
-/** Compares hashes, because `timingSafeEqual` needs values of one length. */
+/** Compares the hashes of two texts, because `timingSafeEqual` needs values of the same length. */
 function isSame(given: string, expected: string): boolean {
   const hash = (text: string) => createHash('sha256').update(text).digest();
   return timingSafeEqual(hash(given), hash(expected));

@@ -5,8 +5,9 @@ import { type SupportedDriver, DEFAULT_TABLE_PREFIX, escapedPath } from '../../d
 import { databaseName, tablePathOf, type WebhookTablesOptions } from '../../store/database/table-names.js';
 
 /**
- * The ids of processed webhooks, each written in the transaction that processed the webhook. The primary key alone ensures that a webhook
- * is processed once: the database lets the second of two inserts wait for the transaction of the first.
+ * The table with the ids of processed webhooks. Each id is written in the transaction that processes the webhook. The primary key alone
+ * ensures that a webhook is processed once. If two transactions insert the same id, the database makes the second insert wait for the
+ * transaction of the first insert.
  */
 export const INBOX = {
   name: 'inbox',
@@ -21,7 +22,7 @@ export const MAX_STORED_ID_LENGTH = 128;
 
 /**
  * The entity schema of the inbox table. Add it to the `entities` of your data source if you generate migrations from that data source.
- * The module itself does not need it there. For a sender's tables there is `webhookEntities()`.
+ * The module itself does not need the entity schema there. For the tables of a sender, use `webhookEntities()`.
  *
  * @example
  * new DataSource({ type: 'postgres', entities: [Account, ...webhookInboxEntities({ type: 'postgres' })] });
@@ -56,7 +57,10 @@ export interface InboxNames {
   readonly receivedAt: string;
 }
 
-/** The names under the schema, prefix and naming strategy of the data source: the same as in migrations and entities. */
+/**
+ * Returns the names with the schema, the prefix and the naming strategy of the data source. Migrations and entities use
+ * the same names.
+ */
 export function inboxNames(dataSource: DataSource, at: WebhookTablesOptions): InboxNames {
   const { driver, namingStrategy } = dataSource;
   const path = tablePathOf(dataSource, at, INBOX.name);

@@ -8,6 +8,7 @@ import { dialectOf, type DialectName } from '../../dialect.js';
 import { pause, HOUR } from '../../time.js';
 import { isMissingTable, isRetryable } from '../../store/database/database-errors.js';
 import { assertSchemas, writtenTablesOptions } from '../../store/database/table-names.js';
+import { publishReceived } from '../incoming-webhook-channel.js';
 import { bodyId } from '../incoming-webhook-scheme.js';
 import { INBOX, inboxNames, MAX_STORED_ID_LENGTH, type InboxNames, type ResolvedInboxOptions } from './inbox-table.js';
 import type { ProcessedOnce } from './processed-once.js';
@@ -28,14 +29,20 @@ export interface InboxParts {
 }
 
 const PRUNE_EVERY_MS = HOUR;
-/** Rows that one statement deletes. It takes a few milliseconds, so that no webhook waits long for its locks. */
+/**
+ * Maximum number of rows that one statement deletes. Such a statement takes a few milliseconds. So no webhook
+ * waits long for the locks of the statement.
+ */
 const ROWS_PER_BATCH = 500;
-/** How often a transaction is tried that fails in a conflict with another one, before `process` ran. */
+/**
+ * Maximum number of tries of a transaction. A transaction is tried again if it failed before `process` ran, because of
+ * a conflict with another transaction.
+ */
 const MAX_TRIES = 5;
 
 /**
- * Stores the ids of processed webhooks, each in the transaction that processed the webhook, and deletes them after
- * `inbox.retentionMs`. Handlers use it through `webhook.processInTransaction()`.
+ * Stores the ids of processed webhooks. Each id is stored in the transaction that processes the webhook, and
+ * deleted after `inbox.retentionMs`. Handlers use the inbox through `webhook.processInTransaction()`.
  */
 export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly logger = new WebhooksLogger('IncomingWebhookInbox');
@@ -58,11 +65,12 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
     const { dataSource, options } = parts;
     this.dialect = dialectOf(dataSource.options.type);
     if (options.tableSchema !== undefined) assertSchemas(dataSource, options.tableSchema);
-    // Without isolation TypeORM shares one connection among all transactions: an id would look stored before its transaction rolls back.
+    // Without isolation, all transactions of TypeORM share one connection. Then another transaction would read an id as stored, although
+    // the transaction of this id may later be rolled back.
     if (isFileSqlite(dataSource)) isolateSqlite(dataSource);
     else if (this.dialect === 'sqlite') {
       this.logger.warn(
-        'The inbox is in an in-memory SQLite database, where all transactions share one connection: of two webhooks at the same time, one can count as processed without being processed. Use a database file. See docs/sqlite.md.',
+        'The inbox is in an in-memory SQLite database, where all transactions share one connection. If two webhooks arrive at the same time, one of them may be stored as processed although the work for this webhook was rolled back. Use a database file. See docs/sqlite.md.',
       );
     }
     this.names = inboxNames(dataSource, options);
@@ -116,19 +124,22 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
     if (dataSourceOf(manager) !== this.parts.dataSource) {
       throw new ConfigurationError(
         'INBOX_MISSING',
-        "processInTransaction() got a manager of another data source than the inbox's, and the two cannot commit together. Pass a manager of the inbox's data source, or set IncomingWebhooksModule.forRoot({ dataSource }) to the manager's data source.",
+        "processInTransaction() got a manager of another data source than the inbox, so your writes and the webhook's id cannot commit together. Pass a manager of the inbox's data source, or set IncomingWebhooksModule.forRoot({ dataSource }) to the manager's data source.",
       );
     }
     const isOwnTransaction = manager.queryRunner?.isTransactionActive !== true;
     for (let attempt = 1; ; attempt++) {
       let isProcessing = false;
       try {
-        // Inside a transaction this is a savepoint: if the handler catches an error of `process`, the id is still rolled back.
-        return await manager.transaction(async (inner): Promise<ProcessedOnce<T>> => {
+        // Inside a transaction, this call makes a savepoint. So even if the handler catches an error of `process`, the id is
+        // rolled back.
+        const processed = await manager.transaction(async (inner): Promise<ProcessedOnce<T>> => {
           if (!(await this.remember(key, inner))) return { isDuplicate: true, result: undefined };
           isProcessing = true;
           return { isDuplicate: false, result: await process(inner) };
         });
+        if (processed.isDuplicate) publishReceived(key.source, 'duplicate');
+        return processed;
       } catch (error) {
         if (!isOwnTransaction || isProcessing || attempt >= MAX_TRIES || !isRetryable(error)) throw error;
       }
@@ -137,10 +148,10 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
   }
 
   /**
-   * Deletes ids that are older than `inbox.retentionMs`, in small batches. The module does this about once an hour. Call it yourself
-   * if no process runs that long.
+   * Deletes ids that are older than `inbox.retentionMs`, in small batches. The module prunes about once an hour. If no process runs
+   * for an hour, call this method yourself.
    *
-   * @returns how many rows were deleted
+   * @returns the number of deleted rows
    */
   async prune(): Promise<number> {
     if (!this.parts || !this.names) return 0;
@@ -154,7 +165,8 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
         `select ${source} as ${dataSource.driver.escape('source')}, ${id} as ${dataSource.driver.escape('id')} from ${table} where ${receivedAt} < ${this.parameter(1)} order by ${receivedAt} limit ${ROWS_PER_BATCH}`,
         [before],
       );
-      // By primary key, in its order: two processes that prune at the same time wait for each other without a deadlock or gap locks.
+      // Delete rows by primary key and in the order of the primary key. Then two processes that prune at the same time wait for each
+      // other, without a deadlock and without gap locks.
       const sorted = rows.toSorted((a, b) => (`${a.source} ${a.id}` < `${b.source} ${b.id}` ? -1 : 1));
       const which = sorted.map(
         (_, i) => `(${source} = ${this.parameter(2 * i + 1)} and ${id} = ${this.parameter(2 * i + 2)})`,
@@ -165,7 +177,7 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
       }
       pruned += rows.length;
       if (rows.length < ROWS_PER_BATCH) break;
-      // Wait as long as the batch took, so that pruning uses at most half of one connection's time.
+      // The pause has the length of the batch. So pruning uses at most half of one connection's time.
       await pause(performance.now() - startedAt);
     }
     return pruned;
@@ -177,7 +189,8 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
     if (!parts || !names || !queryRunner) return false;
     const values = [1, 2, 3].map((position) => this.parameter(position)).join(', ');
     const into = `into ${names.table} (${names.source}, ${names.id}, ${names.receivedAt}) values (${values})`;
-    // `ignore` also hides other errors, such as truncation, but the values always fit: see `storedId`.
+    // `ignore` also hides other errors, such as truncation. Here this is safe, because the values always fit into the
+    // columns: see `storedId`.
     const text = dialect === 'mysql' ? `insert ignore ${into}` : `insert ${into} on conflict do nothing`;
     const result: unknown = await queryRunner.query(text, [source, storedId(id), parts.clock.now()], true);
     return (result as { affected?: number }).affected === 1;
@@ -197,7 +210,7 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
   }
 
   private pruneLater(): void {
-    // A random delay, so that processes that started together do not prune together.
+    // The delay is random. Otherwise processes that started together would also prune together.
     this.timer = setTimeout(
       () => {
         this.pruning = this.prune()
@@ -216,7 +229,10 @@ export class IncomingWebhookInbox implements OnModuleInit, OnApplicationBootstra
   }
 }
 
-/** Short printable ASCII, which every database compares byte by byte, or a hash. MySQL treats `'a'` and `'a '` as equal. */
+/**
+ * Returns the id if it is short printable ASCII, and a hash of the id otherwise. Every database compares these texts byte
+ * by byte. MySQL, for example, treats `'a'` and `'a '` as equal.
+ */
 function storedId(id: string): string {
   return id.length <= MAX_STORED_ID_LENGTH && /^[\x21-\x7e]+$/.test(id) ? id : bodyId(Buffer.from(id, 'utf8'));
 }

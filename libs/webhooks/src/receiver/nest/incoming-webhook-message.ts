@@ -12,27 +12,31 @@ export interface IncomingWebhookMessageParts {
   readonly payload: unknown;
 }
 
-/** A verified webhook, as `@IncomingWebhookParam()` passes it to a handler. */
+/** A verified webhook. `@IncomingWebhookParam()` passes it to a handler. */
 export class IncomingWebhookMessage<T = unknown> {
   /** The sender: the name of the source in `@VerifyIncomingWebhook()`. */
   readonly source: string;
 
   /**
-   * The deduplication key: the same when the sender repeats the webhook. With `standard` the header `webhook-id`, with `stripe` the
-   * body's `id`, otherwise a hash of the body. The signature covers it, unless the source has the option `id`.
+   * The deduplication key. It is the same when the sender repeats the webhook. With `standard`, it is the header `webhook-id`. With
+   * `stripe`, it is the `id` of the body. Otherwise it is a hash of the body. The signature covers the key, unless the source has
+   * the option `id`.
    */
   readonly id: string;
 
   /** When this attempt was signed, in Unix seconds; `null` if the scheme signs no time. */
   readonly timestamp: number | null;
 
-  /** The body's `type`, such as `order.updated`; `null` without one. GitHub sends its type in the unsigned header `X-GitHub-Event`. */
+  /**
+   * The `type` of the body, such as `order.updated`; `null` if the body has no `type`. GitHub sends the type in the unsigned header
+   * `X-GitHub-Event`.
+   */
   readonly type: string | null;
 
-  /** The body's `data`. Nothing checks that it has the type `T`: validate it like any input. */
+  /** The `data` of the body. The module does not check that `data` has the type `T`. Validate `data` like any other input. */
   readonly data: T;
 
-  /** The body's `previous`: on updates, the old values of the changed fields. */
+  /** The `previous` of the body. For updates, it contains the old values of the changed fields. */
   readonly previous: Readonly<Record<string, unknown>> | undefined;
 
   /** The complete body as JSON; `undefined` if the body is not JSON. */
@@ -41,7 +45,7 @@ export class IncomingWebhookMessage<T = unknown> {
   /** The body, byte for byte. */
   readonly rawBody: Buffer;
 
-  /** Headers of the request, names in lower case. The signature covers only the headers that the scheme signs. */
+  /** Headers of the request, with names in lower case. The signature covers only the headers that the scheme signs. */
   readonly headers: Readonly<Record<string, string | undefined>>;
 
   readonly #inbox: IncomingWebhookInbox;
@@ -63,16 +67,20 @@ export class IncomingWebhookMessage<T = unknown> {
   }
 
   /**
-   * Runs `process` unless this webhook was processed before, and stores its id in the same transaction. The writes that `process` makes
-   * through its manager take effect exactly once, even if the webhook arrives several times, or in several processes at the same time.
+   * Runs `process` if this webhook was not processed before, and stores the id of the webhook in the same transaction. Writes of
+   * `process` through its manager take effect exactly once, even if the webhook arrives several times, or in several processes at
+   * the same time.
    *
-   * Inside a transaction of `manager` this is a savepoint; otherwise it is a new transaction. While another delivery of the same webhook
-   * is being processed, this call waits: if the other delivery commits, this one is a duplicate; if it rolls back, this one runs. Answer
-   * 2xx in both cases. Other effects of `process`, such as a mail or a request, are not rolled back.
+   * If `manager` is in a transaction, the call makes a savepoint. Otherwise it begins a new transaction. While another delivery of the same
+   * webhook is being processed, this call waits. If the transaction of the other delivery commits, this call reports a duplicate. If that
+   * transaction is rolled back, this call runs `process`. Answer 2xx in both cases. Other effects of `process`, such as a mail or a
+   * request, are not rolled back.
    *
    * @param manager a manager of the data source that has the inbox
-   * @param process does the work with the manager it gets. If it throws, its writes are rolled back and the id is not stored
-   * @throws ConfigurationError `INBOX_MISSING` without the module's option `inbox`, or for a manager of another data source
+   * @param process does the work with the manager that it receives. If `process` throws an error, its writes are rolled back
+   * and the id is not stored
+   * @throws ConfigurationError `INBOX_MISSING` if the module has no option `inbox`, or if the manager belongs to another
+   * data source
    *
    * @example
    * const { isDuplicate } = await webhook.processInTransaction(this.dataSource.manager, async (manager) => {

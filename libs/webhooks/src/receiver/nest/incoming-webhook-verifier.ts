@@ -8,6 +8,7 @@ import type { IncomingWebhookProof } from '../incoming-webhook-scheme.js';
 import { lowerCaseHeaders } from '../verify-incoming-webhook.js';
 import { SenderUnavailableError } from '../verify-with-sender.js';
 import { IncomingWebhookError, type IncomingWebhookErrorCode } from '../incoming-webhook-error.js';
+import { publishReceived } from '../incoming-webhook-channel.js';
 import { IncomingWebhookMessage } from './incoming-webhook-message.js';
 import type { IncomingWebhookInbox } from './incoming-webhook-inbox.js';
 import type { ResolvedIncomingWebhooksOptions, ResolvedSource } from './incoming-webhooks-options.js';
@@ -16,13 +17,16 @@ import { TroubleLog, WebhooksLogger } from '../../webhooks-logger.js';
 /** Names of the in-process events that the module emits, if the application has an EventEmitter2. */
 export const INCOMING_WEBHOOK_EVENTS = { rejected: 'webhooks.incoming.rejected' } as const;
 
-/** Emitted as `webhooks.incoming.rejected`, for logs and metrics of the receiver. The sender of the request gets a plain 401. */
+/**
+ * This event is emitted as `webhooks.incoming.rejected`. It is for logs and metrics of the receiver. The sender of the request
+ * gets only a plain 401.
+ */
 export interface IncomingWebhookRejectedEvent {
   readonly source: string;
   readonly code: IncomingWebhookErrorCode;
-  /** The meaning of `code`, in a sentence. Contains nothing of the request. */
+  /** A sentence with the meaning of `code`. The sentence contains no part of the request. */
   readonly reason: string;
-  /** The address of the connection: the sender, or a proxy in front of this application. */
+  /** The remote address of the connection. This is the address of the sender, or of a proxy in front of this application. */
   readonly remoteAddress: string | undefined;
 }
 
@@ -37,10 +41,13 @@ export interface VerifierParts {
 /** @internal */
 export const MODULE = 'IncomingWebhooksModule';
 
-/** Verifies requests: returns a webhook, or rejects the request. @internal */
+/** Verifies requests. The verifier returns a webhook, or rejects the request. @internal */
 export class IncomingWebhookVerifier {
   private readonly logger = new WebhooksLogger('IncomingWebhooks');
-  /** Of sources whose sender was unavailable. Without a limit, each request of a stranger would write a line into the log. */
+  /**
+   * Limits the log lines about sources whose sender was unavailable. Without a limit, every request from anyone would write a line into
+   * the log.
+   */
   private readonly unavailable = new Map<string, TroubleLog>();
 
   constructor(private readonly parts: VerifierParts) {}
@@ -57,7 +64,7 @@ export class IncomingWebhookVerifier {
 
   /**
    * @throws UnauthorizedException without a reason, if the request is not a genuine webhook
-   * @throws ServiceUnavailableException if the scheme asks the sender, and got no verdict
+   * @throws ServiceUnavailableException if the scheme asks the sender, and the sender returned no verdict
    * @throws ConfigurationError `RAW_BODY_MISSING`
    */
   async receive(name: string, request: ReceivedRequest): Promise<IncomingWebhookMessage> {
@@ -80,6 +87,7 @@ export class IncomingWebhookVerifier {
       throw this.noVerdict(name, error);
     }
     if (this.unavailable.get(name)?.recovered()) this.logger.log(`Webhooks from ${name} can be verified again.`);
+    publishReceived(name, 'verified');
     const parts = { source: name, ...proof, rawBody: body, headers: Object.freeze(headers), payload: parsed(body) };
     const webhook = new IncomingWebhookMessage(parts, inbox);
     return source.id ? new IncomingWebhookMessage({ ...parts, id: ownId(source, webhook) }, inbox) : webhook;
@@ -88,6 +96,7 @@ export class IncomingWebhookVerifier {
   private rejected(source: string, { code, message }: IncomingWebhookError, request: ReceivedRequest): Error {
     this.logger.debug(`A request for the source ${source} was rejected: ${code}. ${message}`);
     const remoteAddress = (request.raw ?? (request as { socket?: { remoteAddress?: string } })).socket?.remoteAddress;
+    publishReceived(source, 'rejected');
     this.emit({ source, code, reason: message, remoteAddress });
     return new UnauthorizedException();
   }
@@ -101,7 +110,7 @@ export class IncomingWebhookVerifier {
     return new ServiceUnavailableException();
   }
 
-  /** An error of an event handler does not change the answer to the request. */
+  /** Emits the event. An error of an event handler does not change the answer to the request. */
   private emit(lifecycleEvent: IncomingWebhookRejectedEvent): void {
     const failed = (error: unknown) =>
       this.logger.error(`A handler of ${INCOMING_WEBHOOK_EVENTS.rejected} threw: ${String(error)}`);

@@ -26,31 +26,32 @@ import type { IncomingWebhookMessage } from './incoming-webhook-message.js';
 import { DAY, HOUR, SECOND } from '../../time.js';
 import { messageOf } from '../../foreign-text.js';
 
-/** A sender of webhooks, and how its webhooks are verified. */
+/** A sender of webhooks, and the settings for the verification of its webhooks. */
 export interface IncomingWebhookSource {
   /**
-   * The sender's signature scheme: the name of a built-in scheme, or your own {@link IncomingWebhookScheme}.
+   * The signature scheme of the sender: the name of a built-in scheme, or your own {@link IncomingWebhookScheme}.
    *
    * @defaultValue 'standard'
    */
   scheme?: IncomingWebhookSchemeName | IncomingWebhookScheme;
   /**
-   * The sender's secret, in the form that the sender shows. During a rotation, several secrets: any of them may have signed.
+   * The secret of the sender, in the form that the sender shows. During a rotation, give several secrets: each of these
+   * secrets may have signed a request.
    *
-   * @defaultValue none, which only a scheme without secrets allows
+   * @defaultValue no secret; only a scheme without secrets allows this default
    */
   secrets?: string | readonly string[] | undefined;
   /**
-   * The largest allowed difference between a signed timestamp and now, in both directions. In seconds, 1 to 86,400. If it is too
-   * small, deliveries are rejected when a clock drifts. If it is too large, an attacker has more time to send a recorded request again.
-   * `github` and `google-code` sign no time: for them only the inbox prevents a replay.
+   * The largest allowed difference between a signed timestamp and now, in both directions. In seconds, 1 to 86,400. If the value is too
+   * small, deliveries are rejected when a clock drifts. If the value is too large, an attacker has more time to send a recorded request
+   * again. `github` and `google-code` sign no time. With these schemes, only the inbox prevents a replay.
    *
    * @defaultValue 300
    */
   toleranceSeconds?: number;
   /**
-   * Returns the deduplication key. Overrides the scheme's default. Use only values that the signature covers: an attacker who
-   * recorded a request can change the rest, such as `X-GitHub-Delivery`, and have the webhook processed again.
+   * A function that returns the deduplication key. It overrides the default of the scheme. Use only values that the signature covers. An
+   * attacker who recorded a request can change other values, such as `X-GitHub-Delivery`. Then the webhook would be processed again.
    *
    * @defaultValue `standard`: `webhook-id`; `stripe`: the body's `id`; `github`, `google-code` and a `stripe` body without an id: a hash of the body
    */
@@ -61,11 +62,14 @@ export interface IncomingWebhookSource {
 export interface IncomingWebhookInboxOptions {
   /** Prefix of the table name. @defaultValue 'webhook_' */
   tablePrefix?: string;
-  /** PostgreSQL only: the schema of the table. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
+  /**
+   * PostgreSQL only: the schema of the table. @defaultValue the `schema` of the data source; if the data source has no `schema`, the
+   * first schema of the `search_path`
+   */
   tableSchema?: string | undefined;
   /**
-   * How long ids are kept. In milliseconds, an hour to ten years. Choose more time than the sender needs for all its retries and
-   * manual resends: a webhook whose id was deleted is processed again.
+   * How long ids are kept, in milliseconds. From an hour to ten years. The time must be longer than the sender needs for all
+   * retries and manual resends, because a webhook whose id was deleted is processed again.
    *
    * @defaultValue 2_592_000_000, 30 days
    */
@@ -77,33 +81,34 @@ export interface IncomingWebhooksOptions {
   /** The senders. A key is the name for `@VerifyIncomingWebhook('name')`: 1 to 64 letters, digits, `_` and `-`. */
   sources: Readonly<Record<string, IncomingWebhookSource>>;
   /**
-   * Stores the ids of processed webhooks in a table of the data source, for `webhook.processInTransaction()`. Off by default,
-   * because it needs a database.
+   * Whether the ids of processed webhooks are stored in a table of the data source, for `webhook.processInTransaction()`. The
+   * inbox is off by default, because it needs a database.
    *
    * @defaultValue false
    */
   inbox?: IncomingWebhookInboxOptions | false;
   /**
-   * Where the exact bytes of a body come from. `'nest'`: the application is created with `rawBody: true`; otherwise the bootstrap
-   * stops. `'provided'`: the application's own body parser keeps the bytes in `request.rawBody`, or as a `Buffer` in `request.body`;
-   * otherwise the first request fails with `RAW_BODY_MISSING`.
+   * The parser that keeps the exact bytes of a body. `'nest'`: the application is created with `rawBody: true`. Otherwise the
+   * bootstrap stops. `'provided'`: the application's own body parser keeps the bytes in `request.rawBody`, or as a `Buffer` in
+   * `request.body`. Otherwise the first request fails with `RAW_BODY_MISSING`.
    *
    * @defaultValue 'nest'
    */
   rawBody?: 'nest' | 'provided';
   /**
-   * Largest body; a larger body gets 413. In bytes, 1 to 64 MiB. The limits of the application's body parsers apply first: Express
-   * has 100 KB, which `app.useBodyParser('json', { limit })` changes, and Fastify has 1 MiB.
+   * Maximum size of a body, in bytes. A larger body is answered with 413. From 1 byte to 64 MiB. The limits of the application's
+   * body parsers apply first. The limit of Express is 100 KB, and `app.useBodyParser('json', { limit })` changes it. The limit of
+   * Fastify is 1 MiB.
    *
    * @defaultValue 1_048_576, 1 MiB
    */
   maxBodyBytes?: number;
 }
 
-/** Options that must be known while modules are wired, before a factory runs. */
+/** Options that Nest needs before a factory runs. */
 export interface IncomingWebhooksInstanceOptions {
   /**
-   * Name of the data source whose database has the inbox; in `forRootAsync`, set it beside `useFactory`.
+   * Name of the data source whose database has the inbox. In `forRootAsync`, set `dataSource` beside `useFactory`.
    *
    * @defaultValue the default data source
    */
@@ -112,7 +117,7 @@ export interface IncomingWebhooksInstanceOptions {
 
 export type IncomingWebhooksModuleOptions = IncomingWebhooksOptions & IncomingWebhooksInstanceOptions;
 
-/** Options from a factory; `dataSource` is known before it runs. */
+/** Options from a factory. Only `dataSource` must be known before the factory runs. */
 export interface IncomingWebhooksModuleAsyncOptions extends IncomingWebhooksInstanceOptions {
   imports?: DynamicModule['imports'];
   inject?: FactoryProvider['inject'];
@@ -120,9 +125,13 @@ export interface IncomingWebhooksModuleAsyncOptions extends IncomingWebhooksInst
   useFactory: (...args: any[]) => IncomingWebhooksOptions | Promise<IncomingWebhooksOptions>;
 }
 
-// One table for each group of options: every default and every check. docs/receiving/nest.md is made from them and the interfaces above.
+// Each group of options has one table with every default and every check. docs/receiving/nest.md is made from these tables and from the
+// interfaces above.
 
-/** The secret of a source is easily written at the wrong place, so a longer text than any scheme's name is not shown. */
+/**
+ * Errors show only texts of at most this length, because a developer may write the secret of a source in the wrong place. The names of
+ * all schemes are shorter.
+ */
 const MAX_SHOWN = 12;
 const SCHEMES = `${Object.keys(INCOMING_WEBHOOK_SCHEMES)
   .map((name) => `'${name}'`)
@@ -200,7 +209,7 @@ const MODULE: OptionModule = {
   name: 'IncomingWebhooksModule',
   hints: {
     '': 'Give at least { sources: { … } }.',
-    dataSource: 'Set it beside `useFactory`, because it is needed before the factory runs.',
+    dataSource: 'Set this option beside `useFactory`, because Nest needs the option before the factory runs.',
   },
 };
 
@@ -239,7 +248,10 @@ function secretsIn(given: unknown): readonly unknown[] {
   return Array.isArray(given) ? given : [given];
 }
 
-/** Calls `verify()` with an unsigned request: a scheme that can use the secrets rejects it with an `IncomingWebhookError`. */
+/**
+ * Calls `verify()` with an unsigned request. If the scheme can use the secrets, it rejects this request with an
+ * `IncomingWebhookError`.
+ */
 async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }: ResolvedSource): Promise<void> {
   const nowSeconds = Math.floor(Date.now() / 1_000);
   const headers = {
@@ -262,6 +274,6 @@ async function assertSecretsOfScheme({ name, scheme, secrets, toleranceSeconds }
     { module: MODULE, key: `sources.${name}.scheme` },
     scheme.name,
     'a scheme whose verify() rejects an unsigned request with an IncomingWebhookError',
-    'This one accepted an unsigned request.',
+    'The given scheme accepted an unsigned request.',
   );
 }

@@ -25,8 +25,8 @@ const RAW_OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options-given');
 const OPTIONS = Symbol('nestjs-entity-webhooks:receiver-options');
 
 /**
- * Receives webhooks. Its options list the senders and their secrets. Import it once, in the root module; `@VerifyIncomingWebhook()` and
- * `@IncomingWebhookParam()` then work in every module.
+ * Receives webhooks. The options of this module list the senders and their secrets. Import the module once, in the root module. Then
+ * `@VerifyIncomingWebhook()` and `@IncomingWebhookParam()` work in every module.
  *
  * Create the application with `rawBody: true`, because signatures cover the exact bytes of a body.
  *
@@ -50,20 +50,23 @@ export class IncomingWebhooksModule implements NestModule {
     @Inject(HttpAdapterHost) private readonly host: HttpAdapterHost,
   ) {}
 
-  /** An invalid option stops the bootstrap with `INVALID_OPTION` or `INVALID_SECRET`, and a message that names the option. */
+  /**
+   * Configures the module. An invalid option stops the bootstrap with `INVALID_OPTION` or `INVALID_SECRET`. The message of
+   * the error names the option.
+   */
   static forRoot(options: IncomingWebhooksModuleOptions): DynamicModule {
     const { dataSource, ...rest } = options;
     return incomingWebhooksModule(dataSource, { provide: RAW_OPTIONS, useFactory: () => rest });
   }
 
-  /** As {@link forRoot}, with options from a factory. Pass `dataSource` beside the factory. */
+  /** Like {@link forRoot}, but with options from a factory. Pass `dataSource` beside the factory. */
   static forRootAsync(options: IncomingWebhooksModuleAsyncOptions): DynamicModule {
     const { dataSource, imports, inject, useFactory } = options;
     return incomingWebhooksModule(dataSource, { provide: RAW_OPTIONS, useFactory, inject: inject ?? [] }, imports);
   }
 
   /**
-   * Runs when the application's body parsers are registered and its routes are not.
+   * Runs when the body parsers of the application are registered but the routes are not yet registered.
    */
   async configure(): Promise<void> {
     const adapter = this.host.httpAdapter;

@@ -12,11 +12,12 @@ import {
   type ExecutionContext,
   type NestInterceptor,
 } from '@nestjs/common';
-import { Observable } from 'rxjs';
+import { Observable, tap } from 'rxjs';
 import { ConfigurationError } from '../../errors.js';
 import type { ReceivedRequest } from '../../raw-body/raw-body.js';
 import { challengeOf } from '../challenge.js';
 import { depthOf, withIncomingWebhook } from '../incoming-webhook.js';
+import { publishProcessing, type IncomingWebhookProcessing } from '../incoming-webhook-channel.js';
 import { WEBHOOK, type WithWebhook } from './incoming-webhook-param.decorator.js';
 import type { IncomingWebhookVerifier } from './incoming-webhook-verifier.js';
 
@@ -24,15 +25,15 @@ import type { IncomingWebhookVerifier } from './incoming-webhook-verifier.js';
 export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
 
 /**
- * Guards a handler, or all handlers of a controller: only verified webhooks of a source pass, and every other request gets a plain
- * 401. The handler gets the webhook with `@IncomingWebhookParam()`. Its writes count as caused by the webhook, so that loops are
- * detected (`WEBHOOK_LOOP`).
+ * Guards a handler, or all handlers of a controller. Only verified webhooks of a source pass. Every other request is answered with a
+ * plain 401. The handler gets the webhook with `@IncomingWebhookParam()`. The writes of the handler count as caused by the webhook. So
+ * loops are detected (`WEBHOOK_LOOP`).
  *
- * The guard itself answers a verified challenge, by which a sender asks whether webhooks are welcome (`handshake: 'challenge'`). The
- * handler is not called for it.
+ * With a challenge, a sender asks for permission to send webhooks (`handshake: 'challenge'`). The guard itself answers a verified
+ * challenge. The handler is not called for a challenge.
  *
- * The bootstrap stops with `UNKNOWN_SOURCE` if the module does not have the source, and with `RECEIVER_MODULE_MISSING` without the
- * module. Global guards run first: exempt the route from guards that need a login.
+ * If the module does not have the source, the bootstrap stops with `UNKNOWN_SOURCE`. If the module is missing, the bootstrap stops
+ * with `RECEIVER_MODULE_MISSING`. Global guards run first, so exempt the route from guards that need a login.
  *
  * @example
  * \@Post('hooks/billing')
@@ -41,7 +42,8 @@ export const VERIFIER = Symbol('nestjs-entity-webhooks:webhook-verifier');
  * async receive(@IncomingWebhookParam() webhook: IncomingWebhookMessage<Invoice>): Promise<void> {}
  */
 export function VerifyIncomingWebhook(source: string): ClassDecorator & MethodDecorator {
-  // A separate class for each use: Nest creates its instance during the bootstrap, which checks the source name.
+  // Each use of the decorator has a separate class. Nest creates an instance of this class during the bootstrap,
+  // and the constructor checks the name of the source.
   @Injectable()
   class VerifyIncomingWebhookGuard implements CanActivate {
     constructor(@Optional() @Inject(VERIFIER) private readonly verifier: IncomingWebhookVerifier | undefined) {
@@ -58,7 +60,7 @@ export function VerifyIncomingWebhook(source: string): ClassDecorator & MethodDe
       const request = context.switchToHttp().getRequest<ReceivedRequest & WithWebhook>();
       const webhook = await (this.verifier as IncomingWebhookVerifier).receive(source, request);
       const challenge = challengeOf(webhook);
-      // An exception skips the application's handlers, pipes and interceptors, so they cannot change the answer or its status.
+      // An exception skips the application's handlers, pipes and interceptors. So they cannot change the answer or its status.
       if (challenge !== null) throw new HttpException({ challenge }, HttpStatus.OK);
       request[WEBHOOK] = webhook;
       return true;
@@ -67,11 +69,20 @@ export function VerifyIncomingWebhook(source: string): ClassDecorator & MethodDe
   return applyDecorators(UseGuards(VerifyIncomingWebhookGuard), UseInterceptors(CausedByWebhook));
 }
 
-/** Marks the handler's writes as caused by the webhook, so that a loop is detected: see `withIncomingWebhook`. */
+/** Marks the writes of the handler as caused by the webhook. With this mark, a loop is detected: see `withIncomingWebhook`. */
 class CausedByWebhook implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const webhook = context.switchToHttp().getRequest<WithWebhook>()[WEBHOOK];
     const depth = webhook ? depthOf(webhook.headers) : 0;
-    return new Observable((subscriber) => withIncomingWebhook({ depth }, () => next.handle().subscribe(subscriber)));
+    const message = webhook && publishProcessing(webhook);
+    const handled = new Observable((subscriber) =>
+      withIncomingWebhook({ depth }, () => next.handle().subscribe(subscriber)),
+    );
+    return message ? processed(handled, message) : handled;
   }
+}
+
+function processed(handled: Observable<unknown>, message: IncomingWebhookProcessing): Observable<unknown> {
+  const ended = handled.pipe(tap({ error: (error) => message.ended(error), complete: () => message.ended() }));
+  return new Observable((subscriber) => message.run(() => ended.subscribe(subscriber)));
 }

@@ -1,23 +1,23 @@
 import type { DataSource, EntityManager, QueryRunner } from 'typeorm';
 import type { Database } from './database.js';
 import { rawConnection } from './raw-connection.js';
-import { Together, type Script, type StatementResult } from './script.js';
+import { runScript, type Script } from './script.js';
 import { TransactionError } from './transaction-errors.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
 /** The part of capture that follows the application's transactions. */
 interface TransactionFollower {
   /**
-   * Runs a write on a query runner. Other writes that start on the same runner meanwhile wait for it.
+   * Runs a write on a query runner. Other writes that start on the same runner in the meantime wait for this write.
    *
-   * @param label names the write in the error of a COMMIT that waited for it too long
+   * @param label names the write in the error of a COMMIT that waited too long for this write
    */
   inTurn<T>(runner: QueryRunner, label: string, write: () => Promise<T>): Promise<T>;
   /** Writes the pending events of a query runner's transaction. */
   flush(runner: QueryRunner): Promise<void>;
   /** Whether the database is in a transaction. */
   isOpen(runner: QueryRunner): boolean;
-  /** Runs work when the transaction of a query runner has committed; never when it rolls back. */
+  /** Runs work after the commit of a query runner's transaction. After a rollback the work does not run. */
   afterCommit(runner: QueryRunner, work: () => void): void;
 }
 
@@ -31,8 +31,8 @@ export interface CallerTransactionsParts {
 }
 
 /**
- * Finds the transaction of the caller: the transaction of the manager that the caller passed, or the ambient transaction of a library such
- * as typeorm-transactional.
+ * Finds the transaction of the caller. This is the transaction of the manager that the caller passed, or the ambient transaction of a
+ * library such as typeorm-transactional.
  */
 export class CallerTransactions {
   constructor(
@@ -47,7 +47,7 @@ export class CallerTransactions {
   }
 
   /**
-   * Returns the transaction around this call. Call it before the first `await`: the whole call then belongs to this transaction.
+   * Returns the transaction around this call. Call this method before the first `await`. The whole call then belongs to this transaction.
    *
    * @throws TransactionError `WRONG_DATA_SOURCE` if the option `currentManager` returned a manager of another data source
    */
@@ -62,7 +62,10 @@ export class CallerTransactions {
     return this.openRunnerOf(manager);
   }
 
-  /** A task that outlives its transaction may still hold that transaction's manager. */
+  /**
+   * The query runner of a manager; `null` if the transaction of the manager has ended. A task may still use the manager of an ended
+   * transaction.
+   */
   private openRunnerOf({ queryRunner }: EntityManager): QueryRunner | null {
     return queryRunner && isOpen(this.parts.capture, queryRunner) ? queryRunner : null;
   }
@@ -84,31 +87,34 @@ export class CallerTransaction {
     readonly runner: QueryRunner | null,
   ) {}
 
-  /** Runs a script in the caller's transaction, without retries, or in a new transaction. */
+  /**
+   * Runs a script. A script in the caller's transaction runs without retries. Without such a transaction, the script runs in a new
+   * transaction.
+   */
   async run<T>(script: () => Script<T>): Promise<T> {
     const { database, capture } = this.parts;
     const { runner } = this;
     if (!runner) return database.transaction(script);
     return capture.inTurn(runner, 'a call of the webhooks module', async () => {
       this.assertOpen(runner);
-      // Write the events of earlier changes first, so that they precede ours in the outbox.
+      // Write the events of earlier changes first, so that these events precede the events of this call in the outbox.
       await capture.flush(runner);
       return this.runScript(runner, script());
     });
   }
 
-  /** Runs `work` after the commit of everything that ran here. */
+  /** Runs `work` after the commit of all scripts that ran with this object. */
   afterCommit(work: () => void): void {
     if (this.runner) this.parts.capture.afterCommit(this.runner, work);
     else work();
   }
 
-  /** @throws TransactionError `NOT_TRANSACTIONAL` if the caller has a transaction: this method cannot join it */
+  /** @throws TransactionError `NOT_TRANSACTIONAL` if the caller has a transaction, because this method cannot join the transaction */
   refuse(method: string): void {
     if (!this.runner) return;
     throw new TransactionError(
       'NOT_TRANSACTIONAL',
-      `${method} was called inside a transaction. It commits in many short transactions, so it cannot join this transaction. Call it after the commit, or outside the transaction (with typeorm-transactional: propagation NOT_SUPPORTED).`,
+      `${method} was called inside a transaction. ${method} commits in many short transactions, so it cannot join this transaction. Call ${method} after the commit, or outside the transaction (with typeorm-transactional: propagation NOT_SUPPORTED).`,
       { details: { method } },
     );
   }
@@ -116,24 +122,17 @@ export class CallerTransaction {
   private async runScript<T>(runner: QueryRunner, script: Script<T>): Promise<T> {
     const { database } = this.parts;
     const send = await rawConnection(runner, database.dialect);
-    const run = (one: Together['statements'][number]): Promise<StatementResult> => {
+    return runScript(script, async (one) => {
       this.assertOpen(runner);
       const { text, values } = database.statement(one);
       return send(text, values);
-    };
-    let step = script.next();
-    while (!step.done) {
-      const { value } = step;
-      if (value instanceof Together) {
-        const all: StatementResult[] = [];
-        for (const statement of value.statements) all.push(await run(statement));
-        step = script.next({ rows: [], affected: 0, all });
-      } else step = script.next(await run(value));
-    }
-    return step.value;
+    });
   }
 
-  /** Without an `await`, a call can outlive its transaction. The database would then commit its statements one by one. */
+  /**
+   * Checks that the transaction of this call is still open. If the application does not await a call, its transaction may end first. The
+   * database would then commit each remaining statement by itself.
+   */
   private assertOpen(runner: QueryRunner): void {
     if (isOpen(this.parts.capture, runner)) return;
     throw new TransactionError(

@@ -3,14 +3,14 @@ import type { Database } from './database.js';
 import { skipConflict } from './dialect-sql.js';
 import { execute, query, type Script } from './script.js';
 
-/** The row of a chore (periodic work): who has the lease, when the chore is due, and its position. */
+/** The row of a chore (periodic work): the holder of the lease, the time at which the chore is due, and the position of the chore. */
 export interface ChoreState {
   readonly name: string;
   readonly leaseUntil: number;
   readonly dueAt: number;
 }
 
-/** One query over a few rows: an idle application sends nothing else. */
+/** Reads the chores with one query over a few rows. An idle application sends no other statement for chores. */
 export function* readChores(database: Database): Script<ChoreState[]> {
   const { chores: c } = database.tables;
   const rows = yield* query<Record<keyof ChoreState, unknown> & { name: string }>(
@@ -19,24 +19,45 @@ export function* readChores(database: Database): Script<ChoreState[]> {
   return rows.map(({ name, leaseUntil, dueAt }) => ({ name, leaseUntil: Number(leaseUntil), dueAt: Number(dueAt) }));
 }
 
-/** Inserts rows for chores that have never run. They are due now. */
+/** Inserts rows for chores that have never run. These chores are due now. */
 export function* insertChores(database: Database, names: readonly string[], now: number): Script<void> {
   const { sql: path, $ } = database.tables.chores;
   yield sql`insert into ${path} (${$.name}, ${$.leaseUntil}, ${$.dueAt}, ${$.position}) values ${bulk(names.map((name) => [name, 0, now, 0]))}${skipConflict(database.dialect, [$.name])}`;
 }
 
-/** Takes the lease of a chore that is due and has no valid lease. @returns whether this process has the lease now */
-export function* claimChore(
-  database: Database,
-  name: string,
-  lease: { token: string; now: number; until: number },
-): Script<boolean> {
+/** Makes chores due that have run before and do not run now. */
+export function* makeChoresDue(database: Database, now: number): Script<void> {
+  const { sql: path, $ } = database.tables.chores;
+  yield* execute(sql`update ${path} set ${$.dueAt} = ${now} where ${$.dueAt} > ${now} and ${$.leaseUntil} <= ${now}`);
+}
+
+/** The lease that a process wants. Times are in ms since 1970. */
+interface ChoreLease {
+  readonly token: string;
+  readonly now: number;
+  readonly until: number;
+}
+
+function* writeLease(database: Database, name: string, { token, until }: ChoreLease): Script<void> {
   const { chores: c } = database.tables;
+  yield* execute(
+    sql`update ${c.sql} set ${c.$.leaseToken} = ${token}, ${c.$.leaseUntil} = ${until} where ${c.$.name} = ${name}`,
+  );
+}
+
+/** Takes the lease of a chore that is due and has no valid lease. @returns whether this process has the lease now */
+export function* claimChore(database: Database, name: string, lease: ChoreLease): Script<boolean> {
   const row = yield* lockChore(database, name);
   if (!row || Number(row.dueAt) > lease.now || Number(row.leaseUntil) > lease.now) return false;
-  yield* execute(
-    sql`update ${c.sql} set ${c.$.leaseToken} = ${lease.token}, ${c.$.leaseUntil} = ${lease.until} where ${c.$.name} = ${name}`,
-  );
+  yield* writeLease(database, name, lease);
+  return true;
+}
+
+/** Takes a lease that is free or expired, or extends the lease of `token`. @returns whether `token` has the lease now */
+export function* keepChore(database: Database, name: string, lease: ChoreLease): Script<boolean> {
+  const row = yield* lockChore(database, name);
+  if (!row || (row.leaseToken !== lease.token && Number(row.leaseUntil) > lease.now)) return false;
+  yield* writeLease(database, name, lease);
   return true;
 }
 
@@ -62,7 +83,7 @@ export function* advanceChore(
   );
 }
 
-/** Releases the lease. @param dueAt when the chore runs again; `undefined`: the chore is not finished, and stays due */
+/** Releases the lease. @param dueAt the time of the next run. `undefined` means that the chore is not finished, and stays due */
 export function* releaseChore(database: Database, name: string, token: string, dueAt?: number): Script<void> {
   const { sql: path, $ } = database.tables.chores;
   const next = dueAt === undefined ? sql`` : sql`, ${$.dueAt} = ${dueAt}`;

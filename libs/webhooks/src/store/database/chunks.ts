@@ -1,18 +1,18 @@
 import sql, { join, type Sql } from 'sql-template-tag';
 
-/** Values in one IN list: a statement has at most 32,766 parameters on SQLite and 65,535 on PostgreSQL. */
+/** The maximum number of values in one IN list. A statement has at most 32,766 parameters on SQLite and 65,535 on PostgreSQL. */
 const VALUES_PER_LIST = 5_000;
 
 /**
- * Characters in one statement. MariaDB accepts 16 MB (`max_allowed_packet`). A quote becomes four characters in JSON inside SQL, and a
- * character takes up to four bytes.
+ * The maximum number of characters in one statement. MariaDB accepts 16 MB (`max_allowed_packet`). In JSON inside SQL, a quote becomes four
+ * characters. A character takes up to four bytes.
  */
 const CHARACTERS_PER_STATEMENT = 1_000_000;
 
 /**
  * Splits a list into chunks for statements of limited size.
  *
- * @param lengthOf the number of characters of an item, if items are long. An item that is longer than the limit gets a chunk of one item.
+ * @param lengthOf the number of characters of an item, if items are long. An item that is longer than the limit gets its own chunk.
  */
 export function* chunks<T>(
   items: readonly T[],
@@ -38,7 +38,7 @@ export function inList(values: readonly unknown[]): Sql {
   return sql`in (${join(values)})`;
 }
 
-/** `= any(…)` for whole numbers on PostgreSQL: one parameter and one statement text for any number of values. */
+/** `= any(…)` for whole numbers on PostgreSQL. The list is one parameter, so the statement text is the same for any number of values. */
 export function anyOf(wholeNumbers: readonly unknown[]): Sql {
   return sql`= any(cast(${`{${wholeNumbers.join(',')}}`} as bigint[]))`;
 }

@@ -2,8 +2,8 @@ import type { EntitySchemaColumnOptions } from 'typeorm';
 import { type SupportedDriver, dialectOf } from '../../dialect.js';
 
 /**
- * The kind of value in a column. The databases need different types for a kind: TypeORM's `text` is 64 KB on MySQL,
- * an auto-increment on SQLite must be `integer`, and 16 bytes are `bytea`, `binary(16)` or `blob`.
+ * The kind of value in a column. The databases need different types for one kind. TypeORM's `text` is 64 KB on MySQL, an auto-increment on
+ * SQLite must be `integer`, and 16 bytes are `bytea`, `binary(16)` or `blob`.
  */
 export type ColumnKind =
   | 'sequence' // the primary key, assigned by the database: order of insertion, joins
@@ -18,7 +18,7 @@ export type ColumnKind =
   | 'integer'
   | 'flag'; // 0 or 1: better-sqlite3 binds no booleans
 
-/** Compares byte by byte: with MySQL's default collation `acme` also finds `ACME` and `acmé`. */
+/** This collation compares byte by byte. With MySQL's default collation, a search for `acme` also finds `ACME` and `acmé`. */
 const BINARY_COLLATION = { charset: 'utf8mb4', collation: 'utf8mb4_bin' } as const;
 
 const VARCHAR_LENGTHS = { id: 64, name: 191, state: 16, owner: 255 } as const;
@@ -41,8 +41,10 @@ export function columnOptions(kind: ColumnKind, driver: SupportedDriver): Entity
     case 'text':
       return { type: dialect === 'mysql' ? 'longtext' : 'text', ...collation };
     case 'milliseconds':
-    case 'reference':
       return { type: 'bigint' };
+    case 'reference':
+      // As a primary key, `integer` is SQLite's own row id, and needs no second index.
+      return { type: dialect === 'sqlite' ? 'integer' : 'bigint' };
     case 'integer':
       return { type: dialect === 'postgres' ? 'integer' : 'int' };
     case 'flag':

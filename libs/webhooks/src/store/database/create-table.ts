@@ -11,10 +11,10 @@ import {
 } from './table-names.js';
 import { dataSourceOf } from '../../typeorm-compat.js';
 
-/** A table as a migration creates it. It never changes; the current tables are in `store/database/tables.ts`. */
+/** The form in which a migration creates a table. This form never changes. The current tables are in `store/database/tables.ts`. */
 export interface FrozenTable {
   readonly name: string;
-  /** Kinds by property; a trailing `?` means nullable. */
+  /** The kind of each column, by property. A trailing `?` means nullable. */
   readonly columns: Readonly<Record<string, ColumnKind | `${ColumnKind}?`>>;
   /** The primary key, if no column has the kind `sequence`. */
   readonly primary?: readonly string[];
@@ -22,7 +22,7 @@ export interface FrozenTable {
   readonly indexes: readonly IndexShape[];
 }
 
-/** The name of a migration. It contains the prefix and the schema, so that the tables of two instances do not clash. */
+/** The name of a migration. The name contains the prefix and the schema, so that the tables of two instances do not clash. */
 export function migrationName(
   name: string,
   { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
@@ -31,7 +31,10 @@ export function migrationName(
   return `${name}_${tableSchema === undefined ? '' : `${tableSchema}_`}${tablePrefix}${createdAt}`;
 }
 
-/** Creates `tableSchema`. Checks first, because `IF NOT EXISTS` needs the right to create even if the schema exists. */
+/**
+ * Creates `tableSchema` if the schema does not exist. `IF NOT EXISTS` is not used, because `IF NOT EXISTS` needs the right to create a
+ * schema even if the schema exists.
+ */
 export async function createSchema(runner: QueryRunner, { tableSchema }: WebhookTablesOptions): Promise<void> {
   if (tableSchema === undefined) return;
   assertSchemas(dataSourceOf(runner), tableSchema);
@@ -39,8 +42,8 @@ export async function createSchema(runner: QueryRunner, { tableSchema }: Webhook
 }
 
 /**
- * Creates a table with the names and types that TypeORM's schema builder would choose. If the table exists, it creates the missing indexes:
- * without a transaction, a migration can be interrupted after the table.
+ * Creates a table with the names and types that TypeORM's schema builder would choose. If the table exists, this function creates only the
+ * missing indexes: a migration without a transaction may have been interrupted after it created the table.
  */
 export async function createTable(runner: QueryRunner, at: WebhookTablesOptions, table: FrozenTable): Promise<void> {
   const { namingStrategy, options, driver } = dataSourceOf(runner);

@@ -5,7 +5,10 @@ import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 import { MINUTE } from '../../time.js';
 
-/** The server's clock in milliseconds since 1970, UTC, whatever the time zone of the session is. On SQLite: the clock of the host. */
+/**
+ * The server's clock in milliseconds since 1970, UTC. The value does not depend on the time zone of the session. On SQLite, the clock of
+ * the host.
+ */
 export function databaseMs(dialect: DialectName): Sql {
   switch (dialect) {
     case 'postgres':
@@ -23,15 +26,20 @@ function* readTime(database: Database): Script<{ databaseMs: number }> {
   return { databaseMs: Number(row?.now) };
 }
 
+/** Reads the time of the database, in milliseconds since 1970. */
+export function* readDatabaseTime(database: Database): Script<number> {
+  return Math.round((yield* readTime(database)).databaseMs);
+}
+
 /**
- * Passes the database's time to a clock: at the start, and then once a minute. The dispatcher's poll also reads the time, so this class
- * sends a query only if there was no poll for a while.
+ * Passes the time of the database to a clock: at the start, and then once a minute. The dispatcher's poll also reads the time. So this
+ * class sends a query only if the last poll was some time ago.
  */
 export class DatabaseTime {
   private timer: NodeJS.Timeout | undefined;
   private answeredAt = 0;
   private isRead = false;
-  /** Called after the clock was set back. `aheadMs` is how far it was ahead. */
+  /** Called after the clock was set back by `aheadMs` milliseconds. */
   onSetBack: ((aheadMs: number) => void) | null = null;
 
   constructor(
@@ -39,7 +47,7 @@ export class DatabaseTime {
     private readonly clock: WebhookClock,
   ) {}
 
-  /** Rejects if the database does not answer. Later readings that fail are skipped. */
+  /** Starts the readings. Rejects if the database does not answer the first reading. Later readings that fail are skipped. */
   async start(): Promise<void> {
     await this.ask();
     this.timer = setInterval(() => {
@@ -51,7 +59,7 @@ export class DatabaseTime {
     clearInterval(this.timer);
   }
 
-  /** Runs a query that also selects the database's time, and passes that time to the clock. */
+  /** Runs a query that also selects the time of the database, and passes that time to the clock. */
   async from<T extends { readonly databaseMs: number }>(ask: () => Promise<T>): Promise<T> {
     const askedAt = performance.now();
     const result = await ask();

@@ -1,21 +1,21 @@
-import type { DataSource, Logger } from 'typeorm';
+import type { DataSource, Logger, QueryRunner } from 'typeorm';
 import sql, { type Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName } from '../../dialect.js';
 import { isMissingTable } from './database-errors.js';
-import type { Script } from './script.js';
+import type { Script, StatementResult } from './script.js';
 import type { TablesSql } from './tables.js';
 
 /**
- * How long a statement waits for a server that does not answer: `work` for the dispatcher, `page` for everything else. SQLite has no
- * server.
+ * How long a statement waits for a server that does not answer. The dispatcher uses the limit `work`. Every other caller uses `page`.
+ * SQLite has no server.
  */
 export type StatementLimit = 'work' | 'page';
 
 /**
- * The database of the webhook tables; runs each {@link Script}. One per module instance.
+ * The database of the webhook tables. Runs each {@link Script}. Each module instance has one database object.
  *
- * It never uses the application's pool. On server databases it has its own small pool: the dispatcher neither waits for the
- * application's connections nor occupies them.
+ * The object never uses the application's pool. On server databases the object has its own small pool. So the dispatcher does not wait for
+ * the application's connections, and does not use them.
  */
 export abstract class Database {
   abstract readonly dialect: DialectName;
@@ -25,54 +25,81 @@ export abstract class Database {
    * Runs a script in one transaction, on the primary, at READ COMMITTED or stricter. After a deadlock, a serialization failure,
    * a lock timeout or a busy file, the script runs again from the start.
    *
-   * @param limit default: `page`
-   * @throws DatabaseTimeoutError if the server does not answer. It is then unknown whether the transaction was committed.
+   * @param limit the default is `page`
+   * @throws DatabaseTimeoutError if the server does not answer. The client then cannot know whether the transaction was committed.
    */
   abstract transaction<T>(script: () => Script<T>, limit?: StatementLimit): Promise<T>;
 
-  /** Runs a script that only reads, or is one statement, without a transaction. Retries like {@link transaction}. */
+  /**
+   * Runs a script without a transaction. The script must only read, or have only one statement. The script is retried as in {@link
+   * transaction}.
+   */
   abstract single<T>(script: () => Script<T>, limit?: StatementLimit): Promise<T>;
 
   /** Closes the module's own connections. */
   abstract close(): Promise<void>;
 
-  /** At the end of a select: locks its rows, and waits for other transactions that hold them. SQLite has one writer and no row locks. */
+  /**
+   * The end of a select that locks its rows. The select waits for other transactions that hold these rows. SQLite has one writer and no row
+   * locks.
+   */
   get forUpdate(): Sql {
     return this.dialect === 'sqlite' ? sql`` : sql` for update`;
   }
 
-  /** Row locks for a claim: other workers skip the locked rows. */
+  /** Whether an insert can return the sequences of its rows. MySQL cannot; MariaDB and SQLite can. */
+  abstract readonly returnsInserted: boolean;
+
+  /** The end of a select that claims rows. Other workers skip the locked rows. */
   get skipLocked(): Sql {
     return this.dialect === 'sqlite' ? sql`` : sql` for update skip locked`;
   }
 
-  /** A statement in the form that the application's query runner takes. */
+  /** Sends a statement through a query runner of the application. */
+  async sendBy(runner: QueryRunner, sql: Sql): Promise<StatementResult> {
+    const { text, values } = this.statement(sql);
+    return { rows: (await runner.query(text, values)) as StatementResult['rows'], affected: 0 };
+  }
+
+  /** Returns a statement in the form that the application's query runner takes. */
   statement(sql: Sql): { text: string; values: unknown[] } {
     return { text: this.dialect === 'postgres' ? sql.text : sql.sql, values: sql.values };
   }
 }
 
 /**
- * Returns the tables that are missing or lack a column. Runs when the application starts.
+ * Returns the tables that are missing or lack a column. Called when the application starts.
  *
- * @throws any other error of the database, for example that it cannot be reached
+ * @throws any other error of the database, for example if the database cannot be reached
  */
-export async function missingTables(database: Database, sqlOf: (table: keyof TablesSql) => Sql): Promise<string[]> {
+export async function missingTables(database: Database): Promise<string[]> {
   const missing: string[] = [];
   for (const table of Object.keys(database.tables) as (keyof TablesSql)[]) {
+    const { select, sql: path, metadata } = database.tables[table] as AnyTable;
+    const columns = select('t', ...metadata.columns.map(({ propertyName }) => propertyName));
     try {
       await database.transaction(function* () {
-        yield sqlOf(table);
+        yield sql`select ${columns} from ${path} t where 1 = 0`;
       });
     } catch (error) {
       if (!isMissingTable(error)) throw error;
-      missing.push(database.tables[table].metadata.tablePath);
+      missing.push(metadata.tablePath);
     }
   }
   return missing;
 }
 
-/** After this time a server that does not accept the connection is tried again. `pg` waits without limit, `mysql2` waits longer. */
+/** A webhook table whose columns the compiler does not know. */
+interface AnyTable {
+  readonly select: (alias: string, ...columns: string[]) => Sql;
+  readonly sql: Sql;
+  readonly metadata: { readonly columns: readonly { readonly propertyName: string }[]; readonly tablePath: string };
+}
+
+/**
+ * The limit for opening a connection. If the server does not accept a connection within this time, the module tries again. By default `pg`
+ * waits without limit, and `mysql2` waits longer.
+ */
 const CONNECT_TIMEOUT_MS = 5_000;
 
 const SILENT_LOGGER: Logger = {
@@ -85,9 +112,9 @@ const SILENT_LOGGER: Logger = {
 };
 
 /**
- * The module reports its failures itself. Its polls would fill the application's query log, and its parameters include the secrets of
- * listeners. TypeORM passes every statement to a logger object even if `logging` is off; `verbose` and `debug` are the logs of the SQLite
- * and MySQL drivers.
+ * Turns off all query logs, because the module reports its failures itself. The polls of the module would fill the application's query log,
+ * and the parameters of its statements include the secrets of listeners. TypeORM passes every statement to a logger object even if
+ * `logging` is off. `verbose` and `debug` are the logs of the SQLite and MySQL drivers.
  */
 const NO_LOGS: object = {
   logging: false,
@@ -97,8 +124,12 @@ const NO_LOGS: object = {
   debug: false,
 };
 
+/** How `mysql2` reads rows. An application may change these options for its own reads. The module's statements rely on the defaults. */
+const DEFAULT_READS: Readonly<Record<string, unknown>> = { typeCast: true, rowsAsArray: false, nestTables: false };
+
 /**
- * Options of the module's own data source: the application's connection to the primary, without the application's entities, hooks and logs.
+ * The options of the module's own data source. This data source connects to the application's primary, without the application's entities,
+ * hooks and logs.
  */
 export function ownDataSourceOptions(
   application: DataSource,
@@ -114,11 +145,12 @@ export function ownDataSourceOptions(
     // In the drivers `extra` takes precedence over `poolSize`.
     ...(extra && 'max' in extra ? { max: poolSize } : {}),
     ...(extra && 'debug' in extra ? { debug: false } : {}),
-    // Versions of `pg` without pipelining ignore it; see `ServerDatabase`.
+    ...Object.fromEntries(Object.entries(DEFAULT_READS).filter(([key]) => extra && key in extra)),
+    // Versions of `pg` without pipelining ignore this option. See `ServerDatabase`.
     ...(dialectOf(application.options.type) === 'postgres' ? { pipeline: true } : {}),
   };
   return {
-    // The same limit under the names that the two drivers use.
+    // This is the same limit under the names that the two drivers use.
     connectTimeout: CONNECT_TIMEOUT_MS,
     connectTimeoutMS: CONNECT_TIMEOUT_MS,
     ...rest,

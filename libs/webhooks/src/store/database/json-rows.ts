@@ -3,13 +3,13 @@ import type { DialectName } from '../../dialect.js';
 import type { Database } from './database.js';
 import type { TableName, TableSql } from './tables.js';
 
-/** A `hash` is passed as hexadecimal text; {@link jsonValue} converts it to bytes. */
+/** The type of a column. A `hash` is passed as hexadecimal text, and {@link jsonValue} converts the text to bytes. */
 type JsonColumn = 'bigint' | 'text' | 'hash';
 
 /**
- * Rows as a table `r`, from one JSON parameter: the statement text is the same for any number of rows.
+ * Rows as a table `r`, from one JSON parameter. So the statement text is the same for any number of rows.
  *
- * @param columns names (lower case) and types; each row has exactly these keys. Pass a bigint as text if it exceeds a JavaScript number.
+ * @param columns names (lower case) and types. Each row has exactly these keys. Pass a bigint as text if it exceeds a JavaScript number.
  * NUL and unpaired surrogates become U+FFFD.
  */
 export function jsonRows<C extends Record<string, JsonColumn>>(
@@ -31,7 +31,10 @@ export function jsonRows<C extends Record<string, JsonColumn>>(
   }
 }
 
-/** PostgreSQL rejects NUL and unpaired surrogates. JavaScript strings can contain them, and JSON escapes them. */
+/**
+ * Replaces NUL and unpaired surrogates, because PostgreSQL rejects these characters. JavaScript strings can contain these characters, and
+ * JSON escapes them.
+ */
 function jsonText(rows: readonly object[]): string {
   const text = JSON.stringify(rows);
   if (!text.includes('\\ud') && !text.includes('\\u0000')) return text;
@@ -40,7 +43,9 @@ function jsonText(rows: readonly object[]): string {
   );
 }
 
-/** With the collation of our columns: MySQL refuses to compare two texts with different collations. */
+/**
+ * The types in MySQL. Texts have the collation of the webhook tables, because MySQL refuses to compare two texts with different collations.
+ */
 const MYSQL_TYPES: Readonly<Record<JsonColumn, string>> = {
   bigint: 'bigint',
   text: 'longtext character set utf8mb4 collate utf8mb4_bin',
@@ -48,16 +53,16 @@ const MYSQL_TYPES: Readonly<Record<JsonColumn, string>> = {
 };
 
 /** A column of {@link jsonRows}, converted to its type. */
-function jsonValue(dialect: DialectName, name: string, type: JsonColumn): Sql {
+export function jsonValue(dialect: DialectName, name: string, type: JsonColumn): Sql {
   if (type !== 'hash') return raw(`r.${name}`);
   return raw(dialect === 'postgres' ? `decode(r.${name}, 'hex')` : `unhex(r.${name})`);
 }
 
 /**
- * Inserts rows from one parameter. A `values` list of 250 deliveries has 4,250 parameters: PostgreSQL takes longer to plan it than to
- * insert the rows.
+ * Inserts rows from one parameter. A `values` list of 250 deliveries would have 4,250 parameters. PostgreSQL takes longer to plan such a
+ * list than to insert its rows.
  *
- * @param columns the type of each property's column; a number is inserted into every row
+ * @param columns the type of each property's column. A number instead of a type is the value for every row
  */
 export function insertFromRows<
   T extends TableName,
@@ -78,7 +83,7 @@ export function insertFromRows<
       values.push(raw(String(type)));
       continue;
     }
-    // Generated names: the names of the table would be ambiguous after `on conflict`.
+    // Generate the column names of `r`. With the names of the table, the columns would be ambiguous after `on conflict`.
     const name = `c${values.length}`;
     names[property] = name;
     types[name] = type;
@@ -87,7 +92,7 @@ export function insertFromRows<
   const pairs = Object.entries(names);
   const given = rows.map((row) => {
     const one: Record<string, string | number | undefined> = {};
-    // A null is left out, which makes the JSON shorter by a third.
+    // Leave out a null. The JSON is then shorter by a third.
     for (const [property, name] of pairs)
       one[name] = (row as Record<string, string | number | null>)[property] ?? undefined;
     return one;
@@ -100,7 +105,7 @@ export function insertFromRows<
 /**
  * Updates the rows whose `seq` is in `rows`, a {@link jsonRows} with a column `seq`.
  *
- * @param set values by property; they may refer to `r`, and to the table as `t`
+ * @param set values by property. A value may refer to `r`, and to the table as `t`
  */
 export function updateFromRows<T extends TableName>(
   database: Database,
@@ -110,12 +115,12 @@ export function updateFromRows<T extends TableName>(
 ): Sql {
   const { sql: path, $ } = database.tables[table] as { sql: Sql; $: Record<string, Sql> & { seq: Sql } };
   const isMysql = database.dialect === 'mysql';
-  // MySQL needs the table's name if `r` has a column of the same name; PostgreSQL rejects it.
+  // MySQL needs the prefix if `r` has a column of the same name. PostgreSQL rejects the prefix.
   const prefix = isMysql ? sql`t.` : sql``;
   const sets = join(
     Object.entries<Sql | undefined>(set).map(([property, value]) => sql`${prefix}${$[property]} = ${value}`),
   );
-  // In the other order, which MySQL sometimes prefers, it scans the whole table.
+  // Without `straight_join`, MySQL sometimes begins with the table, and then scans the whole table.
   return isMysql
     ? sql`update ${rows} straight_join ${path} as t on t.${$.seq} = r.seq set ${sets}`
     : sql`update ${path} as t set ${sets} from ${rows} where t.${$.seq} = r.seq`;

@@ -13,10 +13,12 @@ interface ExistingIndex {
 }
 
 /**
- * Finds the indexes that our tables lack: an interrupted migration can leave tables without them. Without a unique index rows are
- * duplicated. Without another index a statement reads a whole table, or fails if it names the index.
+ * Finds the indexes that the webhook tables lack. An interrupted migration can leave tables without some indexes. If a unique index is
+ * missing, the tables may contain duplicate rows. If another index is missing, a statement reads a whole table, or fails because the
+ * statement names that index.
  *
- * An index with the same columns and another name is enough, except on MySQL and MariaDB, where statements name the index.
+ * An index with the same columns and another name is enough. On MySQL and MariaDB the name must be the same, too, because statements name
+ * the index.
  *
  * @returns the statements that create the missing indexes
  */

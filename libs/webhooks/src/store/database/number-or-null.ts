@@ -1,4 +1,4 @@
-/** A number of a row: drivers return 64-bit integers as text. */
+/** Converts a number of a row. Drivers return 64-bit integers as text. */
 export function numberOrNull(value: unknown): number | null {
   return value === null || value === undefined ? null : Number(value);
 }

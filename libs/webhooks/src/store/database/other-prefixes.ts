@@ -7,16 +7,17 @@ import { databaseName } from './table-names.js';
 /** Webhook tables of another prefix in the same schema. */
 export interface OtherTables {
   readonly prefix: string;
-  /** Whether an event or a delivery there is waiting to be sent. */
+  /** Whether these tables have an event or a delivery that is waiting to be sent. */
   readonly isPending: boolean;
-  /** Whether there are listeners. */
+  /** Whether these tables have listeners. */
   readonly hasListeners: boolean;
 }
 
 const SUFFIX = databaseName('listenerState');
 
 /**
- * Finds tables of an instance with another `tablePrefix`: looks for one table name first, then for the names of the tables that it reads.
+ * Finds tables of an instance with another `tablePrefix`. Looks for one table name first. If that table exists, looks for the names of the
+ * other tables that this function reads.
  */
 export function* findOtherTables(database: Database): Script<OtherTables[]> {
   const { tableName } = database.tables.listenerState.metadata;
@@ -27,7 +28,9 @@ export function* findOtherTables(database: Database): Script<OtherTables[]> {
   for (const name of names) {
     const prefix = name.slice(0, -SUFFIX.length);
     if (!name.endsWith(SUFFIX) || prefix === ours) continue;
-    const isWhole = (['events', 'listeners', 'deliveries'] as const).every((table) => names.has(prefix + table));
+    const isWhole = (['events', 'outbox', 'listeners', 'deliveries'] as const).every((table) =>
+      names.has(prefix + table),
+    );
     if (isWhole) found.push({ prefix, ...(yield* readOther(database, ours, prefix)) });
   }
   return found;
@@ -38,14 +41,14 @@ function* readOther(
   ours: string,
   prefix: string,
 ): Script<Pick<OtherTables, 'isPending' | 'hasListeners'>> {
-  const { events: e, deliveries: d, listeners: l } = database.tables;
+  const { deliveries: d, listeners: l } = database.tables;
   const pathOf = (table: TableName) => {
     const { path, metadata } = database.tables[table];
     return raw(path.replace(metadata.tableName, prefix + metadata.tableName.slice(ours.length)));
   };
   const exists = (from: Sql) => sql`(select count(*) from (select 1 from ${from} limit 1) x)`;
   const [row] = yield* query<{ events: unknown; due: unknown; leased: unknown; listeners: unknown }>(
-    sql`select ${exists(sql`${pathOf('events')} t where t.${e.$.state} = 'pending'`)} as events, ${exists(sql`${pathOf('deliveries')} t where t.${d.$.state} = 'due'`)} as due, ${exists(sql`${pathOf('deliveries')} t where t.${d.$.state} = 'leased'`)} as leased, ${exists(sql`${pathOf('listeners')} t where t.${l.$.deletedAt} is null`)} as listeners`,
+    sql`select ${exists(sql`${pathOf('outbox')} t`)} as events, ${exists(sql`${pathOf('deliveries')} t where t.${d.$.state} = 'due'`)} as due, ${exists(sql`${pathOf('deliveries')} t where t.${d.$.state} = 'leased'`)} as leased, ${exists(sql`${pathOf('listeners')} t where t.${l.$.deletedAt} is null`)} as listeners`,
   );
   const isThere = (value: unknown) => Number(value) > 0;
   return {

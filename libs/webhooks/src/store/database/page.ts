@@ -7,14 +7,14 @@ import type { DialectName } from '../../dialect.js';
 /** One page of a list, newest first. */
 export interface WebhookPage<T> {
   items: T[];
-  /** Pass it as `cursor` to get the next page; `null` on the last page. Opaque. */
+  /** Pass this value as `cursor` to get the next page. `null` on the last page. Do not parse the value. */
   next: string | null;
 }
 
 export interface WebhookPageOptions {
   /** Items per page, 1 to 500. @defaultValue 50 */
   limit?: number;
-  /** `next` of the previous page. */
+  /** The `next` of the previous page. */
   cursor?: string;
 }
 
@@ -25,12 +25,25 @@ export interface PagePosition {
 }
 
 /**
- * The condition for items after a position in a list that is newest first. It is a bound of the index over both columns, so every page
- * costs the same. MySQL cannot use the index for a comparison of pairs; PostgreSQL and SQLite cannot use it for the long form.
+ * The condition for items after a position in a list that is newest first. The database uses this condition as a bound of the index over
+ * both columns. So every page costs the same. MySQL cannot use the index for a comparison of pairs. PostgreSQL and SQLite cannot use the
+ * index for the long form of the condition.
  */
 export function isAfter(dialect: DialectName, createdAt: Sql, seq: Sql, { at, seq: last }: PagePosition): Sql {
   if (dialect !== 'mysql') return sql`(${createdAt}, ${seq}) < (${at}, ${last})`;
   return sql`${createdAt} <= ${at} and (${createdAt} < ${at} or ${seq} < ${last})`;
+}
+
+/** The rows that one page with a filter that no index serves may pass. The page may then be short, and have a next one. */
+export const MAX_SCANNED = 20_000;
+
+/** The end of what one page may pass: the position of the last of {@link MAX_SCANNED} rows, if there are more. */
+export type ScanEnd = PagePosition | null;
+
+/** The condition for items up to a position, which is included; the opposite of {@link isAfter}. */
+export function isUpTo(dialect: DialectName, createdAt: Sql, seq: Sql, { at, seq: last }: PagePosition): Sql {
+  if (dialect !== 'mysql') return sql`(${createdAt}, ${seq}) >= (${at}, ${last})`;
+  return sql`${createdAt} >= ${at} and (${createdAt} > ${at} or ${seq} >= ${last})`;
 }
 
 const MAX_LIMIT = 500;
@@ -49,19 +62,19 @@ export function readPage(options: WebhookPageOptions): { limit: number; after: P
   return { limit, after: options.cursor === undefined ? null : readCursor(options.cursor) };
 }
 
-/** Cuts a page from `limit + 1` rows. */
+/** Returns the page for `limit + 1` rows. The additional row shows whether another page follows. @param scanEnd where the next page begins if these rows are fewer, and there may be more */
 export function page<R, T>(
   rows: readonly R[],
   limit: number,
   positionOf: (row: R) => PagePosition,
   toItem: (row: R) => T,
+  scanEnd: ScanEnd = null,
 ): WebhookPage<T> {
   const shown = rows.slice(0, limit);
   const last = shown[shown.length - 1];
-  return {
-    items: shown.map(toItem),
-    next: rows.length > limit && last !== undefined ? writeCursor(positionOf(last)) : null,
-  };
+  const isFull = rows.length > limit && last !== undefined;
+  const end = isFull ? positionOf(last) : scanEnd;
+  return { items: shown.map(toItem), next: end && writeCursor(end) };
 }
 
 function writeCursor({ at, seq }: PagePosition): string {
@@ -70,7 +83,7 @@ function writeCursor({ at, seq }: PagePosition): string {
 
 function readCursor(cursor: string): PagePosition {
   const match = /^(\d{1,16})\.(\d{1,19})$/.exec(Buffer.from(textOf(cursor), 'base64url').toString());
-  // PostgreSQL would reject a sequence beyond bigint with an error of the database.
+  // Check the size here. PostgreSQL would reject a sequence beyond bigint with an error of the database.
   if (!match || BigInt(match[2] as string) > MAX_SEQUENCE) {
     throw new BadRequestError('INVALID_CURSOR', 'Invalid `cursor`. Pass the `next` of an earlier page, unchanged.');
   }

@@ -5,7 +5,7 @@ import type { StatementResult } from './script.js';
 /** Sends one statement over a connection. */
 export type SendRaw = (text: string, values: unknown[]) => Promise<StatementResult>;
 
-/** The part of better-sqlite3's connection that is used here. */
+/** The part of better-sqlite3's connection that this file uses. */
 interface SqliteConnection {
   prepare(sql: string): {
     readonly reader: boolean;
@@ -14,19 +14,19 @@ interface SqliteConnection {
   };
 }
 
-/** The part of `pg`'s client that is used here. */
+/** The part of `pg`'s client that this file uses. */
 interface PgClient {
   query(text: string, values: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
 }
 
-/** The part of `mysql2`'s connection that is used here. */
+/** The part of `mysql2`'s connection that this file uses. */
 interface MysqlConnection {
   query(text: string, values: unknown[], done: (error: unknown, result: unknown) => void): void;
 }
 
 /**
  * Sends statements over the query runner's connection, without TypeORM. TypeORM's `query()` passes each parameter to the application's
- * logger and puts it into the error of a failed statement. Our parameters include the secrets of listeners.
+ * logger and puts the parameter into the error of a failed statement. The parameters of the module include the secrets of listeners.
  */
 export async function rawConnection(runner: QueryRunner, dialect: DialectName): Promise<SendRaw> {
   const connection: unknown = await runner.connect();
@@ -42,7 +42,7 @@ export async function rawConnection(runner: QueryRunner, dialect: DialectName): 
 
 function overSqlite(connection: SqliteConnection): SendRaw {
   return (text, values) =>
-    // An error that is thrown becomes a rejection.
+    // Inside `then()`, a thrown error becomes a rejection.
     Promise.resolve().then(() => {
       const statement = connection.prepare(text);
       if (statement.reader) return { rows: statement.all(...values), affected: 0 };
@@ -68,7 +68,7 @@ function overMysql(connection: MysqlConnection): SendRaw {
     });
 }
 
-/** mysql2 writes the values into the statement, and puts the statement into the error. */
+/** Removes the statement from an error. mysql2 writes the values into the statement, and puts the statement into the error. */
 function withoutStatement(error: Error & { sql?: string }): Error {
   delete error.sql;
   return error;

@@ -1,4 +1,7 @@
-/** Compares sequences (whole numbers, not negative), given as numbers or texts. As numbers, two sequences beyond 2^53 may look equal. */
+/**
+ * Compares two sequences (whole numbers, not negative), given as numbers or texts. As JavaScript numbers, two different sequences beyond
+ * 2^53 may be equal.
+ */
 export function compareSequences(a: unknown, b: unknown): number {
   const first = String(a);
   const second = String(b);

@@ -2,36 +2,46 @@ import type { DataSource, QueryRunner } from 'typeorm';
 import type { DialectName } from '../../dialect.js';
 import { DatabaseTimeoutError, isFaultOfData, isRetryable } from './database-errors.js';
 import { type StatementLimit } from './database.js';
+import { PageSlots } from './page-slots.js';
 import { pause, SECOND } from '../../time.js';
 import type { StatementResult } from './script.js';
-import { endAfterSilence } from './silence.js';
+import { endAfterSilence, within } from './silence.js';
 
 /**
- * How long the server may be silent while a statement runs. A server that disappeared never answers, and behind a proxy or a middlebox TCP
- * does not detect it. Limits of the server do not help then, and PgBouncer loses a `SET`.
+ * How long the server may be silent while a statement runs. A server that disappeared never answers. Behind a proxy or a middlebox, TCP
+ * does not detect that the server disappeared. Limits that the server enforces do not help in this case, and PgBouncer loses a `SET`.
  */
-const SILENCE_MS: Readonly<Record<StatementLimit, number>> = {
-  // Statements of the dispatcher take about 10 ms. A busy disk delays them by seconds, and after 10 s the dispatcher must work again.
+export const SILENCE_MS: Readonly<Record<StatementLimit, number>> = {
+  // Statements of the dispatcher take about 10 ms. A busy disk may delay these statements by seconds. If the server does not answer, the
+  // dispatcher must work again within 10 s.
   work: 6 * SECOND,
-  // Chores and calls of the application may read a large table, and the dispatcher does not wait for them.
+  // Chores and calls of the application may read a large table, and the dispatcher does not wait for this work.
   page: 30 * SECOND,
 };
-/** The limit for getting a connection: a new one, or one from the pool. */
+/**
+ * How long a transaction may wait for its next statement. After this time the server ends the transaction. This process sends the next
+ * statement at once, except if the process is suspended or its event loop is blocked.
+ */
+export const SUSPENDED_MS = 5 * SECOND;
+/** The limit for getting a connection: a new connection, or a connection from the pool. */
 const CONNECTED_WITHIN_MS = 10 * SECOND;
-/** The limit for the pool to close its connections in an orderly way. */
+const GIVE_A_CONNECTION = 'give a connection';
+/** How long the pool may take to close its connections in an orderly way. */
 const CLOSED_WITHIN_MS = SECOND / 2;
+
+const PREPARE_MYSQL = `SET autocommit = 1, sql_safe_updates = 0 /*M!100300 , idle_transaction_timeout = ${SUSPENDED_MS / SECOND} */`;
 
 export interface Statement {
   readonly text: string;
   readonly values?: unknown[];
 }
 
-/** Sends statements in one write, and waits for all of them, even if some fail. @throws the error of the first that failed */
+/** Sends statements in one write, and waits for all statements, even if some fail. @throws the error of the first statement that failed */
 type SendAhead = (statements: readonly Statement[]) => Promise<StatementResult[]>;
 
 export interface Connection {
   readonly send: (text: string, values?: unknown[]) => Promise<StatementResult>;
-  /** `null` if the driver sends a statement only after the answer to the previous one. */
+  /** `null` if the driver sends a statement only after the answer to the previous statement. */
   readonly sendAhead: SendAhead | null;
   /** Whether a statement failed in such a way that the connection must not be used again. */
   readonly isBroken: boolean;
@@ -51,14 +61,14 @@ interface Socket {
   uncork?(): void;
 }
 
-/** The part of `pg`'s client that is used here. `pipeline` exists from 8.23; the socket is undocumented and may be missing. */
+/** The part of `pg`'s client that this file uses. `pipeline` exists from 8.23. The socket is undocumented and may be missing. */
 interface PgClient {
   readonly pipeline?: unknown;
   readonly connection?: { readonly stream?: Socket };
   query(text: string, values?: unknown[]): Promise<{ rows?: StatementResult['rows']; rowCount?: number | null }>;
 }
 
-/** The part of `mysql2`'s pooled connection that is used here. */
+/** The part of `mysql2`'s pooled connection that this file uses. */
 interface MysqlConnection {
   readonly stream?: Socket;
   destroy(): void;
@@ -82,9 +92,9 @@ interface BorrowedConnection {
 }
 
 /**
- * The module's own pool. It closes a connection if the server does not answer, and after every error except those that the values or
- * other transactions caused. Connections that are as old as the failed one may have the same problem: the server vanished, or was read-only
- * when they were opened. They are replaced before they are used again.
+ * The module's own pool. The pool closes a connection if the server does not answer. The pool also closes a connection after every error,
+ * except errors that the values or other transactions caused. Other connections that were open at that time may have the same problem: the
+ * server vanished, or the server was read-only when they were opened. These connections are replaced before they are used again.
  */
 export class ServerConnections {
   private readonly openedAt = new WeakMap<object, number>();
@@ -92,16 +102,23 @@ export class ServerConnections {
   private readonly open = new Set<DriverConnection>();
   /** Connections that were opened before this time are replaced. */
   private trustedSince = 0;
+  /**
+   * Limits the connections for calls of the application, so that the dispatcher always has one connection. For example, a transaction of
+   * the application may have locked a listener. A call for this listener waits until that transaction ends.
+   */
+  private readonly pages: PageSlots;
 
   constructor(
     private readonly dataSource: DataSource,
     private readonly dialect: DialectName,
+    poolSize: number,
   ) {
+    this.pages = new PageSlots(Math.max(1, poolSize - 1));
     const { master, pool } = dataSource.driver as unknown as { master?: Pool; pool?: Pool };
     const opened = (connection: DriverConnection) => {
       this.openedAt.set(connection, performance.now());
-      // Between `pg`'s pool and TypeORM's query runner nobody listens: if the server ends a session as soon as it is open, the error would end
-      // the process. The statement that meets the closed session reports it.
+      // Between `pg`'s pool and TypeORM's query runner, a connection has no listener for errors. If the server ends a session right after
+      // the session was opened, the error would end the process. The next statement on the closed session reports the error.
       connection.on('error', () => undefined);
       this.remember(connection);
     };
@@ -111,6 +128,17 @@ export class ServerConnections {
 
   /** Runs work with a connection. @throws the error of the work, or `DATABASE_TIMEOUT` */
   async use<T>(limit: StatementLimit, work: (connection: Connection) => Promise<T>): Promise<T> {
+    if (limit === 'work') return this.useNow(limit, work);
+    const { pages } = this;
+    await within(CONNECTED_WITHIN_MS, GIVE_A_CONNECTION, pages.take(), () => pages.give());
+    try {
+      return await this.useNow(limit, work);
+    } finally {
+      pages.give();
+    }
+  }
+
+  private async useNow<T>(limit: StatementLimit, work: (connection: Connection) => Promise<T>): Promise<T> {
     const taken = await this.take();
     try {
       return await work(this.connectionOf(taken, SILENCE_MS[limit]));
@@ -143,13 +171,14 @@ export class ServerConnections {
   }
 
   /**
-   * Runs once per session. With the server setting `autocommit = 0`, polls would read the same snapshot again and again. With
-   * `sql_safe_updates`, the server refuses updates by an index that the statement does not name.
+   * Prepares a session of MySQL or MariaDB. Runs once per session. With the server setting `autocommit = 0`, each poll would read the same
+   * old snapshot. With `sql_safe_updates`, the server refuses updates by an index that the statement does not name.
+   * `idle_transaction_timeout` exists only on MariaDB. It is set in a comment that MariaDB runs and MySQL ignores.
    */
   private async prepareMysql(taken: BorrowedConnection): Promise<void> {
     if (this.prepared.has(taken.connection)) return;
     try {
-      await this.connectionOf(taken, SILENCE_MS.work).send('SET autocommit = 1, sql_safe_updates = 0');
+      await this.connectionOf(taken, SILENCE_MS.work).send(PREPARE_MYSQL);
       this.prepared.add(taken.connection);
     } catch (error) {
       await this.giveBack(taken);
@@ -168,12 +197,13 @@ export class ServerConnections {
 
   private async dispose({ runner, connection, fault }: BorrowedConnection): Promise<void> {
     this.destroy(connection, fault);
-    // With an error, TypeORM's runner makes `pg`'s pool remove the connection. `mysql2`'s pool has already removed it.
+    // If TypeORM's runner gets an error, the runner makes `pg`'s pool remove the connection. `mysql2`'s pool has already removed the
+    // connection.
     const { releasePostgresConnection } = runner as { releasePostgresConnection?: (error: unknown) => Promise<void> };
     await (releasePostgresConnection ? releasePostgresConnection.call(runner, fault) : runner.release());
   }
 
-  /** Closes the socket, which ends every statement that waits for an answer. An orderly close would also wait for an answer. */
+  /** Closes the socket. The closed socket ends every statement that waits for an answer. An orderly close would also wait for an answer. */
   private destroy(connection: DriverConnection, fault: unknown): void {
     this.open.delete(connection);
     const reason = fault instanceof Error ? fault : new Error(String(fault));
@@ -190,8 +220,8 @@ export class ServerConnections {
   }
 
   /**
-   * On PostgreSQL it calls the client directly. TypeORM's query runner passes a statement on some event loop turns later, and statements
-   * that are pipelined must be passed in the same turn.
+   * On PostgreSQL, statements are sent directly by the client. TypeORM's query runner passes on a statement some turns of the event loop
+   * later. But pipelined statements must be passed on in the same turn.
    */
   private connectionOf(taken: BorrowedConnection, limitMs: number): Connection {
     const { runner, connection } = taken;
@@ -209,7 +239,7 @@ export class ServerConnections {
     };
   }
 
-  /** @param run gets a callback, and calls it after each answer of the server */
+  /** @param run gets a callback, and calls this callback after each answer of the server */
   private async answered<T>(
     taken: BorrowedConnection,
     limitMs: number,
@@ -234,23 +264,10 @@ export class ServerConnections {
   }
 }
 
-/** @throws DatabaseTimeoutError if there is no connection in time. A connection that is ready later returns to the pool. */
-async function connected(runner: QueryRunner): Promise<DriverConnection> {
+/** @throws DatabaseTimeoutError if no connection is ready in time. A connection that is ready later returns to the pool. */
+function connected(runner: QueryRunner): Promise<DriverConnection> {
   const connecting = runner.connect() as Promise<DriverConnection>;
-  let expire: (error: Error) => void = () => undefined;
-  const late = new Promise<never>((_, reject) => (expire = reject));
-  const { stop } = endAfterSilence(CONNECTED_WITHIN_MS, () => {
-    connecting.then(
-      () => runner.release(),
-      () => undefined,
-    );
-    expire(new DatabaseTimeoutError('give a connection', CONNECTED_WITHIN_MS));
-  });
-  try {
-    return await Promise.race([connecting, late]);
-  } finally {
-    stop();
-  }
+  return within(CONNECTED_WITHIN_MS, GIVE_A_CONNECTION, connecting, () => runner.release());
 }
 
 function askPostgres(client: PgClient): Connection['send'] {
@@ -267,7 +284,10 @@ function askMysql(runner: QueryRunner): Connection['send'] {
   };
 }
 
-/** One write to the socket instead of one per statement: each write wakes the server, which on a small machine costs both sides time. */
+/**
+ * Sends all statements in one write to the socket, and not in one write for each statement. Each write wakes the server. On a small
+ * machine, each additional write costs time in this process and in the server.
+ */
 async function sendTogether(
   { connection }: PgClient,
   ask: Connection['send'],
@@ -285,7 +305,7 @@ async function sendTogether(
   for (const one of running) one.then(onAnswer, onAnswer);
   const results: StatementResult[] = [];
   const failed: unknown[] = [];
-  // The connection is free only after all of them have ended.
+  // Wait for all statements, because the connection is free only after all of them have ended.
   for (const one of await Promise.allSettled(running)) {
     if (one.status === 'fulfilled') results.push(one.value);
     else failed.push(one.reason);

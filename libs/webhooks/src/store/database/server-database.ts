@@ -1,16 +1,20 @@
 import type { Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName, type SupportedDriver } from '../../dialect.js';
-import { isRetryable } from './database-errors.js';
+import { isAlreadyCreated, isRetryable } from './database-errors.js';
+import { assertNewShape, withRunner } from './old-shape.js';
 import { Database, ownDataSourceOptions, type StatementLimit } from './database.js';
 import { pause } from '../../time.js';
-import { type Script, type StatementResult, Together } from './script.js';
+import { runScript, type Script, type StatementResult, Together } from './script.js';
 import {
+  SILENCE_MS,
+  SUSPENDED_MS,
   ServerConnections,
   sendsAhead,
   type AheadConnection,
   type Connection,
   type Statement,
 } from './server-connections.js';
+import { within } from './silence.js';
 import { withoutValues } from './statement-error.js';
 import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 import type { WebhookTablesOptions } from './table-names.js';
@@ -19,27 +23,32 @@ import { DataSource } from '../../typeorm-compat.js';
 const MAX_TRIES = 10;
 
 /**
- * The tables of a queue change faster than the server's statistics. Of 30,000 events that were just stored, the planner estimates that 89
- * are pending, and sorts all 30,000 for each claim of 250 (19 ms instead of 0.3). For every statement of the store an index returns the
- * rows in order; these settings make the planner use it. They take one round trip, and end with the transaction.
+ * Begins a transaction, with settings for the planner. The tables of a queue change faster than the server's statistics. Example: 30,000
+ * events were just stored. The planner estimates that 89 events are pending, and sorts all 30,000 for each claim of 250. This sort takes 19
+ * ms. With an index the claim takes 0.3 ms. For every statement of the store, an index returns the rows in order. The settings make the
+ * planner use that index. The settings take one round trip, and end with the transaction.
+ *
+ * If this process is suspended, the server ends the transaction. Otherwise other processes could never work on the locked rows.
  */
-const BEGIN_POSTGRES =
-  'START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off';
+const BEGIN_POSTGRES = `START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = ${SUSPENDED_MS}`;
 
-/** PostgreSQL, MySQL and MariaDB, over a pool of the module's own. */
+/** The database class for PostgreSQL, MySQL and MariaDB. Its connections come from the module's own pool. */
 export class ServerDatabase extends Database {
+  readonly returnsInserted: boolean;
   private readonly connections: ServerConnections;
 
   private constructor(
     readonly dataSource: DataSource,
     readonly dialect: DialectName,
     readonly tables: TablesSql,
+    poolSize: number,
   ) {
     super();
-    this.connections = new ServerConnections(dataSource, dialect);
+    this.connections = new ServerConnections(dataSource, dialect, poolSize);
+    this.returnsInserted = dataSource.driver.isReturningSqlSupported('insert');
   }
 
-  /** Opens the pool. If the application has `synchronize`, it also creates the tables. */
+  /** Opens the pool. If the application has `synchronize`, this method also creates the tables. */
   static async open(application: DataSource, at: WebhookTablesOptions, poolSize: number): Promise<ServerDatabase> {
     const type = application.options.type as SupportedDriver;
     const options = ownDataSourceOptions(
@@ -47,10 +56,11 @@ export class ServerDatabase extends Database {
       webhookEntities({ ...at, type, namingStrategy: application.namingStrategy }),
       poolSize,
     );
-    const dataSource = await new DataSource(options).initialize();
+    const dataSource = await initialized(new DataSource(options));
     try {
-      if (application.options.synchronize) await synchronize(dataSource, at);
-      return new ServerDatabase(dataSource, dialectOf(type), tablesSql(dataSource, at));
+      await withRunner(dataSource, (runner) => assertNewShape(dataSource, runner, at));
+      if (application.options.synchronize) await synchronize(application, dataSource, at);
+      return new ServerDatabase(dataSource, dialectOf(type), tablesSql(dataSource, at), poolSize);
     } catch (error) {
       await dataSource.destroy();
       throw error;
@@ -64,7 +74,7 @@ export class ServerDatabase extends Database {
           ? this.runPipelined(connection, script())
           : this.runStepByStep(connection, script()));
       } catch (error) {
-        // Without a working connection there is nothing to roll back. Report the first error.
+        // Without a working connection, a ROLLBACK is not possible. Report the first error.
         if (!connection.isBroken) await connection.send('ROLLBACK').catch(() => undefined);
         throw error;
       }
@@ -91,8 +101,8 @@ export class ServerDatabase extends Database {
   }
 
   /**
-   * READ COMMITTED, whatever the server's default is: at InnoDB's REPEATABLE READ, a `SKIP LOCKED` claim takes gap locks that block inserts
-   * of the application.
+   * Begins a transaction. The isolation level is always READ COMMITTED, and not the server's default. At InnoDB's REPEATABLE READ, a `SKIP
+   * LOCKED` claim takes gap locks that block inserts of the application.
    */
   private async begin({ send }: Connection): Promise<void> {
     if (this.dialect === 'postgres') {
@@ -111,8 +121,9 @@ export class ServerDatabase extends Database {
   }
 
   /**
-   * Like {@link runStepByStep}, but sends the BEGIN together with the first statements, and the COMMIT with the last if the script marks
-   * them. After a failed statement the server refuses the rest, and turns the COMMIT into a rollback: no partial work is committed.
+   * As {@link runStepByStep}, but the BEGIN is sent together with the first statements. If the script marks its last statements, the COMMIT
+   * is sent together with these statements. After a failed statement the server refuses the remaining statements, and turns the COMMIT into
+   * a rollback. So no partial work is committed.
    */
   private async runPipelined<T>({ sendAhead }: AheadConnection, script: Script<T>): Promise<T> {
     let ahead: Statement[] = [{ text: BEGIN_POSTGRES }];
@@ -131,33 +142,67 @@ export class ServerDatabase extends Database {
     return step.value;
   }
 
-  private async runScript<T>({ send }: Connection, script: Script<T>): Promise<T> {
-    const run = (one: Sql) => {
+  private runScript<T>({ send }: Connection, script: Script<T>): Promise<T> {
+    return runScript(script, (one: Sql) => {
       const { text, values } = this.statement(one);
       return send(text, values);
-    };
-    let step = script.next();
-    while (!step.done) {
-      const { value } = step;
-      if (value instanceof Together) {
-        const all: StatementResult[] = [];
-        for (const statement of value.statements) all.push(await run(statement));
-        step = script.next({ rows: [], affected: 0, all });
-      } else step = script.next(await run(value));
-    }
-    return step.value;
+    });
   }
 }
 
-/** The schema builder creates tables, but not their schema. */
-async function synchronize(dataSource: DataSource, { tableSchema }: WebhookTablesOptions): Promise<void> {
-  if (tableSchema !== undefined) {
-    const runner = dataSource.createQueryRunner('master');
+/** Options of different drivers that have the same meaning. */
+interface ConnectLimits {
+  readonly connectTimeout?: number;
+  readonly connectTimeoutMS?: number;
+}
+
+/** Opens the pool. TypeORM then asks the server for its version, and has no limit for that answer. @throws DatabaseTimeoutError */
+function initialized(dataSource: DataSource): Promise<DataSource> {
+  const { connectTimeout = 0, connectTimeoutMS = 0 } = dataSource.options as ConnectLimits;
+  const limitMs = Math.max(connectTimeout, connectTimeoutMS) + SILENCE_MS.work;
+  return within(limitMs, 'let this process open its connections', dataSource.initialize(), () => dataSource.destroy());
+}
+
+/** How long a process waits, in seconds, while another one creates the tables. */
+const CREATED_WITHIN_S = 60;
+/** A lock of MySQL belongs to the server, so its name contains the database. */
+const LOCK = "concat('webhooks-synchronize-', left(md5(database()), 16))";
+
+/**
+ * Creates the tables. Several processes may start at the same time.
+ *
+ * On PostgreSQL the schema builder works in a transaction: the process that comes second fails, and finds every table when it retries. MySQL
+ * and MariaDB commit each statement, and the schema builder replaces some indexes. So one process after the other creates the tables there.
+ *
+ * @param application has a connection for the lock. The module's pool may have one connection only
+ */
+async function synchronize(application: DataSource, dataSource: DataSource, at: WebhookTablesOptions): Promise<void> {
+  if (dialectOf(application.options.type) === 'mysql') {
+    await withRunner(application, async (runner) => {
+      await runner.query(`select get_lock(${LOCK}, ${CREATED_WITHIN_S})`);
+      try {
+        await createMissing(dataSource, at);
+      } finally {
+        await runner.query(`select release_lock(${LOCK})`);
+      }
+    });
+    return;
+  }
+  for (let attempt = 1; ; attempt++) {
     try {
-      if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
-    } finally {
-      await runner.release();
+      return await createMissing(dataSource, at);
+    } catch (error) {
+      if (attempt >= MAX_TRIES || !isAlreadyCreated(error)) throw error;
     }
+  }
+}
+
+/** Creates the schema, and then the tables. TypeORM's schema builder creates tables, but not their schema. */
+async function createMissing(dataSource: DataSource, { tableSchema }: WebhookTablesOptions): Promise<void> {
+  if (tableSchema !== undefined) {
+    await withRunner(dataSource, async (runner) => {
+      if (!(await runner.hasSchema(tableSchema))) await runner.createSchema(tableSchema, true);
+    });
   }
   await dataSource.synchronize();
 }

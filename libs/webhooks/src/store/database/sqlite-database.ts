@@ -3,6 +3,7 @@ import { isInTransactionHere } from '../../sqlite/transaction-here.js';
 import { DataSource } from '../../typeorm-compat.js';
 import type { Sql } from 'sql-template-tag';
 import { isRetryable } from './database-errors.js';
+import { assertNewShape, withRunner } from './old-shape.js';
 import { Database, ownDataSourceOptions } from './database.js';
 import { pause } from '../../time.js';
 import { type Script, type StatementResult, Together } from './script.js';
@@ -10,7 +11,7 @@ import { tablesSql, webhookEntities, type TablesSql } from './tables.js';
 import type { WebhookTablesOptions } from './table-names.js';
 import { TransactionError } from './transaction-errors.js';
 
-/** The part of a better-sqlite3 connection that is used here. The driver itself is never imported. */
+/** The part of a better-sqlite3 connection that this file uses. The library never imports better-sqlite3 itself. */
 interface SqliteConnection {
   readonly inTransaction: boolean;
   prepare(sql: string): SqliteStatement;
@@ -29,13 +30,15 @@ const CONNECTION_IN_USE = Symbol('connection in use');
 const WRITER_TIMEOUT_MS = 10_000;
 
 /**
- * SQLite through better-sqlite3. Every script is one synchronous transaction: no other code of this process runs between its statements.
+ * SQLite through better-sqlite3. Every script is one synchronous transaction. So no other code of this process runs between the statements
+ * of a script.
  *
- * For a file, the module has its own connection. For a `:memory:` database there is only the application's connection, which the
- * driver shares among all query runners: a script runs when that connection is in no transaction.
+ * For a file, the module has its own connection. A `:memory:` database has only the application's connection, and the driver shares this
+ * connection among all query runners. In this case a script runs when the connection is in no transaction.
  */
 export class SqliteDatabase extends Database {
   readonly dialect = 'sqlite';
+  readonly returnsInserted = true;
   private readonly statements = new Map<string, SqliteStatement>();
 
   private constructor(
@@ -59,7 +62,8 @@ export class SqliteDatabase extends Database {
         }),
         1,
       ),
-      // better-sqlite3 waits synchronously for a busy file, which blocks the event loop. We retry asynchronously instead.
+      // With a timeout, better-sqlite3 would wait synchronously for a busy file, and block the event loop. This class retries
+      // asynchronously instead.
       timeout: 0,
       ...(file ? {} : { database: ':memory:' }),
     } as DataSource['options']).initialize();
@@ -72,6 +76,7 @@ export class SqliteDatabase extends Database {
       }
       const connection = driver.databaseConnection;
       const database = new SqliteDatabase(application, own, connection, tablesSql(own, at));
+      await database.retryUntilFree(() => withRunner(own, (runner) => assertNewShape(own, runner, at)));
       if (application.options.synchronize) await database.asWriter(() => own.synchronize());
       return database;
     } catch (error) {
@@ -85,7 +90,7 @@ export class SqliteDatabase extends Database {
   }
 
   single<T>(script: () => Script<T>): Promise<T> {
-    // A shared `:memory:` connection may be in a transaction of the application; readers of a file never wait.
+    // A shared `:memory:` connection may be in a transaction of the application. Readers of a file never wait.
     return isFileSqlite(this.application)
       ? this.retryUntilFree(() => this.runScript(script))
       : this.transaction(script);
@@ -151,7 +156,7 @@ export class SqliteDatabase extends Database {
   private run(text: string, values: unknown[]): StatementResult {
     let statement = this.statements.get(text);
     if (!statement) {
-      // Batches of different sizes have different texts: the cache is emptied before it grows too large.
+      // Batches of different sizes have different statement texts. Empty the cache before it grows too large.
       if (this.statements.size > 200) this.statements.clear();
       statement = this.connection.prepare(text);
       this.statements.set(text, statement);
@@ -164,6 +169,6 @@ export class SqliteDatabase extends Database {
 function managerMissing(): TransactionError {
   return new TransactionError(
     'MANAGER_MISSING',
-    'The webhooks module was called inside a transaction without its manager. SQLite has one writer at a time, so this call would wait for the transaction, and the transaction waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or call after the commit.',
+    'The webhooks module was called inside a transaction, but without the manager of that transaction. SQLite has one writer at a time, so this call would wait for the transaction, and the transaction waits for this call. Pass the manager of the transaction: publish(type, data, { manager }), listeners.withManager(manager) or deliveries.withManager(manager). Or make the call after the commit.',
   );
 }

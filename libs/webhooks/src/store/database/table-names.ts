@@ -2,20 +2,22 @@ import type { DataSource } from 'typeorm';
 import { DEFAULT_TABLE_PREFIX, dialectOf, type DialectName } from '../../dialect.js';
 import { ConfigurationError } from '../../errors.js';
 
-/** The condition of a partial index, in SQL, with the column names of its table. */
+/** Returns the condition of a partial index in SQL, with the column names of its table. */
 export type IndexCondition = (columnOf: (property: string) => string) => string;
 
 /**
- * An index: its columns; or with `where` a partial index, for example without finished rows. MySQL and MariaDB have no partial indexes:
- * there `mysql` names the columns of a full index, or is `null` if another index serves the same statements.
+ * An index is given by its columns. With `where`, the index is a partial index, for example without finished rows. MySQL and MariaDB have
+ * no partial indexes. On these databases, `mysql` names the columns of a full index, or is `null` if another index serves the same
+ * statements.
  *
- * A statement that needs a partial index writes its condition as literal text: SQLite does not match a parameter with the condition.
+ * A statement that needs a partial index writes the condition of the index as literal text, because SQLite does not match a parameter with
+ * the condition.
  */
 export type IndexShape =
   | readonly string[]
   | { readonly of: readonly string[]; readonly where: IndexCondition; readonly mysql: readonly string[] | null };
 
-/** The indexes in the form that the dialect supports. */
+/** Returns the indexes in the form that the dialect supports. */
 export function indexesOf(
   shapes: readonly IndexShape[],
   dialect: DialectName,
@@ -28,12 +30,14 @@ export function indexesOf(
   });
 }
 
-/** `routePaths` -> `route_paths`: our names in the database, without prefix and naming strategy. */
+/** `routePaths` -> `route_paths`. Returns the name of a table or column in the database, without prefix and naming strategy. */
 export function databaseName(property: string): string {
   return property.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-/** The path of a webhook table, from the data source's schema, prefix and naming strategy; the same as in TypeORM's metadata. */
+/**
+ * The path of a webhook table, from the schema, prefix and naming strategy of the data source. TypeORM's metadata contains the same path.
+ */
 export function tablePathOf(
   dataSource: DataSource,
   { tablePrefix = DEFAULT_TABLE_PREFIX, tableSchema }: WebhookTablesOptions,
@@ -50,11 +54,14 @@ export function tablePathOf(
 export interface WebhookTablesOptions {
   /** The prefix of each table's name. @defaultValue `'webhook_'` */
   tablePrefix?: string;
-  /** PostgreSQL only: the schema of the tables. @defaultValue the data source's `schema`; without one, the first of the `search_path` */
+  /**
+   * PostgreSQL only: the schema of the tables. @defaultValue the data source's `schema`; without this option, the first schema of the
+   * `search_path`
+   */
   tableSchema?: string | undefined;
 }
 
-/** The options as source text for a message, without the defaults; empty if all are defaults. */
+/** The options as source text for a message. Options with default values are left out, so the text may be empty. */
 export function writtenTablesOptions({
   tablePrefix = DEFAULT_TABLE_PREFIX,
   tableSchema,
@@ -76,6 +83,6 @@ export function assertSchemas({ options: { type } }: DataSource, tableSchema: st
   }[dialectOf(type)];
   throw new ConfigurationError(
     'INVALID_OPTION',
-    `Invalid value '${tableSchema}' for \`tableSchema\`: the data source has the type '${type}', and ${what}. Leave it out, and use \`tablePrefix\` to separate the tables.`,
+    `Invalid value '${tableSchema}' for \`tableSchema\`: the data source has the type '${type}', and ${what}. Leave \`tableSchema\` out, and use \`tablePrefix\` to separate the tables.`,
   );
 }

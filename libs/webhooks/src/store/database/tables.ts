@@ -28,8 +28,8 @@ export const isUnfinishedAndOrdered: IndexCondition = (columnOf) =>
   `"${columnOf('orderKey')}" is not null and "${columnOf('state')}" in ('due', 'leased')`;
 
 /**
- * The current tables; `docs/decisions/0001-tables.md` gives the reason for each column.
- * A trailing `?` means nullable. Migrations keep a frozen copy.
+ * The current tables. `docs/decisions/0001-tables.md` gives the reason for each column. A trailing `?` means nullable. Migrations keep a
+ * frozen copy of these tables.
  */
 const TABLES = {
   events: {
@@ -38,24 +38,21 @@ const TABLES = {
       id: 'id',
       type: 'name',
       superTypes: 'text?',
-      state: 'state',
       audience: 'state',
       owner: 'owner?',
       ownerKey: 'hash?',
       orderKey: 'hash?',
       ordered: 'flag',
       dedupeKey: 'hash?',
-      payload: 'text',
+      payload: 'text?',
       thinPayload: 'text?',
       droppedFields: 'text?',
-      routedThrough: 'id?',
       context: 'text?',
       createdAt: 'milliseconds',
+      erasedAt: 'milliseconds?',
     },
-    unique: [['id'], { of: ['dedupeKey'], where: isSet('dedupeKey'), mysql: ['dedupeKey'] }],
+    unique: [['id']],
     indexes: [
-      { of: ['seq'], where: inState('pending'), mysql: ['state', 'seq'] },
-      { of: ['seq'], where: inState('routing'), mysql: null },
       ['createdAt'],
       {
         of: ['ownerKey', 'createdAt', 'seq'],
@@ -63,6 +60,32 @@ const TABLES = {
         mysql: ['ownerKey', 'createdAt', 'seq'],
       },
     ],
+  },
+  outbox: {
+    columns: {
+      seq: 'reference',
+      eventAt: 'milliseconds',
+      leaseUntil: 'milliseconds',
+      claims: 'integer',
+      orderKey: 'hash?',
+      leaseToken: 'id?',
+      routedThrough: 'id?',
+    },
+    primary: ['seq'],
+    unique: [],
+    indexes: [{ of: ['seq'], where: isSet('routedThrough'), mysql: ['routedThrough', 'seq'] }],
+  },
+  damaged: {
+    columns: { seq: 'reference', eventAt: 'milliseconds', reason: 'text', createdAt: 'milliseconds' },
+    primary: ['seq'],
+    unique: [],
+    indexes: [],
+  },
+  idempotencyKeys: {
+    columns: { key: 'hash', eventId: 'id' },
+    primary: ['key'],
+    unique: [],
+    indexes: [],
   },
   listeners: {
     columns: {
@@ -93,6 +116,7 @@ const TABLES = {
       allowedRate: 'integer?',
       state: 'state',
       disabledReason: 'text?',
+      revision: 'integer',
       afterSeq: 'reference',
       createdAt: 'milliseconds',
       updatedAt: 'milliseconds',
@@ -104,6 +128,7 @@ const TABLES = {
       ['createdAt', 'seq'],
       { of: ['createdAt', 'seq'], where: inState('disabled'), mysql: ['state', 'createdAt', 'seq'] },
       { of: ['deletedAt'], where: isSet('deletedAt'), mysql: ['deletedAt'] },
+      ['updatedAt', 'seq'],
     ],
   },
   routes: {
@@ -121,6 +146,7 @@ const TABLES = {
       seq: 'sequence',
       id: 'id',
       eventSeq: 'reference',
+      eventAt: 'milliseconds',
       listenerId: 'id',
       type: 'name',
       owner: 'owner?',
@@ -136,12 +162,19 @@ const TABLES = {
       leaseUntil: 'milliseconds?',
       lastStatus: 'integer?',
       lastErrorCode: 'name?',
+      outcome: 'state?',
+      status: 'integer?',
+      errorCode: 'name?',
+      errorDetail: 'text?',
+      durationMs: 'integer?',
+      response: 'text?',
+      startedAt: 'milliseconds?',
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
-      deletedAt: 'milliseconds?',
     },
-    unique: [['id'], ['eventSeq', 'listenerId']],
+    unique: [['eventAt', 'eventSeq', 'listenerId']],
     indexes: [
+      ['id'],
       {
         of: ['listenerId', 'nextAt', 'seq'],
         where: inState('due'),
@@ -166,7 +199,8 @@ const TABLES = {
   attempts: {
     columns: {
       seq: 'sequence',
-      deliverySeq: 'reference',
+      deliveryId: 'id',
+      eventAt: 'milliseconds',
       number: 'integer',
       outcome: 'state',
       status: 'integer?',
@@ -178,7 +212,7 @@ const TABLES = {
       startedAt: 'milliseconds',
     },
     unique: [],
-    indexes: [['deliverySeq', 'seq']],
+    indexes: [['deliveryId', 'seq']],
   },
   listenerState: {
     columns: {
@@ -195,7 +229,7 @@ const TABLES = {
       handshakeTries: 'integer',
     },
     unique: [['listenerId']],
-    indexes: [['readyAt', 'seq']],
+    indexes: [['readyAt', 'seq'], { of: ['failingSince'], where: isSet('failingSince'), mysql: ['failingSince'] }],
   },
   chores: {
     columns: {
@@ -208,6 +242,31 @@ const TABLES = {
     },
     unique: [['name']],
     indexes: [],
+  },
+  tasks: {
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      kind: 'state',
+      owner: 'owner?',
+      ownerKey: 'hash?',
+      listenerId: 'id?',
+      filter: 'text',
+      ratePerSecond: 'integer?',
+      state: 'state',
+      position: 'text?',
+      done: 'integer',
+      estimate: 'integer?',
+      actor: 'text?',
+      error: 'text?',
+      leaseToken: 'id?',
+      leaseUntil: 'milliseconds',
+      createdAt: 'milliseconds',
+      startedAt: 'milliseconds?',
+      endedAt: 'milliseconds?',
+    },
+    unique: [['id']],
+    indexes: [['state', 'seq'], { of: ['ownerKey', 'seq'], where: isSet('ownerKey'), mysql: ['ownerKey', 'seq'] }],
   },
   images: {
     columns: {
@@ -224,6 +283,85 @@ const TABLES = {
     unique: [],
     indexes: [{ of: ['mergeKey', 'seq'], where: isSet('mergeKey'), mysql: ['mergeKey', 'seq'] }],
   },
+  idempotency: {
+    columns: {
+      seq: 'sequence',
+      key: 'hash',
+      bodyHash: 'hash',
+      ownerKey: 'hash?',
+      token: 'id',
+      status: 'integer?',
+      answer: 'text?',
+      createdAt: 'milliseconds',
+    },
+    unique: [['key']],
+    indexes: [['createdAt'], { of: ['ownerKey'], where: isSet('ownerKey'), mysql: ['ownerKey'] }],
+  },
+  revokedSessions: {
+    columns: { seq: 'sequence', key: 'hash', revokedAt: 'milliseconds', expiresAt: 'milliseconds' },
+    unique: [['key']],
+    indexes: [['expiresAt']],
+  },
+  processes: {
+    columns: {
+      seq: 'sequence',
+      id: 'id',
+      host: 'name',
+      version: 'name',
+      startedAt: 'milliseconds',
+      seenAt: 'milliseconds',
+      sending: 'integer',
+      concurrency: 'integer',
+    },
+    unique: [['id']],
+    indexes: [],
+  },
+  settings: {
+    columns: { seq: 'sequence', name: 'name', value: 'text', updatedAt: 'milliseconds' },
+    unique: [['name']],
+    indexes: [],
+  },
+  stats: {
+    columns: {
+      seq: 'sequence',
+      listenerId: 'id',
+      spanMs: 'integer',
+      startsAt: 'milliseconds',
+      accepted: 'integer',
+      rejected: 'integer',
+      unreachable: 'integer',
+      blocked: 'integer',
+      exhausted: 'integer',
+      durationMs: 'milliseconds',
+      lastAcceptedAt: 'milliseconds?',
+      upTo10: 'integer',
+      upTo25: 'integer',
+      upTo50: 'integer',
+      upTo100: 'integer',
+      upTo250: 'integer',
+      upTo500: 'integer',
+      upTo1000: 'integer',
+      upTo2500: 'integer',
+      upTo5000: 'integer',
+      upTo10000: 'integer',
+      upTo30000: 'integer',
+      longer: 'integer',
+    },
+    unique: [['listenerId', 'startsAt', 'spanMs']],
+    indexes: [['startsAt']],
+  },
+  audit: {
+    columns: {
+      seq: 'sequence',
+      actor: 'owner?',
+      action: 'name',
+      target: 'owner?',
+      details: 'text?',
+      createdAt: 'milliseconds',
+    },
+    unique: [],
+    indexes: [['createdAt', 'seq']],
+  },
   schemaVersion: {
     columns: { seq: 'sequence', version: 'integer', oldestProcess: 'integer' },
     unique: [],
@@ -233,6 +371,8 @@ const TABLES = {
 
 interface TableShape {
   columns: Record<string, ColumnKind | `${ColumnKind}?`>;
+  /** The primary key, if no column has the kind `sequence`. */
+  primary?: readonly string[];
   unique: readonly IndexShape[];
   indexes: readonly IndexShape[];
 }
@@ -244,9 +384,9 @@ type ColumnName<T extends TableName> = keyof (typeof TABLES)[T]['columns'] & str
 /**
  * The entity schemas of the webhook tables, for a plain `data-source.ts`.
  *
- * The module does not need them, because it defines its tables itself. List them if your data source should also know the tables, for
- * example to generate migrations. `type` is the type of your data source: the column type of a long text differs between databases. Pass
- * `namingStrategy` if your naming strategy changes column names that are set explicitly.
+ * The module does not need these entity schemas, because the module defines its tables itself. List the entity schemas if your data source
+ * should also know the tables, for example to generate migrations. `type` is the type of your data source, because the column type of a
+ * long text differs between databases. Pass `namingStrategy` if your naming strategy changes column names that are set explicitly.
  *
  * @example
  * new DataSource({ type: 'postgres', entities: [Order, ...webhookEntities({ type: 'postgres' })] });
@@ -266,6 +406,7 @@ export function webhookEntities(
         ...columnOptions((nullable ? kind.slice(0, -1) : kind) as ColumnKind, options.type),
         name: databaseName(property),
         ...(nullable ? { nullable } : {}),
+        ...(shape.primary?.includes(property) ? { primary: true } : {}),
       };
     }
     return new EntitySchema({
@@ -285,31 +426,32 @@ function entityName(prefix: string, table: string): string {
   return `webhooks:${prefix}${table}`;
 }
 
-/** A table in SQL: `sql` is its escaped path, `$` its escaped columns by property. */
+/** A table in SQL. `sql` is the escaped path of the table. `$` contains the escaped columns by property. */
 export interface TableSql<T extends TableName> {
   readonly metadata: EntityMetadata;
   readonly path: string;
-  /** Escaped, for templates: `sql\`select ${events.$.id} from ${events.sql}\``. */
+  /** The escaped path, for templates: `sql\`select ${events.$.id} from ${events.sql}\``. */
   readonly sql: Sql;
   readonly $: Readonly<Record<ColumnName<T>, Sql>>;
   /**
-   * Goes after the alias. MySQL and MariaDB then read only through the index of these columns; for other databases it is empty. Their
-   * statistics lag behind the rows: after a burst of inserts they estimate that a table is empty, and read all of it.
+   * SQL for the place after the alias. This SQL makes MySQL and MariaDB read only through the index of these columns. For other databases
+   * the SQL is empty. The statistics of MySQL and MariaDB lag behind the rows. After many inserts the planner may estimate that a table is
+   * empty, and read all rows of the table.
    */
   through(...columns: ColumnName<T>[]): Sql;
   /**
-   * Goes after the path or its alias in statements that search by `seq`. The database then finds the rows by the primary key, whatever the
-   * other conditions are. Through an index of states, MySQL would also lock rows of other workers, and SQLite would read all of a partial
-   * index.
+   * SQL for the place after the path or its alias, in statements that search by `seq`. This SQL makes the database find the rows by the
+   * primary key, even if there are other conditions. Otherwise MySQL would use an index of states and also lock rows of other workers.
+   * SQLite would read all entries of a partial index.
    */
   readonly byKey: Sql;
-  /** An alias for an expression that is selected beside the columns. */
+  /** Returns an alias for an expression that is selected together with the columns. */
   as(name: string): Sql;
-  /** `alias.column as "property"` for each column. Rows have property names under every naming strategy. */
+  /** Returns `alias.column as "property"` for each column. So rows have property names under every naming strategy. */
   select(alias: string, ...columns: ColumnName<T>[]): Sql;
 }
 
-/** Every table, with names from TypeORM's metadata: they respect `schema`, `entityPrefix` and naming strategies. */
+/** Every table, with names from TypeORM's metadata. These names respect `schema`, `entityPrefix` and naming strategies. */
 export type TablesSql = { readonly [T in TableName]: TableSql<T> };
 
 /** Reads table paths and column names from a data source that was made with {@link webhookEntities}. */

@@ -6,7 +6,6 @@ import type { Sealing } from '../../secrets/sealing.js';
 import { readSecrets, resealedSecrets, verifiableSecrets, writeSecrets } from '../../secrets/stored-secrets.js';
 import { canBeStored } from '../database/can-be-stored.js';
 import { chunks, inList } from '../database/chunks.js';
-import { isAfter, type PagePosition } from '../database/page.js';
 import type { Database } from '../database/database.js';
 import { skipConflict } from '../database/dialect-sql.js';
 import {
@@ -18,7 +17,7 @@ import {
 } from './listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** A listener as its row holds it; JSON columns as text. */
+/** A listener in the form of its row. JSON columns are text. */
 export interface ListenerRow {
   seq: unknown;
   id: string;
@@ -30,15 +29,15 @@ export interface ListenerRow {
   definition: string;
   name: string | null;
   externalId: string | null;
-  /** JSON. */
+  /** Metadata as JSON. */
   metadata: string | null;
   description: string | null;
   headers: string;
   secrets: string;
   schemes: string;
-  /** `null`: its server requires no credentials. */
+  /** The credentials for the server of the receiver. `null` means that the server requires no credentials. */
   auth: string | null;
-  /** `null`: no client certificate, and the public certificate authorities. */
+  /** `null` means that there is no client certificate, and that the public certificate authorities apply. */
   tls: string | null;
   format: string;
   ordering: string;
@@ -48,13 +47,15 @@ export interface ListenerRow {
   handshake: string;
   /** The error of the last handshake. */
   handshakeError: string | null;
-  /** Requests per minute that its receiver granted. */
+  /** The number of requests per minute that the receiver allows. */
   allowedRate: unknown;
   state: string;
   disabledReason: string | null;
+  /** 1 for a new listener; one more with each change of its row. */
+  revision: unknown;
   createdAt: unknown;
   updatedAt: unknown;
-  /** From its row in the listener queue; see `ListenerState`. */
+  /** The next values come from the listener's row in the listener queue. See `ListenerState`. */
   failuresInARow: unknown;
   failingSince: unknown;
   pausedUntil: unknown;
@@ -62,12 +63,16 @@ export interface ListenerRow {
 }
 
 /** The values of a new or changed listener. */
-export type ListenerValues = Omit<ListenerRow, 'seq' | 'createdAt' | 'updatedAt' | (typeof HEALTH)[number]> & {
-  /** From {@link externalKeyOf}. */
+export type ListenerValues = Omit<
+  ListenerRow,
+  'seq' | 'revision' | 'createdAt' | 'updatedAt' | (typeof HEALTH)[number]
+> & {
+  /** The hash from {@link externalKeyOf}. */
   externalKey: Buffer | null;
 };
 
-const COLUMNS = [
+/** The columns of {@link ListenerRow}. */
+export const COLUMNS = [
   'seq',
   'id',
   'owner',
@@ -93,13 +98,18 @@ const COLUMNS = [
   'allowedRate',
   'state',
   'disabledReason',
+  'revision',
   'createdAt',
   'updatedAt',
 ] as const;
 
-const HEALTH = ['failuresInARow', 'failingSince', 'pausedUntil', 'readyAt'] as const;
+/** The properties of {@link ListenerRow} that are in the listener queue. */
+export const HEALTH = ['failuresInARow', 'failingSince', 'pausedUntil', 'readyAt'] as const;
 
-/** Uses subqueries and no join: only the listener's row must be locked, and MariaDB has no syntax for that in a join. */
+/**
+ * Selects a row with subqueries and not with a join. Only the listener's row must be locked, and MariaDB has no syntax to lock one table of
+ * a join.
+ */
 function selectRow({ tables }: Database): Sql {
   const { listeners: l, listenerState: s } = tables;
   const health = HEALTH.map(
@@ -112,7 +122,7 @@ function selectRow({ tables }: Database): Sql {
 /** The listeners that a caller may see: `undefined` for all, or the listeners of one owner. */
 export type OwnerScope = string | undefined;
 
-/** The sequence of the newest event; 0 if there is none. */
+/** The sequence of the newest event; 0 if there is no event. */
 export function* lastSequence(database: Database): Script<unknown> {
   const { events } = database.tables;
   const [last] = yield* query<{ seq: unknown }>(
@@ -121,7 +131,7 @@ export function* lastSequence(database: Database): Script<unknown> {
   return last?.seq ?? 0;
 }
 
-/** @param seen sequence of the newest event that others have committed and that this transaction may not see */
+/** @param seen the sequence of the newest event that other transactions have committed. This transaction may not see that event */
 export function* insertListener(
   database: Database,
   row: ListenerValues,
@@ -130,8 +140,8 @@ export function* insertListener(
   seen: unknown = 0,
 ): Script<void> {
   const { sql: path, $ } = database.tables.listeners;
-  // Earlier events are not for this listener, even if they are not routed yet. The sequence decides, because clocks differ. An event that
-  // is being written at this moment may be included or not.
+  // Earlier events are not for this listener, even if these events are not routed yet. The sequence decides which events are earlier,
+  // because clocks differ. An event that is being written at this moment may or may not count as earlier.
   const last = yield* lastSequence(database);
   const afterSeq = BigInt(String(last)) > BigInt(String(seen)) ? last : seen;
   const values = [
@@ -161,30 +171,51 @@ export function* insertListener(
     row.allowedRate,
     row.state,
     row.disabledReason,
+    1,
     afterSeq,
     now,
     now,
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.name}, ${$.externalId}, ${$.externalKey}, ${$.metadata}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.name}, ${$.externalId}, ${$.externalKey}, ${$.metadata}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.revision}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id, row.state === 'pending' ? now : null);
   yield* insertRoutes(database, row.id, routes);
 }
 
-/** Counts the listeners of an owner. A concurrent call waits for this transaction if the owner already has a listener. */
+/** Counts the listeners of an owner. A concurrent call for this owner waits until this transaction ends. */
 export function* countListeners(database: Database, owner: string): Script<number> {
+  yield* lockCount(database, owner);
   const { listeners: l } = database.tables;
-  const ofOwner = sql`from ${l.sql} l${l.through('ownerKey', 'createdAt', 'seq')} where l.${l.$.ownerKey} = ${ownerKeyOf(owner)} and l.${l.$.deletedAt} is null`;
-  yield sql`select ${l.select('l', 'seq')} ${ofOwner} order by l.${l.$.createdAt}, l.${l.$.seq} limit 1${database.forUpdate}`;
-  const [row] = yield* query<{ count: unknown }>(sql`select count(*) ${l.as('count')} ${ofOwner}`);
+  // At InnoDB's REPEATABLE READ, a read without a lock would not see newer listeners. REPEATABLE READ is the default of a caller's
+  // transaction.
+  const current = database.dialect === 'mysql' ? sql` lock in share mode` : sql``;
+  const [row] = yield* query<{ count: unknown }>(
+    sql`select count(*) ${l.as('count')} from ${l.sql} l${l.through('ownerKey', 'createdAt', 'seq')} where l.${l.$.ownerKey} = ${ownerKeyOf(owner)} and l.${l.$.deletedAt} is null${current}`,
+  );
   return Number(row?.count);
 }
 
-/** Locks the row, so that two changes of one listener do not mix. */
+/**
+ * Takes a lock that ends with the transaction. Before its first listener, an owner has no row that could be locked.
+ *
+ * On MySQL and MariaDB only locks of rows end with the transaction, so all owners share one row. SQLite allows one writer, so no lock is
+ * needed.
+ */
+function* lockCount(database: Database, owner: string): Script<void> {
+  const { schemaVersion: v } = database.tables;
+  if (database.dialect === 'postgres') {
+    const lock = tupleHash('count of listeners', v.sql.text, owner).readBigInt64BE();
+    yield sql`select pg_advisory_xact_lock(${lock.toString()})`;
+  } else if (database.dialect === 'mysql') {
+    yield sql`select v.${v.$.version} from ${v.sql} v order by v.${v.$.version}${database.forUpdate}`;
+  }
+}
+
+/** Locks the row, so that two concurrent changes of one listener run one after the other. */
 export function* lockListener(database: Database, id: string, scope: OwnerScope): Script<ListenerRow | undefined> {
   return yield* selectListener(database, id, scope, database.forUpdate);
 }
 
-/** The hash that makes an external id unique for its owner: it depends on the exact text, whatever the collation is. */
+/** The hash that makes an external id unique for its owner. The hash depends on the exact text and not on a collation. */
 export function externalKeyOf(owner: string | null, externalId: string): Buffer {
   return owner === null ? tupleHash('external', externalId) : tupleHash('external', externalId, owner);
 }
@@ -213,46 +244,9 @@ function* selectListener(
   const [row] = yield* query<ListenerRow>(
     sql`select ${selectRow(database)} from ${l.sql} l where l.${l.$.id} = ${id} and l.${l.$.deletedAt} is null${lock}`,
   );
-  // Compare once more with ===: a collation treats some different texts as equal.
+  // Compare the values again with ===, because a collation treats some different texts as equal.
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
   return row;
-}
-
-/** Newest first. */
-export function* listListeners(
-  database: Database,
-  options: { scope: OwnerScope; state?: string; after: PagePosition | null; limit: number },
-): Script<ListenerRow[]> {
-  const { listeners: l } = database.tables;
-  const where = [sql`l.${l.$.deletedAt} is null`];
-  let path = l.through('createdAt', 'seq');
-  if (options.state === 'disabled') path = l.through('state', 'createdAt', 'seq');
-  if (options.scope !== undefined) path = l.through('ownerKey', 'createdAt', 'seq');
-  if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
-  // As literal text, because the partial index of disabled listeners has this condition.
-  if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
-  else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
-  if (options.after) where.push(isAfter(database.dialect, sql`l.${l.$.createdAt}`, sql`l.${l.$.seq}`, options.after));
-  const rows = yield* query<Omit<ListenerRow, (typeof HEALTH)[number]>>(
-    sql`select ${l.select('l', ...COLUMNS)} from ${l.sql} l${path} where ${join(where, ' and ')} order by l.${l.$.createdAt} desc, l.${l.$.seq} desc limit ${options.limit}`,
-  );
-  return yield* withHealth(database, rows);
-}
-
-/** Uses a separate statement: with outdated statistics, PostgreSQL would join a page with the whole table of states. */
-function* withHealth(
-  database: Database,
-  rows: readonly Omit<ListenerRow, (typeof HEALTH)[number]>[],
-): Script<ListenerRow[]> {
-  const { listenerState: s } = database.tables;
-  const states = new Map<string, ListenerRow>();
-  for (const some of chunks(rows.map(({ id }) => id))) {
-    const found = yield* query<ListenerRow & { listenerId: string }>(
-      sql`select ${s.select('s', 'listenerId', ...HEALTH)} from ${s.sql} s where s.${s.$.listenerId} ${inList(some)}`,
-    );
-    for (const { listenerId, ...state } of found) states.set(listenerId, state as ListenerRow);
-  }
-  return rows.map((row) => ({ ...row, ...(states.get(row.id) as ListenerRow) }));
 }
 
 export function* updateListener(
@@ -266,39 +260,39 @@ export function* updateListener(
   const sets = Object.entries(values).map(
     ([property, value]) => sql`${($ as Record<string, Sql>)[property]} = ${value as unknown}`,
   );
-  sets.push(sql`${$.updatedAt} = ${now}`);
+  sets.push(sql`${$.revision} = ${$.revision} + 1`, sql`${$.updatedAt} = ${now}`);
   yield* execute(sql`update ${path} set ${join(sets)} where ${$.id} = ${id}`);
   if (!routes) return;
   yield* deleteRoutes(database, id);
   yield* insertRoutes(database, id, routes);
 }
 
-/** Rows that one transaction reseals. Each row is decrypted, encrypted again, and locked meanwhile. */
+/** The maximum number of rows that one transaction reseals. Each row is decrypted, encrypted again, and locked in the meantime. */
 const RESEAL_BATCH = 100;
 
 /** The result of {@link resealListeners}. */
 export interface ResealedPage {
-  /** The number of rows that were written. */
+  /** The number of rows that were written. In a dry run, the number of rows that would be written. */
   readonly resealed: number;
   /** Listeners with a secret that could not be decrypted. */
   readonly unreadable: readonly string[];
-  /** Where the next page begins; `null` after the last one. */
+  /** The position at which the next page begins; `null` after the last page. */
   readonly last: string | null;
 }
 
 /**
- * Encrypts the secrets of a page of listeners with the first key, in the order of `seq`, and removes secrets that are no longer used.
- * Secrets that cannot be decrypted stay unchanged.
+ * Encrypts the secrets of a page of listeners with the first key, in the order of `seq`. Removes secrets that are no longer used. Secrets
+ * that cannot be decrypted stay unchanged.
  *
- * @param options `after`: `last` of the previous page, '0' for the first page
+ * @param options `after`: `last` of the previous page, '0' for the first page; `isDryRun`: only count the rows
  */
 export function* resealListeners(
   database: Database,
-  { sealing, now, after }: { sealing: Sealing; now: number; after: string },
+  { sealing, now, after, isDryRun }: { sealing: Sealing; now: number; after: string; isDryRun: boolean },
 ): Script<ResealedPage> {
   const { listeners: l } = database.tables;
   const rows = yield* query<Pick<ListenerRow, 'seq' | 'id' | 'url' | 'secrets' | 'auth' | 'tls'>>(
-    sql`select ${l.select('l', 'seq', 'id', 'url', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${database.forUpdate}`,
+    sql`select ${l.select('l', 'seq', 'id', 'url', 'secrets', 'auth', 'tls')} from ${l.sql} l where l.${l.$.seq} > ${after} order by l.${l.$.seq} limit ${RESEAL_BATCH}${isDryRun ? sql`` : database.forUpdate}`,
   );
   const unreadable: string[] = [];
   let resealed = 0;
@@ -309,6 +303,7 @@ export function* resealListeners(
     if (!newSecrets.isReadable || !newAuth.isReadable || !newTls.isReadable) unreadable.push(id);
     if (newSecrets.text === secrets && newAuth.text === auth && newTls.text === tls) continue;
     resealed++;
+    if (isDryRun) continue;
     yield* execute(
       sql`update ${l.sql} set ${l.$.secrets} = ${newSecrets.text}, ${l.$.auth} = ${newAuth.text}, ${l.$.tls} = ${newTls.text} where ${l.$.seq} = ${seq}`,
     );
@@ -316,12 +311,12 @@ export function* resealListeners(
   return { resealed, unreadable, last: rows.length < RESEAL_BATCH ? null : String(rows.at(-1)?.seq) };
 }
 
-/** Rows that one transaction checks for secrets to erase. */
+/** The maximum number of rows that one transaction checks for secrets to erase. */
 const ERASE_BATCH = 100;
 
 /**
- * Erases rotated secrets from a page of listeners, in the order of `seq`, if they neither sign nor are accepted by the verify view any
- * more. Their times decide it, so no key is needed.
+ * Erases rotated secrets from a page of listeners, in the order of `seq`. A secret is erased if it no longer signs and if the verify view
+ * no longer accepts the secret. The stored times decide this, so no key is needed.
  *
  * @param options `after`: the last sequence of the previous page
  * @returns the last sequence of this page; `null` at the end
@@ -336,7 +331,7 @@ export function* eraseSecrets(
   );
   const outdated = page.filter(({ secrets }) => withoutErased(secrets, now) !== secrets).map(({ seq }) => seq);
   if (outdated.length) {
-    // Lock only these rows, and read them again: a rotation may have changed them meanwhile.
+    // Lock only these rows and read them again, because a rotation may have changed the rows in the meantime.
     const rows = yield* query<{ seq: unknown; secrets: string }>(
       sql`select ${l.select('l', 'seq', 'secrets')} from ${l.sql} l where l.${l.$.seq} ${inList(outdated)} order by l.${l.$.seq}${database.forUpdate}`,
     );
@@ -360,8 +355,8 @@ function withoutErased(text: string, now: number): string {
 }
 
 /**
- * Removes a listener: the row stays for its delivery log, and the routes are deleted. {@link discardDue} discards its due deliveries, here
- * or in the next claim.
+ * Removes a listener. The row stays for the delivery log, and the routes are deleted. {@link discardDue} discards the due deliveries of the
+ * listener, here or in the next claim.
  */
 export function* removeListener(database: Database, id: string, now: number): Script<void> {
   const { listeners: l } = database.tables;
@@ -372,21 +367,22 @@ export function* removeListener(database: Database, id: string, now: number): Sc
   yield* expectDeliveries(database, new Map([[id, now]]));
 }
 
-/** Disables a listener: its due deliveries are held because of its state. @returns whether it was enabled before */
+/** Disables a listener. The due deliveries of a disabled listener are held. @returns whether the listener was enabled before */
 export function* disableListener(database: Database, id: string, reason: string, now: number): Script<boolean> {
   const { sql: path, $ } = database.tables.listeners;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'disabled'}, ${$.disabledReason} = ${reason}, ${$.updatedAt} = ${now} where ${$.id} = ${id} and ${$.state} <> ${'disabled'} and ${$.deletedAt} is null`,
+    sql`update ${path} set ${$.state} = ${'disabled'}, ${$.disabledReason} = ${reason}, ${$.revision} = ${$.revision} + 1, ${$.updatedAt} = ${now} where ${$.id} = ${id} and ${$.state} <> ${'disabled'} and ${$.deletedAt} is null`,
   );
   return changed > 0;
 }
 
 /**
- * Call it after this transaction made a listener active or pending. Held deliveries may be sent again, and the failures are reset.
+ * Must be called after this transaction has made a listener active or pending. The held deliveries of the listener may be sent again, and
+ * its failures are reset.
  *
- * @param handshakeAt when the handshake is attempted. Held deliveries are sent only afterwards. If the backoff of the previous handshake is
- * longer, the attempt is later. `null`: no handshake
- * @param countFrom ignore failures of attempts that began before this time: they belong to the previous URL
+ * @param handshakeAt the time of the handshake attempt. Held deliveries are sent only after the handshake. If the backoff of the previous
+ * handshake ends later, the attempt is made at the end of that backoff. `null`: no handshake
+ * @param countFrom failures of attempts that began before this time are ignored, because these attempts belong to the previous URL
  */
 export function* resumeListener(
   database: Database,
@@ -408,14 +404,14 @@ export function* resumeListener(
   );
 }
 
-/** How many deliveries one transaction discards. */
+/** The maximum number of deliveries that one transaction discards. */
 export const DISCARD_BATCH = 1_000;
 
 /**
- * Discards due deliveries of a listener, the longest due first.
+ * Discards due deliveries of a listener. The delivery that has been due for the longest time comes first.
  *
  * @param upTo only deliveries of events up to this sequence
- * @returns the number of deliveries; fewer than `limit` at the end
+ * @returns the number of discarded deliveries. If the number is below `limit`, no due delivery is left
  */
 export function* discardDue(
   database: Database,

@@ -23,7 +23,7 @@ const COLUMNS = [
   'handshakeTries',
 ] as const;
 
-/** Inserts the row of a new listener. @param handshakeAt the time of the first handshake attempt; `null`: no handshake */
+/** Inserts the row of a new listener. @param handshakeAt the time of the first handshake attempt. `null`: no handshake */
 export function* insertListenerState(
   database: Database,
   listenerId: string,
@@ -33,7 +33,10 @@ export function* insertListenerState(
   yield sql`insert into ${path} (${$.listenerId}, ${$.failuresInARow}, ${$.handshakeAt}, ${$.handshakeTries}, ${$.readyAt}) values (${listenerId}, ${0}, ${handshakeAt}, ${0}, ${handshakeAt})`;
 }
 
-/** Listeners with deliveries to send at `now`, the longest waiting first. Their rows are locked for this transaction. */
+/**
+ * Finds listeners with deliveries to send at `now`, and locks their rows for this transaction. The listener that has waited longest comes
+ * first.
+ */
 export function* claimReadyListeners(
   database: Database,
   options: { now: number; limit: number; except: readonly string[]; exceptOwners: readonly string[] },
@@ -47,7 +50,7 @@ export function* claimReadyListeners(
   if (database.dialect !== 'mysql') {
     return (yield* query<StateRow>(sql`select ${columns} from ${ready}${database.skipLocked}`)).map(toState);
   }
-  // InnoDB locks every index record that a locking read passes: find candidates by a plain read, then lock them by key.
+  // InnoDB locks every index record that a locking read passes. So find candidates by a plain read, and then lock the candidates by key.
   const found = yield* query<{ seq: unknown }>(sql`select ${s.select('s', 'seq')} from ${ready}`);
   if (!found.length) return [];
   const rows = yield* query<StateRow>(
@@ -56,7 +59,10 @@ export function* claimReadyListeners(
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
 }
 
-/** Added only while an owner has no free slots. It costs one lookup per ready listener, which an owner's quota limits. */
+/**
+ * The condition excludes listeners of owners without free slots. The condition is added only while there is such an owner. The condition
+ * costs one lookup for each ready listener. The quota of an owner limits the number of listeners.
+ */
 function isNotOwnedBy(database: Database, owners: readonly string[]): Sql {
   if (!owners.length) return sql``;
   const { listenerState: s, listeners: l } = database.tables;
@@ -65,10 +71,10 @@ function isNotOwnedBy(database: Database, owners: readonly string[]): Sql {
 }
 
 /**
- * Locks the rows of these listeners, and waits for other transactions that hold them.
+ * Locks the rows of these listeners, and waits for other transactions that hold the rows.
  *
- * All statements lock in the order of the ids, so two transactions never wait for each other. The order is not by `seq`, because PostgreSQL
- * would then read all listeners along the primary key.
+ * All statements lock in the order of the ids, so two transactions never wait for each other. The order is not the order of `seq`. With
+ * that order, PostgreSQL would read all listeners along the primary key.
  */
 export function* lockListenerStates(database: Database, listenerIds: readonly string[]): Script<ListenerState[]> {
   const { listenerState: s } = database.tables;
@@ -83,8 +89,8 @@ export function* lockListenerStates(database: Database, listenerIds: readonly st
 }
 
 /**
- * Updates rows that this transaction has locked. A listener with a pending handshake becomes ready for the handshake, and not for its due
- * deliveries.
+ * Updates rows that this transaction has locked. If a listener has a pending handshake, the handshake decides when the listener is ready,
+ * and the due deliveries do not.
  */
 export function* writeListenerStates(database: Database, states: readonly ListenerState[]): Script<void> {
   for (const some of chunks(states, 1_000)) {
@@ -129,11 +135,14 @@ export function* writeListenerStates(database: Database, states: readonly Listen
   }
 }
 
-/** When the first due delivery of each listener may be sent, without regard to a pause. Listeners without due deliveries have no entry. */
+/**
+ * Finds for each listener the time from which its first due delivery may be sent. A pause does not count. Listeners without due deliveries
+ * have no entry.
+ */
 export function* nextDueOf(database: Database, listenerIds: readonly string[]): Script<Map<string, number>> {
   const { listenerState: s, deliveries: d } = database.tables;
   const next = new Map<string, number>();
-  // One index lookup per listener: `min()` with `group by` would read every due delivery of these listeners.
+  // Use one index lookup per listener. `min()` with `group by` would read every due delivery of these listeners.
   const first = sql`(select d.${d.$.nextAt} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = s.${s.$.listenerId} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} limit 1)`;
   for (const some of chunks(listenerIds)) {
     const rows = yield* query<{ listenerId: string; nextAt: unknown }>(
@@ -144,7 +153,7 @@ export function* nextDueOf(database: Database, listenerIds: readonly string[]): 
   return next;
 }
 
-/** Call it after deliveries of these listeners became due at these times: the listeners are then checked by that time. */
+/** Must be called after deliveries of these listeners became due at these times. The listeners are then checked by that time. */
 export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string, number>): Script<void> {
   if (!dueAt.size) return;
   const states = yield* lockListenerStates(database, [...dueAt.keys()]);
@@ -156,7 +165,7 @@ export function* expectDeliveries(database: Database, dueAt: ReadonlyMap<string,
   yield* writeListenerStates(database, earlier);
 }
 
-/** Pauses these listeners until a time, for a reason that is not their fault: their health stays unchanged. */
+/** Pauses these listeners until a time. The listeners did not cause this pause, so their health stays unchanged. */
 export function* pauseListeners(database: Database, listenerIds: readonly string[], until: number): Script<void> {
   const states = yield* lockListenerStates(database, listenerIds);
   yield* writeListenerStates(
@@ -169,8 +178,8 @@ export function* pauseListeners(database: Database, listenerIds: readonly string
 }
 
 /**
- * Ends the pause of a listener because a delivery was requested explicitly, and puts that delivery first. If the circuit is open, the
- * delivery is the probe: nothing else is sent unless it succeeds.
+ * Ends the pause of a listener because a delivery was requested explicitly. Puts that delivery first. If the circuit is open, the delivery
+ * is the probe: other deliveries are sent only if the probe succeeds.
  */
 export function* endPause(database: Database, listenerId: string, deliveryId: string, now: number): Script<void> {
   const [state] = yield* lockListenerStates(database, [listenerId]);
@@ -179,7 +188,7 @@ export function* endPause(database: Database, listenerId: string, deliveryId: st
   const first = (yield* nextDueOf(database, [listenerId])).get(listenerId) ?? now;
   const nextAt = Math.min(now, first - 1);
   yield sql`update ${d.sql} set ${d.$.nextAt} = ${nextAt} where ${d.$.id} = ${deliveryId}`;
-  // An attempt that begins now does not belong to the attempts that were in flight when the pause began.
+  // An attempt that begins now does not belong to the attempts that were in flight when the pause began, so its failure counts.
   yield* writeListenerStates(database, [{ ...state, pausedUntil: now, failuresCountFrom: now, readyAt: nextAt }]);
 }
 
@@ -193,7 +202,7 @@ export function* refreshReadyAt(database: Database, listenerIds: readonly string
   );
 }
 
-/** When a listener must be checked: at the time of its first due delivery, but not before `notBefore`. */
+/** The time at which a listener must be checked. The time is that of its first due delivery, but not earlier than `notBefore`. */
 export function readyFrom(nextDueAt: number | undefined, notBefore: number | null): number | null {
   return nextDueAt === undefined ? null : Math.max(nextDueAt, notBefore ?? 0);
 }

@@ -1,17 +1,27 @@
 import sql, { join, raw, Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
-import { chunks } from '../database/chunks.js';
+import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { query, type Script } from '../database/script.js';
 import type { TablesSql } from '../database/tables.js';
 import { contextText } from '../../events/event-context.js';
 import type { PayloadLimits } from '../../events/payload.js';
 import { renderPayload } from '../../events/payload.js';
+import type { JsonObject } from '../../json.js';
 import type { NewEvent } from '../../events/webhook-event.js';
 
-/** An event as a row: everything about it is decided, and its text is final. */
+/** An event in the form of its row. All values of the event are final, also the text of the payload. */
 export interface EventRow {
   readonly source: NewEvent;
   readonly values: readonly unknown[];
+  /** The size of the payload. Set when {@link values} were dropped and a subscriber of the diagnostics needs the size. */
+  readonly size?: PayloadSize;
+}
+
+/** The size of the payload that is sent, and whether the payload lacks fields. */
+export interface PayloadSize {
+  readonly payloadBytes: number | null;
+  readonly isTruncated: boolean;
 }
 
 /** @param identity the fields that a thin payload keeps; see {@link renderPayload} */
@@ -24,7 +34,6 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
       event.id,
       event.type,
       source.superTypes.length ? JSON.stringify(source.superTypes) : null,
-      'pending',
       source.audience,
       event.owner,
       ownerKeyFor(source),
@@ -40,38 +49,98 @@ export function eventRow(source: NewEvent, identity: readonly string[], limits: 
   };
 }
 
-/** The key by which a customer's replay finds the events that may reach the customer, and no others. */
+/** @returns the size of the payload of a row that has its values */
+export function payloadSize({ values }: EventRow): PayloadSize {
+  const [payload, thin, dropped] = values.slice(PAYLOAD, PAYLOAD + 3);
+  const sent = thin ?? payload;
+  return {
+    payloadBytes: typeof sent === 'string' ? Buffer.byteLength(sent, 'utf8') : null,
+    isTruncated: (thin ?? dropped ?? null) !== null,
+  };
+}
+
+/** The same row with another context. */
+export function withContext({ source, values }: EventRow, context: JsonObject): EventRow {
+  const event = { ...source.event, context };
+  const text = contextText({ context, depth: source.depth });
+  return { source: { ...source, event }, values: values.with(CONTEXT, text) };
+}
+
+/** The stored text of an event. */
+export function payloadOf({ values }: EventRow): string {
+  return values[PROPERTIES.indexOf('payload')] as string;
+}
+
+/** The key by which the replay of a customer finds the events that may reach this customer, and no others. */
 function ownerKeyFor({ event, audience }: NewEvent): Buffer | null {
   if (audience === 'every') return EVERY_OWNER_KEY;
   return event.owner === null ? null : ownerKeyOf(event.owner);
 }
 
 /**
- * Rows in one statement: 15 parameters each, well below PostgreSQL's 65,535 and SQLite's 32,766. The next rows are rendered while the
- * server inserts these. Fewer rows would start earlier, and more rows would need fewer round trips.
+ * The maximum number of rows in one statement. Each row has 14 parameters, so the number of parameters is well below the limits of
+ * PostgreSQL (65,535) and SQLite (32,766). The next rows are rendered while the server inserts these rows. With fewer rows, the first
+ * insert would start earlier. With more rows, there would be fewer round trips.
  */
 export const ROWS_PER_STATEMENT = 100;
-/** PostgreSQL takes longer to plan thousands of parameters than to insert their rows. For fewer rows than this, parameters are faster. */
+/**
+ * The minimum number of rows for lists. Below this number of rows, parameters are faster. PostgreSQL takes longer to plan thousands of
+ * parameters than to insert their rows.
+ */
 const ROWS_WORTH_LISTS = 8;
 
-/** Multi-row inserts for every database, in order, with a limited number of rows and length of payloads. */
-export function* insertsOfEvents(
-  { dialect, tables }: Pick<Database, 'dialect' | 'tables'>,
-  rows: readonly EventRow[],
-): Generator<Sql> {
+/** Stores events, in order, with a limited number of rows and length of payloads in one statement. Each event also gets its outbox row. */
+export function* storeEvents(database: StoredEvents, rows: readonly EventRow[]): Script<void> {
   const lengthOf = ({ values }: EventRow) =>
     values.reduce<number>((sum, value) => sum + (typeof value === 'string' ? value.length : 0), 0);
-  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) {
-    const lists = dialect === 'postgres' && some.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, some) : null;
-    yield lists ?? insertEvents(tables, some);
-  }
+  for (const some of chunks(rows, ROWS_PER_STATEMENT, lengthOf)) yield* storeChunk(database, some);
 }
 
-/** One insert for few rows; for many rows use {@link insertsOfEvents}. It leaves out columns that are null in all rows. */
-export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql {
+type StoredEvents = Pick<Database, 'dialect' | 'tables' | 'returnsInserted'>;
+
+/**
+ * On PostgreSQL one statement inserts event and outbox row. Elsewhere the outbox row is inserted by a second statement, which has only
+ * values: on MySQL and MariaDB, an `insert … select` would lock the rows that it reads.
+ */
+function* storeChunk(database: StoredEvents, rows: readonly EventRow[]): Script<void> {
+  const { dialect, tables } = database;
+  const { events: e, outbox: o } = tables;
+  const columns = join([o.$.seq, o.$.eventAt, o.$.orderKey, o.$.claims, o.$.leaseUntil]);
+  if (dialect === 'postgres') {
+    const insert =
+      (rows.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, rows) : null) ?? insertEvents(tables, rows);
+    const returned = join([e.$.seq, e.$.createdAt, e.$.orderKey]);
+    yield sql`with e as (${insert} returning ${returned}) insert into ${o.sql} (${columns}) select ${returned}, 0, 0 from e`;
+    return;
+  }
+  const byId = new Map(rows.map(({ source }) => [source.event.id, source]));
+  const values = (yield* insertedSequences(database, rows)).map(({ seq, id }) => {
+    const { createdAt, orderKey } = byId.get(id) as NewEvent;
+    return sql`(${seq}, ${createdAt}, ${orderKey}, 0, 0)`;
+  });
+  yield sql`insert into ${o.sql} (${columns}) values ${join(values)}`;
+}
+
+/** Inserts events where a statement writes one table only. */
+export function* insertedSequences(
+  { tables, returnsInserted }: StoredEvents,
+  rows: readonly EventRow[],
+): Script<{ seq: unknown; id: string }[]> {
+  const { events: e } = tables;
+  const insert = insertEvents(tables, rows);
+  if (returnsInserted) {
+    return yield* query(sql`${insert} returning ${e.$.seq} ${e.as('seq')}, ${e.$.id} ${e.as('id')}`);
+  }
+  yield insert;
+  const ids = rows.map(({ source }) => source.event.id);
+  return yield* query(sql`select ${e.select('e', 'seq', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(ids)}`);
+}
+
+/** One insert for few rows. The insert leaves out columns that are null in all rows. */
+function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: readonly EventRow[]): Sql {
   const named = PROPERTIES.map((_, n) => n).filter((n) => rows.some(({ values }) => values[n] !== null));
   const columns = named.map((n) => $[PROPERTIES[n] as keyof typeof COLUMNS].sql);
-  // Plain strings: on SQLite, nested templates would take longer than the statement.
+  // Use plain strings. On SQLite, nested templates would take longer than the statement.
   const commas = named.slice(1).map(() => ',');
   const strings = [`insert into ${path.sql} (${columns.join()}) values (`, ...commas];
   for (let row = 1; row < rows.length; row++) strings.push('),(', ...commas);
@@ -82,12 +151,11 @@ export function insertEvents({ events: { sql: path, $ } }: TablesSql, rows: read
   );
 }
 
-/** Columns of `EventRow.values`, in order, and the type of each in a list. */
+/** The columns of `EventRow.values`, in order, with the type of each column in a list. */
 const COLUMNS = {
   id: 'text',
   type: 'text',
   superTypes: 'text',
-  state: 'text',
   audience: 'text',
   owner: 'text',
   ownerKey: 'hash',
@@ -103,12 +171,15 @@ const COLUMNS = {
 
 const PROPERTIES = Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[];
 
-/** Separates the values of a list: ASCII's record separator. JSON escapes it. */
+const PAYLOAD = PROPERTIES.indexOf('payload');
+const CONTEXT = PROPERTIES.indexOf('context');
+
+/** Separates the values of a list. The separator is ASCII's record separator. JSON escapes this character. */
 const SEPARATOR = '\x1e';
 
 /**
- * One insert of many rows on PostgreSQL. Each column is one text, which the server splits; a value that all rows share is sent once. In
- * batches of 100 rows of 1 KB it takes 11.5 us per row; arrays, JSON and `values` take 18 to 19 us.
+ * One insert of many rows on PostgreSQL. Each column is one text, and the server splits this text. A value that all rows share is sent
+ * once. In batches of 100 rows of 1 KB this insert takes 11.5 us per row. Arrays, JSON and `values` take 18 to 19 us.
  *
  * @returns `null` if a list cannot hold one of the values
  */
@@ -128,19 +199,19 @@ function insertFromLists({ events: { sql: path, $ } }: TablesSql, rows: readonly
       if (texts.some((text) => text === null)) return null;
       const name = raw(`c${n}`);
       names.push(name);
-      // An empty text becomes a null.
+      // The last argument makes an empty text a null.
       lists.push(sql`string_to_array(${texts.join(SEPARATOR)}, chr(${raw(String(SEPARATOR.charCodeAt(0)))}), '')`);
       selected.push(kind === 'hash' ? sql`decode(r.${name}, 'hex')` : sql`cast(r.${name} as ${CONSTANTS[kind]})`);
     }
     columns.push($[property]);
   }
-  // Sequences are assigned in this order.
+  // PostgreSQL assigns the sequences in the order of `r.n`.
   return sql`insert into ${path} (${join(columns)}) select ${join(selected)} from unnest(${join(lists)}) with ordinality as r(${join(names)}, n) order by r.n`;
 }
 
 const CONSTANTS = { text: raw('text'), bigint: raw('bigint'), hash: raw('bytea') } as const;
 
-/** A value as text in a list; `null` if it contains the separator, or if it is empty and would become a null. */
+/** A value as text in a list. `null` if the value contains the separator, or if the value is empty and would become a null. */
 function listed(value: unknown): string | null {
   if (value === null) return '';
   const text = Buffer.isBuffer(value) ? value.toString('hex') : String(value);

@@ -11,37 +11,45 @@ export interface StoredImage {
   /** The path of the table in TypeORM's form. */
   readonly tablePath: string;
   readonly op: string;
-  /** JSON with column names as keys; `null` if the row did not exist. */
+  /** JSON with column names as keys. `null` if the row did not exist. */
   readonly oldRow: string | null;
   readonly newRow: string | null;
   readonly context: string | null;
-  /** The same for all changes of a row in a transaction that are merged into one event; `null` if each change becomes an event. */
+  /** Changes of one row in one transaction that are merged into one event have the same key. `null` if each change becomes an event. */
   readonly mergeKey: string | null;
   readonly createdAt: unknown;
 }
 
-/** One process converts at a time: it locks the chore with this name. */
+/** The name of a chore. One process converts images at a time, because the process locks the chore with this name. */
 const CONVERSION = 'convert-images';
 
 /**
  * The first image that may be converted, as an expression. Images of tables that this process does not know are left to other processes.
- * Images that are marked as damaged are skipped: they are few, so the primary key is enough, and a further index would slow down writers.
+ * Images that are marked as damaged are skipped. There are few damaged images, so the primary key is enough. A further index would slow
+ * down writers.
  */
 export function firstImage(database: Database, tablePaths: readonly string[]): Sql {
   const { images: i } = database.tables;
   const first = sql`(select i.${i.$.seq} from ${i.sql} i where ${isConvertible(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
   if (database.dialect !== 'sqlite') return first;
-  // A stale mark counts as an image: the next conversion removes it.
+  // A stale mark counts as an image, because the next conversion removes the mark.
   return sql`coalesce((select i.${i.$.seq} from ${i.sql} i where i.${i.$.seq} < 0 limit 1), ${first})`;
 }
 
+/** The time at which the oldest pending image was captured. @param tablePaths the tables whose images this process converts */
+export function oldestImageAt(database: Database, tablePaths: readonly string[]): Sql {
+  const { images: i } = database.tables;
+  return sql`(select i.${i.$.createdAt} from ${i.sql} i where ${isConvertible(database, tablePaths)} order by i.${i.$.seq} limit 1)`;
+}
+
 /**
- * Deletes transaction marks that a transaction has left behind on SQLite. A mark is a row that means "store no images", or names who makes
- * the changes. It must never be committed: it would then affect every writer of the file.
+ * Deletes transaction marks that a transaction has left behind on SQLite. A mark is a row that means "store no images", or that stores the
+ * context of the changes. A mark must never be committed, because a committed mark affects every writer of the file.
  *
- * Run it in a transaction of the module. SQLite has one writer at a time, so a mark that is visible there belongs to no open transaction.
+ * Run this script in a transaction of the module. SQLite has one writer at a time. So a mark that is visible in this transaction belongs to
+ * no open transaction.
  *
- * @returns the kind of mark, for the log; `null` if there was none
+ * @returns the kind of mark, for the log; `null` if there was no mark
  */
 export function* removeStaleMarks(database: Database): Script<'skip' | 'other' | null> {
   if (database.dialect !== 'sqlite') return null;
@@ -60,9 +68,10 @@ export function* hasImages(database: Database, tablePaths: readonly string[]): S
 }
 
 /**
- * Makes this transaction the only one that converts images.
+ * Makes this transaction the only transaction that converts images.
  *
- * Two conversions at a time could each hold a part of one row's changes, and commit them in either order.
+ * If two conversions ran at the same time, each of them could have a part of one row's changes. The two conversions could then commit in
+ * either order.
  *
  * @returns `false` while another transaction converts
  */
@@ -77,7 +86,10 @@ export function* lockConversion(database: Database): Script<boolean> {
   return (yield* query(find(database.skipLocked))).length > 0;
 }
 
-/** The oldest pending images. The changes of a row are in the order of their sequence, which is assigned while the writer holds the row. */
+/**
+ * The oldest pending images. The changes of a row are in the order of their sequence, because the sequence is assigned while the writer
+ * holds the row.
+ */
 export function* readImages(
   database: Database,
   { tablePaths, limit }: { tablePaths: readonly string[]; limit: number },
@@ -87,7 +99,10 @@ export function* readImages(
   );
 }
 
-/** The other images that are merged with some of the oldest, in order. Their transactions have committed, so all of them are visible. */
+/**
+ * The other images that are merged with some of the oldest images, in order. The transactions of these images have committed, so all of the
+ * images are visible.
+ */
 export function* readRestOfMerged(
   database: Database,
   oldest: readonly StoredImage[],
@@ -97,7 +112,7 @@ export function* readRestOfMerged(
   const last = oldest.at(-1);
   if (!keys.size || !last) return [];
   const { $ } = database.tables.images;
-  // `is not null` is there for SQLite's partial index.
+  // Without `is not null`, SQLite would not use its partial index.
   return yield* query<StoredImage>(
     sql`${selection(database)} where i.${$.mergeKey} is not null and i.${$.mergeKey} ${inList([...keys])} and i.${$.seq} > ${last.seq} and ${isConvertible(database, tablePaths)} order by i.${$.seq} limit ${limit}`,
   );
@@ -114,13 +129,13 @@ export function* deleteImages(database: Database, images: readonly Pick<StoredIm
   }
 }
 
-/** Marks an image as damaged: it stays in the table, and is not converted until `reason` is null again. */
+/** Marks an image as damaged. The image stays in the table, and is not converted until `reason` is null again. */
 export function* markImageDamaged(database: Database, { seq }: Pick<StoredImage, 'seq'>, reason: string): Script<void> {
   const { sql: path, $ } = database.tables.images;
   yield* execute(sql`update ${path} set ${$.reason} = ${reason.replaceAll('\0', '\ufffd')} where ${$.seq} = ${seq}`);
 }
 
-/** Deletes damaged images from before a time, with the same retention as damaged events. */
+/** Deletes damaged images that are older than a time. Damaged events have the same retention. */
 export function* pruneImages(database: Database, before: number): Script<void> {
   const { sql: path, $ } = database.tables.images;
   yield* execute(sql`delete from ${path} where ${$.reason} is not null and ${$.createdAt} < ${before}`);

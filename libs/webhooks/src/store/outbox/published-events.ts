@@ -1,5 +1,5 @@
-import sql, { type Sql } from 'sql-template-tag';
-import { insertEvents, type EventRow } from './event-rows.js';
+import sql from 'sql-template-tag';
+import { storeEvents, type EventRow } from './event-rows.js';
 import type { Database } from '../database/database.js';
 import { skipConflict } from '../database/dialect-sql.js';
 import { query, type Script } from '../database/script.js';
@@ -7,28 +7,36 @@ import { query, type Script } from '../database/script.js';
 /** An existing event with the same idempotency key. */
 export interface ExistingEvent {
   readonly id: string;
-  readonly payload: string;
+  /** `null`: the content was erased. */
+  readonly payload: string | null;
   readonly owner: string | null;
   readonly context: string | null;
 }
 
-/** Inserts an event unless its idempotency key already exists. */
-export function insertOnce(database: Database, row: EventRow): Sql {
-  const { $ } = database.tables.events;
-  const skip = skipConflict(database.dialect, [$.dedupeKey], sql` where ${$.dedupeKey} is not null`);
-  return sql`${insertEvents(database.tables, [row])}${skip}`;
-}
-
-/** Selects the event with an idempotency key. On MySQL it is a locking read, because a snapshot may not show the event. */
-export function selectByKey(database: Database, dedupeKey: Buffer): Sql {
-  const { events: e } = database.tables;
-  const lock = database.dialect === 'mysql' ? sql` lock in share mode` : sql``;
-  return sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.dedupeKey} = ${dedupeKey}${lock}`;
-}
-
-/** Inserts an event, and returns the event with the key: this one, or an earlier one. */
+/**
+ * Stores an event unless its idempotency key already exists.
+ *
+ * A transaction that inserts the same key at the same time is waited for. The reads lock on MySQL, because a snapshot may not show what that
+ * transaction has committed.
+ *
+ * @returns the earlier event with this key; `undefined` if the given event was stored
+ */
 export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffer): Script<ExistingEvent | undefined> {
-  yield insertOnce(database, row);
-  const [existing] = yield* query<ExistingEvent>(selectByKey(database, dedupeKey));
-  return existing;
+  const { idempotencyKeys: k, events: e } = database.tables;
+  const { id } = row.source.event;
+  const lock = database.dialect === 'mysql' ? sql` lock in share mode` : sql``;
+  yield sql`insert into ${k.sql} (${k.$.key}, ${k.$.eventId}) values (${dedupeKey}, ${id})${skipConflict(database.dialect, [k.$.key])}`;
+  const [known] = yield* query<{ eventId: string }>(
+    sql`select ${k.select('k', 'eventId')} from ${k.sql} k where k.${k.$.key} = ${dedupeKey}${lock}`,
+  );
+  if (known && known.eventId !== id) {
+    const [earlier] = yield* query<ExistingEvent>(
+      sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.id} = ${known.eventId}${lock}`,
+    );
+    if (earlier) return earlier;
+    // The event was deleted by hand, without its key.
+    yield sql`update ${k.sql} set ${k.$.eventId} = ${id} where ${k.$.key} = ${dedupeKey}`;
+  }
+  yield* storeEvents(database, [row]);
+  return undefined;
 }

@@ -1,15 +1,12 @@
+import type { Outage } from '../../health/outage.js';
 import type { NextState } from '../../health/next-state.js';
+import type { ClaimedDelivery } from './claim-deliveries.js';
 
 /** One attempt that was made, and the next state of its delivery. */
 export interface AttemptRecord {
-  readonly deliverySeq: string;
-  readonly leaseToken: string;
-  readonly listenerId: string;
+  readonly delivery: ClaimedDelivery;
   /** Whether the listener was failing before: then a success changes its health. */
   readonly wasFailing: boolean;
-  /** Whether later deliveries of the same row wait for this one. */
-  readonly isOrdered: boolean;
-  readonly number: number;
   readonly outcome: string;
   readonly status: number | null;
   readonly errorCode: string | null;
@@ -21,12 +18,19 @@ export interface AttemptRecord {
   readonly next: NextState;
 }
 
+/** The number of an attempt of its delivery, from 1. Attempt 1 is stored in the delivery's row. */
+export function numberOf({ delivery }: AttemptRecord): number {
+  return delivery.attempts + 1;
+}
+
 export interface RecordResult {
-  /** Sequences of the deliveries whose state changed. */
+  /** Ids of the deliveries whose state changed. */
   readonly moved: ReadonlySet<string>;
-  /** Listeners that are paused: nothing may be sent to them for a while. */
+  /** Listeners that are paused. For a while, nothing may be sent to these listeners. */
   readonly paused: ReadonlySet<string>;
   readonly disabled: readonly { listenerId: string; reason: string }[];
+  /** What changed for the listeners of these attempts. */
+  readonly outages: readonly Outage[];
   /** Listeners whose circuit opened with these attempts. */
   readonly opened: readonly { listenerId: string; failuresInARow: number; pausedUntil: number }[];
 }

@@ -9,7 +9,7 @@ import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
-/** A listener's row, with the part of its state that the fan-out needs. */
+/** A listener's row, with the part of the listener's state that the fan-out needs. */
 export interface Candidate extends TargetRow {
   owner: string | null;
   ownerKey: Buffer | null;
@@ -19,27 +19,29 @@ export interface Candidate extends TargetRow {
   rateLimit: string | null;
   allowedRate: unknown;
   state: string;
-  /** Sequence of the last event before the listener was created. */
+  /** The sequence of the last event before the listener was created. */
   afterSeq: unknown;
   readyAt: unknown;
   pausedUntil: unknown;
   failuresInARow: unknown;
 }
 
-/** A listener in the form in which events are matched with it. */
+/** A listener in the form that is used to match events. */
 export interface ReadCandidate extends Omit<Candidate, 'patterns' | 'filter' | 'failuresInARow'> {
   patterns: string[];
   filter: Filter;
   failuresInARow: number;
   target: ListenerTarget;
-  /** The error of reading its row, if it cannot be read. */
+  /** The error, if the row of the listener cannot be read. */
   unreadable?: unknown;
 }
 
-/** Pairs of an event and a listener that one round checks. Limits the memory and the time of a round. */
+/** The number of pairs of an event and a listener that one round checks. This number limits the memory and the time of a round. */
 const PAIRS_PER_ROUND = 5_000;
 
-/** An event with more candidates than this is a wide event: it is fanned out alone, page by page. */
+/**
+ * The maximum number of candidates of an event that is not wide. A wide event has more candidates, and is fanned out alone, page by page.
+ */
 const MAX_NARROW_CANDIDATES = 1_000;
 
 /** The result of the search through the routes. */
@@ -57,7 +59,7 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
   const paths = isKnown ? known.paths : yield* pathsInUse(database, events);
   const wide: ReadEvent[] = [];
   const routable: ReadEvent[] = [];
-  // A value that was too large to store has no route key. Then every listener is a candidate.
+  // A value that was too large to store has no route key, so every listener is a candidate.
   for (const event of events) (droppedPaths(event, paths).length ? wide : routable).push(event);
   const listenersOf = new Map<ReadEvent, ReadCandidate[]>();
   const { idsOf, prefetched } = yield* listenerIdsOf(database, routable, paths);
@@ -91,9 +93,10 @@ export function* candidates(database: Database, events: readonly ReadEvent[], kn
 }
 
 /**
- * Whether an event is for a listener. Only this function decides it.
+ * Whether an event is for a listener. No other function decides this.
  *
- * @throws the error of the filter, or of reading the listener: then it is unknown whether the event is for it
+ * @throws the error of the filter, or the error of reading the listener. After such an error, it is unknown whether the event is for this
+ * listener
  */
 export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   if (listener.unreadable !== undefined) throw listener.unreadable;
@@ -105,13 +108,19 @@ export function wants(listener: ReadCandidate, event: ReadEvent): boolean {
   );
 }
 
-/** The payload paths that filters of some types use. They are read together with the claim, for the types that the events probably have. */
+/**
+ * The payload paths that the filters on some types use. The paths are read together with the claim, for the types that the claimed events
+ * probably have.
+ */
 export interface KnownPaths {
   readonly types: ReadonlySet<string>;
   readonly paths: readonly RoutePath[];
 }
 
-/** Read in the transaction of the claim and never cached: another process may just have created a listener with a new path. */
+/**
+ * Reads the payload paths in the transaction of the claim. The paths are never cached: another process may just have created a listener
+ * with a new path.
+ */
 export function* pathsInUse(database: Database, events: readonly ReadEvent[]): Script<RoutePath[]> {
   const types = new Set(events.flatMap((event) => event.types));
   return types.size ? yield* query<RoutePath>(selectPaths(database, types)) : [];
@@ -126,13 +135,13 @@ export function selectPaths(database: Database, types: ReadonlySet<string>): Sql
 
 interface Found {
   readonly idsOf: ReadonlyMap<ReadEvent, ReadonlySet<string> | 'wide'>;
-  /** The listeners, if they were read together with the routes. */
+  /** The listeners. Set if the listeners were read together with the routes. */
   readonly prefetched?: ReadonlyMap<string, ReadCandidate>;
 }
 
 /**
- * Finds the listener ids for the first of these events, through the routes: for all events, or for as many as the rows that one round reads
- * are enough for. If one event alone has more rows, its value is `'wide'`.
+ * Finds the listener ids for the first of these events, through the routes. The number of events is limited by the number of rows that one
+ * round reads. If one event alone has more rows than one round reads, the value of this event is `'wide'`.
  */
 function* listenerIdsOf(database: Database, events: readonly ReadEvent[], paths: readonly RoutePath[]): Script<Found> {
   for (let some = events; ; some = some.slice(0, Math.ceil(some.length / 2))) {
@@ -179,10 +188,13 @@ function selectRoutes({ tables: { routes: r } }: Database, keys: readonly Buffer
   return sql`select ${r.select('r', 'key', 'listenerId')} from ${r.sql} r where r.${r.$.key} ${inList(keys)} limit ${limit}`;
 }
 
-/** The limit of listeners that are read together with their routes: for a wide event they would be read in vain. */
+/** The maximum number of listeners that are read together with their routes. For a wide event this read would be useless. */
 const LISTENERS_WITH_ROUTES = 500;
 
-/** Where statements can be pipelined, the listeners are selected before their ids are known. That saves one round trip. */
+/**
+ * Reads routes and listeners. If statements can be pipelined, the listeners are selected before their ids are known. The early select saves
+ * one round trip.
+ */
 function* routesAndListeners(
   database: Database,
   keys: readonly Buffer[],
@@ -218,7 +230,7 @@ function listenersOf(rows: readonly Candidate[]): Map<string, ReadCandidate> {
   return new Map(rows.map((row) => [row.id, readCandidate(row)]));
 }
 
-/** Includes disabled listeners: their deliveries are held until they are enabled. */
+/** Selects listeners, also disabled listeners. The deliveries of a disabled listener are held until the listener is enabled. */
 export function selectCandidates(database: Database): Sql {
   const { listeners: l, listenerState: s } = database.tables;
   const columns = l.select(
@@ -230,7 +242,7 @@ export function selectCandidates(database: Database): Sql {
   return sql`select ${columns}, ${s.select('s', 'readyAt', 'pausedUntil', 'failuresInARow')} from ${l.sql} l join ${s.sql} s on s.${s.$.listenerId} = l.${l.$.id} where l.${l.$.deletedAt} is null`;
 }
 
-/** Reads a listener that may be disabled; `undefined` if it was removed or never existed. */
+/** Reads a listener. The listener may be disabled. `undefined` if the listener was removed or never existed. */
 export function* readCandidateById(database: Database, id: string): Script<ReadCandidate | undefined> {
   const { listeners: l } = database.tables;
   const [row] = yield* query<Candidate>(sql`${selectCandidates(database)} and l.${l.$.id} = ${id}`);
@@ -262,7 +274,7 @@ export function readCandidate(row: Candidate): ReadCandidate {
 function parseListener(row: Candidate): ReadCandidate {
   const failuresInARow = Number(row.failuresInARow);
   return {
-    // The row comes last, because that is faster: see readEvent.
+    // The spread of the row comes last, because this order is faster. See `readEvent`.
     target: toTarget(row, failuresInARow > 0),
     ...row,
     patterns: JSON.parse(row.patterns) as string[],

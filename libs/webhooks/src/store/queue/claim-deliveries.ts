@@ -2,12 +2,15 @@ import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { isOpen, type CircuitPolicy } from '../../health/circuit.js';
 import { afterHandshake } from '../../health/handshake-pause.js';
 import { allowanceOf, limitOf } from '../../health/rate-limit.js';
-import { newId } from '../../ids.js';
+import { newLease } from '../../ids.js';
 import { readSecrets, type StoredSecret } from '../../secrets/stored-secrets.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { parseSending, selectSending, type SendingState } from '../system/sending.js';
 import { databaseMs } from '../database/database-time.js';
+import { isClaimable, isWide } from '../outbox/event-state.js';
 import { firstImage } from '../outbox/images.js';
+import type { OutboxLease } from '../outbox/outbox-rows.js';
 import {
   claimReadyListeners,
   expectDeliveries,
@@ -17,6 +20,7 @@ import {
 } from '../listeners/listener-state.js';
 import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
+import { discardErased } from './erase-content.js';
 import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from '../database/script.js';
 import { numberOrNull } from '../database/number-or-null.js';
@@ -26,29 +30,34 @@ export interface ListenerTarget {
   readonly id: string;
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
-  /** In stored form: sealed, if the application has keys for sealing. */
+  /** The secrets in stored form. The secrets are sealed if the application has keys for sealing. */
   readonly secrets: readonly StoredSecret[];
   readonly schemes: readonly string[];
-  /** The credentials that its server requires beside signatures, in stored form; see `listener-auth.ts`. */
+  /** The credentials that the receiver's server requires in addition to signatures, in stored form. See `listener-auth.ts`. */
   readonly auth: string | null;
-  /** Its client certificate and certificate authorities, in stored form; see `listener-tls.ts`. */
+  /** The client certificate and the certificate authorities of the listener, in stored form. See `listener-tls.ts`. */
   readonly tls: string | null;
   readonly format: string;
   readonly handshake: string;
   /** Whether requests include the event's sequence. */
   readonly sendsSequence: boolean;
-  /** Whether its last attempt had failed when this was read. The next success then changes its health. */
+  /** Whether the listener's last attempt had failed when this row was read. Then the next success changes the health of the listener. */
   readonly isFailing: boolean;
 }
 
 /** A delivery that this process may send now, with everything that sending needs. */
 export interface ClaimedDelivery {
-  readonly seq: string;
+  /** Of its row; `null`: the record of its first attempt inserts it. */
+  readonly seq: string | null;
   readonly id: string;
   readonly leaseToken: string;
-  /** Attempts made before this one. */
+  /** The lease of its event, if it has no row. */
+  readonly lease: OutboxLease | null;
+  /** When its event was routed. */
+  readonly routedAt: number;
+  /** The number of attempts before this attempt. */
   readonly attempts: number;
-  /** Attempts since the schedule began or was restarted by a resend. */
+  /** The number of attempts since the schedule began, or since a resend restarted the schedule. */
   readonly retries: number;
   readonly type: string;
   readonly owner: string | null;
@@ -58,17 +67,17 @@ export interface ClaimedDelivery {
     readonly payload: string;
     /** Time of the event, in ms since 1970. */
     readonly createdAt: number;
-    /** In stored form: who caused the event, and its depth. */
+    /** The context and the depth of the event, in stored form. */
     readonly context: string | null;
-    /** Whether it is an example event from `sendTest`. */
+    /** Whether the event is an example event from `sendTest`. */
     readonly isTest: boolean;
   };
   readonly body: string;
-  /** The format that rendered the body, even if the listener has another format now; `null`: the body is the event's own text. */
+  /** The format that rendered the body. The listener may have another format now. `null`: the body is the event's own text. */
   readonly format: string | null;
-  /** Whether later deliveries of the same row wait for it. */
+  /** Whether later deliveries of the same row wait for this delivery. */
   readonly isOrdered: boolean;
-  /** For a listener with a rate limit: how long after its claim the request may start. */
+  /** For a listener with a rate limit: the longest time between the claim and the start of the request. */
   readonly startWithinMs?: number | null;
   readonly listener: ListenerTarget;
 }
@@ -77,9 +86,9 @@ export interface ClaimedDelivery {
 export interface ClaimedHandshake {
   readonly listener: ListenerTarget;
   readonly owner: string | null;
-  /** After this time another process may attempt it. The value also identifies this attempt. */
+  /** After this time another process may attempt the handshake. The value also identifies this attempt. */
   readonly leaseUntil: number;
-  /** Attempts that failed before this one. */
+  /** The number of attempts that failed before this attempt. */
   readonly failures: number;
 }
 
@@ -140,13 +149,15 @@ interface ClaimRow {
   eventSeq: unknown;
   eventId: string;
   eventCreatedAt: unknown;
+  createdAt: unknown;
   payload: string;
   thinPayload: string | null;
   context: string | null;
   audience: string;
+  erasedAt: unknown;
 }
 
-/** How much one listener may be sent now, and the time of the next check. */
+/** The number of deliveries that may be sent to one listener now, and the time of the listener's next check. */
 interface Share {
   readonly state: ListenerState;
   readonly target: ListenerTarget;
@@ -156,19 +167,21 @@ interface Share {
   allowed: number;
 }
 
-/** The default. One statement has a branch for each listener. */
+/** The default number of listeners in one claim. One statement has a branch for each listener. */
 export const LISTENERS_PER_CLAIM = 64;
 /**
- * The time until the next check, if due deliveries wait for earlier deliveries of their row: this process may not learn that another
- * process has finished the earlier ones. Also the time until the next check if there was no slot for a handshake.
+ * The time until the next check of a listener, for two cases. In the first case, due deliveries wait for earlier deliveries of their row.
+ * Another process may finish the earlier deliveries without a notice to this process. In the second case, there was no slot for a
+ * handshake.
  */
 const RECHECK_MS = 1_000;
 
 /**
- * Leases due deliveries to this process until `now + leaseMs`: some deliveries of each of the listeners that have waited longest.
+ * Leases due deliveries to this process until `now + leaseMs`. The claim takes the listeners that have waited longest, and leases some
+ * deliveries of each of these listeners.
  *
- * The queue row of each listener is locked meanwhile, so two processes never claim deliveries of one listener at the same time. Order, rate
- * limits and the single probe of an open circuit therefore hold across processes.
+ * The queue row of each listener is locked during the claim, so two processes never claim deliveries of one listener at the same time.
+ * Therefore order, rate limits and the single probe of an open circuit hold across processes.
  *
  * A listener with a pending handshake is claimed in the same way, but without its due deliveries.
  *
@@ -194,8 +207,14 @@ export function* claimDeliveries(
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
   const seqs = yield* dueSeqs(database, shares, now);
-  const leaseToken = newId('lease');
-  const rows = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
+  const leaseToken = newLease();
+  const leased = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
+  const rows = leased.filter(({ erasedAt }) => erasedAt === null);
+  yield* discardErased(
+    database,
+    leased.filter(({ erasedAt }) => erasedAt !== null).map(({ seq }) => seq),
+    now,
+  );
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
   yield* requeueListeners(database, shares, rows, options);
   return {
@@ -208,7 +227,7 @@ export function* claimDeliveries(
   };
 }
 
-/** Divides the slots: every listener gets one before any gets two. */
+/** Divides the slots. No listener gets a second slot before every listener has one slot. */
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
@@ -216,7 +235,7 @@ function* sharesOf(
 ): Script<{ shares: Share[]; idle: ListenerState[]; handshakes: ClaimedHandshake[] }> {
   const { now, room, circuit } = options;
   const { listeners: l } = database.tables;
-  // A separate statement after the lock: it sees the changes that another transaction made while it held the lock.
+  // Read the listeners by a separate statement after the lock. This statement sees the changes of a transaction that held the lock before.
   const rows = yield* query<ListenerRow>(
     sql`select ${l.select('l', ...TARGET_COLUMNS, 'owner', 'state', 'rateLimit', 'allowedRate', 'deletedAt')} from ${l.sql} l where l.${l.$.id} ${inList(ready.map((state) => state.listenerId))}`,
   );
@@ -284,12 +303,15 @@ function* dueSeqs(database: Database, shares: readonly Share[], now: number): Sc
   return found.map(({ seq }) => seq);
 }
 
-/** An ordered delivery is sent only if no earlier delivery of its listener and row is unfinished. The claim checks this each time. */
+/**
+ * The condition for an ordered delivery: no earlier delivery of its listener and row is unfinished. The claim checks this condition each
+ * time.
+ */
 function isFirstOfItsRow(database: Database): Sql {
   const { deliveries: d } = database.tables;
   const noEarlier = (isUnfinished: string) =>
     sql`not exists (select 1 from ${d.sql} p${d.through('listenerId', 'orderKey', 'state', 'eventSeq')} where p.${d.$.listenerId} = d.${d.$.listenerId} and p.${d.$.orderKey} = d.${d.$.orderKey} and p.${d.$.eventSeq} < d.${d.$.eventSeq} and p.${d.$.state} ${raw(isUnfinished)})`;
-  // With `in`, MariaDB would read every past delivery of a row. SQLite uses the partial index only for exactly these words.
+  // With `in`, MariaDB would read every past delivery of a row. SQLite uses the partial index only for exactly this text.
   const isFirst =
     database.dialect === 'mysql'
       ? sql`${noEarlier("= 'due'")} and ${noEarlier("= 'leased'")}`
@@ -299,8 +321,9 @@ function isFirstOfItsRow(database: Database): Sql {
 
 function* lease(database: Database, seqs: readonly unknown[], token: string, until: number): Script<ClaimRow[]> {
   const { deliveries: d, events: e } = database.tables;
+  // With the plain column and outdated statistics, PostgreSQL would read its index of due deliveries instead of the primary key.
   yield* execute(
-    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and ${d.$.state} = ${'due'}`,
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and coalesce(${d.$.state}, '') = ${'due'}`,
   );
   const columns = d.select(
     'd',
@@ -316,16 +339,17 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
       'body',
       'format',
       'eventSeq',
+      'createdAt',
     ] as const),
   );
   return yield* query<ClaimRow>(
-    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context', 'audience')}
+    sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context', 'audience', 'erasedAt')}
     from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
     where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
 }
 
-/** Returns the listeners to the queue, each with the time of its next check. */
+/** Returns the listeners to the queue. Each listener gets the time of its next check. */
 function* requeueListeners(
   database: Database,
   shares: readonly Share[],
@@ -342,9 +366,10 @@ function* requeueListeners(
     database,
     shares.map(({ state, target, rate, isProbe, allowed }) => {
       const count = taken.get(target.id) ?? 0;
-      // No second probe is sent until the probe is recorded or its lease has expired.
+      // No second probe is sent until the first probe is recorded or the lease of the first probe has expired.
       const pausedUntil = isProbe && count ? now + leaseMs : state.pausedUntil;
-      // After the listeners that have waited longer. A due delivery that was not found waits for an earlier delivery of its row.
+      // This time puts the listener behind the listeners that have waited longer. A due delivery that the claim did not find waits for an
+      // earlier delivery of its row.
       const notBefore = Math.max(
         now,
         pausedUntil ?? 0,
@@ -367,6 +392,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     seq: String(row.seq),
     id: row.id,
     leaseToken,
+    lease: null,
+    routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
     type: row.type,
@@ -387,8 +414,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
 }
 
 /**
- * Makes deliveries due again whose lease has expired: their worker is dead, or so late that the fencing token makes its record
- * invalid.
+ * Makes deliveries due again if their lease has expired. The worker of such a delivery is dead, or is so late that its lease token is no
+ * longer valid.
  *
  * @returns the number of deliveries
  */
@@ -409,41 +436,55 @@ export function* reclaimExpired(database: Database, now: number, limit: number):
   return locked.length;
 }
 
-/** The pending work, for an idle dispatcher. `null`: none of this kind. */
+/** The pending work that an idle dispatcher must find. A `null` means that there is no work of this kind. */
 export interface Outlook {
-  /** Whether an event is waiting for its fan-out. */
+  /** Whether an event can be claimed: it is new, or the lease of another process has expired. */
   readonly hasEvents: boolean;
   /** Whether an image is waiting for its conversion to events. */
   readonly hasImages: boolean;
   /** Whether a wide event is being fanned out. */
   readonly hasWide: boolean;
-  /** When the next listener must be checked. */
+  /** The time at which the next listener must be checked. */
   readonly readyAt: number | null;
-  /** When the first lease expires. */
+  /** The time at which the first lease of a delivery expires, or the lease of the first event of the outbox. */
   readonly leaseUntil: number | null;
-  /** The database's time. */
+  /** Whether sending is paused. */
+  readonly sending: SendingState;
+  /** The time of the database. */
   readonly databaseMs: number;
 }
 
-/** One query: an idle dispatcher sends nothing else. @param tablePaths the tables whose images this process converts */
-export function* readOutlook(database: Database, tablePaths: readonly string[] = []): Script<Outlook> {
-  const { events: e, deliveries: d, listenerState: s } = database.tables;
+/**
+ * Reads the outlook by one query. An idle dispatcher sends no other statement. @param tablePaths the tables whose images this process
+ * converts
+ */
+export function* readOutlook(database: Database, now: number, tablePaths: readonly string[] = []): Script<Outlook> {
+  const { outbox: o, deliveries: d, listenerState: s } = database.tables;
   const [row] = yield* query<{
     event: unknown;
+    first: unknown;
     image: unknown;
     wide: unknown;
     ready: unknown;
     lease: unknown;
+    sending: string | null;
     now: unknown;
   }>(
-    sql`select (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'pending' order by e.${e.$.seq} limit 1) as event, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select e.${e.$.seq} from ${e.sql} e where e.${e.$.state} = 'routing' order by e.${e.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${databaseMs(database.dialect)} as now`,
+    sql`select (select o.${o.$.seq} from ${o.sql} o where ${isClaimable(database, now)} order by o.${o.$.seq} limit 1) as event, (select o.${o.$.leaseUntil} from ${o.sql} o order by o.${o.$.seq} limit 1) as first, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select o.${o.$.seq} from ${o.sql} o where ${isWide(database)} order by o.${o.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${selectSending(database)} as sending, ${databaseMs(database.dialect)} as now`,
   );
   return {
     hasEvents: numberOrNull(row?.event) !== null,
     hasImages: numberOrNull(row?.image) !== null,
     hasWide: numberOrNull(row?.wide) !== null,
     readyAt: numberOrNull(row?.ready),
-    leaseUntil: numberOrNull(row?.lease),
+    leaseUntil: earlier(numberOrNull(row?.lease), numberOrNull(row?.first)),
+    sending: parseSending(row?.sending),
     databaseMs: Number(row?.now),
   };
+}
+
+/** The earlier of two times; an event that nobody has claimed has the time 0. */
+function earlier(a: number | null, b: number | null): number | null {
+  const times = [a, b].filter((time) => time !== null && time > 0) as number[];
+  return times.length ? Math.min(...times) : null;
 }

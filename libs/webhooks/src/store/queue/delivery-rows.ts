@@ -5,7 +5,7 @@ import type { Database } from '../database/database.js';
 import { typed } from '../database/dialect-sql.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
-import { isAfter, type PagePosition } from '../database/page.js';
+import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
 import type { RenderedEvent } from './new-deliveries.js';
 import { execute, query, type Script } from '../database/script.js';
 
@@ -44,31 +44,45 @@ export interface DeliveryFilterRow {
   eventId?: string;
   type?: string;
   state?: string;
+  /** The smallest and the largest status of the last attempt. */
+  status?: readonly [min: number, max: number];
+  /** The error code of the last attempt. */
+  errorCode?: string;
   since?: number;
   until?: number;
 }
 
 /**
  * The state of a delivery `d` as an expression, for statements that must find the row by other columns. With the plain column, MariaDB may
- * choose its index of states: it then sorts all deliveries that ever failed for each batch, and a locking read locks them.
+ * choose its index of states. For each batch, MariaDB would then sort all deliveries that have ever failed, and a locking read would lock
+ * all these deliveries.
  */
 export function stateOf(database: Database): Sql {
   const { deliveries: d } = database.tables;
   return sql`coalesce(d.${d.$.state}, '')`;
 }
 
-/** `held` is no stored state: it is `due`, for a listener that is not active. */
+/** The state that is shown. `held` is not a stored state. A `due` delivery is shown as `held` if its listener is not active. */
 function shownState(database: Database): Sql {
-  const { deliveries: d, listeners: l } = database.tables;
-  return sql`case when d.${d.$.state} = ${'due'} and l.${l.$.state} <> ${'active'} then ${typed(database.dialect, 'text', 'held')} else d.${d.$.state} end`;
+  const { deliveries: d } = database.tables;
+  return sql`case when d.${d.$.state} = ${'due'} and ${listenerState(database)} <> ${'active'} then ${typed(database.dialect, 'text', 'held')} else d.${d.$.state} end`;
 }
 
-function fromDeliveries(database: Database, path = sql``): Sql {
-  const { deliveries: d, listeners: l } = database.tables;
-  return sql`from ${d.sql} d${path} left join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}`;
+/** Nearly all deliveries have succeeded. SQLite does not know it, and would read and sort the whole table instead of the newest rows. */
+function hasSucceeded({ dialect, tables: { deliveries: d } }: Database): Sql {
+  const condition = sql`d.${d.$.state} = ${'succeeded'}`;
+  return dialect === 'sqlite' ? sql`likely(${condition})` : condition;
 }
 
-/** The index that returns a list in order. Lists of rare rows do without it. */
+/**
+ * The state of the listener of a delivery `d`. This is a subquery, so that the listener is read only for due deliveries. For a join,
+ * PostgreSQL with outdated statistics would read all listeners.
+ */
+function listenerState({ tables: { deliveries: d, listeners: l } }: Database): Sql {
+  return sql`(select l.${l.$.state} from ${l.sql} l where l.${l.$.id} = d.${d.$.listenerId})`;
+}
+
+/** The index that returns a list in order. Lists of rare rows do not need such an index. */
 function pathOf(database: Database, { scope, owner, listenerId, eventId, state }: DeliveryFilterRow): Sql {
   const { deliveries: d } = database.tables;
   if (eventId !== undefined || (state !== undefined && state !== 'succeeded')) return sql``;
@@ -77,74 +91,101 @@ function pathOf(database: Database, { scope, owner, listenerId, eventId, state }
   return d.through('createdAt', 'seq');
 }
 
-function selectDeliveries(database: Database, path?: Sql): Sql {
+function selectDeliveries(database: Database, path = sql``): Sql {
+  return sql`select ${deliveryColumns(database)} from ${database.tables.deliveries.sql} d${path}`;
+}
+
+/** The columns of {@link DeliveryRow}, of deliveries `d`. */
+export function deliveryColumns(database: Database): Sql {
   const { deliveries: d, events: e } = database.tables;
   const columns = d.select(
     'd',
     ...(['seq', 'id', 'listenerId', 'type', 'owner', 'attempts', 'nextAt', 'lastStatus'] as const),
     ...(['lastErrorCode', 'createdAt', 'finishedAt'] as const),
   );
-  return sql`select ${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')} ${fromDeliveries(database, path)}`;
+  return sql`${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')}`;
 }
 
 function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
-  const { deliveries: d, events: e, listeners: l } = database.tables;
-  const { listenerId, eventId, type, state } = filter;
-  if (![listenerId, eventId, type].every((text) => canBeStored(text ?? ''))) return [sql`1 = 0`];
-  const where = [sql`d.${d.$.deletedAt} is null`];
+  const { deliveries: d, events: e } = database.tables;
+  const { listenerId, eventId, type, state, status, errorCode } = filter;
+  if (![listenerId, eventId, type, errorCode].every((text) => canBeStored(text ?? ''))) return [sql`1 = 0`];
+  const where: Sql[] = [];
   for (const owner of [filter.scope, filter.owner]) {
     if (owner !== undefined) where.push(sql`d.${d.$.ownerKey} = ${ownerKeyOf(owner)}`);
   }
   if (listenerId !== undefined) where.push(sql`d.${d.$.listenerId} = ${listenerId}`);
   if (eventId !== undefined) {
-    where.push(sql`d.${d.$.eventSeq} in (select e.${e.$.seq} from ${e.sql} e where e.${e.$.id} = ${eventId})`);
+    const of = (column: Sql) => sql`(select e.${column} from ${e.sql} e where e.${e.$.id} = ${eventId})`;
+    where.push(sql`d.${d.$.eventAt} = ${of(e.$.createdAt)} and d.${d.$.eventSeq} = ${of(e.$.seq)}`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
-  // As literal text, because the partial index of exhausted deliveries has this condition.
+  // Write the state as literal text, because the partial index of exhausted deliveries has this condition.
   if (state === 'exhausted') where.push(sql`d.${d.$.state} = 'exhausted'`);
+  else if (state === 'succeeded') where.push(hasSucceeded(database));
   else if (state !== undefined) where.push(sql`d.${d.$.state} = ${state === 'held' ? 'due' : state}`);
-  if (state === 'held') where.push(sql`l.${l.$.state} <> ${'active'}`);
-  if (state === 'due') where.push(sql`l.${l.$.state} = ${'active'}`);
+  if (state === 'held') where.push(sql`${listenerState(database)} <> ${'active'}`);
+  if (state === 'due') where.push(sql`${listenerState(database)} = ${'active'}`);
+  if (status !== undefined) where.push(sql`d.${d.$.lastStatus} between ${status[0]} and ${status[1]}`);
+  if (errorCode !== undefined) where.push(sql`d.${d.$.lastErrorCode} = ${errorCode}`);
   if (filter.since !== undefined) where.push(sql`d.${d.$.createdAt} >= ${filter.since}`);
   if (filter.until !== undefined) where.push(sql`d.${d.$.createdAt} < ${filter.until}`);
-  return where;
+  return where.length ? where : [sql`1 = 1`];
 }
 
-/** Newest first. */
+/** Lists deliveries. The newest delivery comes first. @param until from {@link deliveryScanEnd} */
 export function* listDeliveries(
   database: Database,
   filter: DeliveryFilterRow,
   after: PagePosition | null,
   limit: number,
+  until: ScanEnd = null,
 ): Script<DeliveryRow[]> {
+  const select = selectDeliveries(database, pathOf(database, filter));
+  return yield* query<DeliveryRow>(sql`${select} ${pageOf(database, filter, after, until)} limit ${limit}`);
+}
+
+/** The end of what a page may pass if it has a filter that no index serves: by type, status or error. */
+export function* deliveryScanEnd(
+  database: Database,
+  { type, status, errorCode, ...indexed }: DeliveryFilterRow,
+  after: PagePosition | null,
+): Script<ScanEnd> {
+  if (type === undefined && status === undefined && errorCode === undefined) return null;
+  const { deliveries: d } = database.tables;
+  const [end] = yield* query<{ createdAt: unknown; seq: unknown }>(
+    sql`select ${d.select('d', 'createdAt', 'seq')} from ${d.sql} d${pathOf(database, indexed)} ${pageOf(database, indexed, after, null)} limit 1 offset ${MAX_SCANNED - 1}`,
+  );
+  return end ? { at: Number(end.createdAt), seq: String(end.seq) } : null;
+}
+
+function pageOf(database: Database, filter: DeliveryFilterRow, after: PagePosition | null, until: ScanEnd): Sql {
   const { deliveries: d } = database.tables;
   const where = conditions(database, filter);
   if (after) where.push(isAfter(database.dialect, sql`d.${d.$.createdAt}`, sql`d.${d.$.seq}`, after));
-  return yield* query<DeliveryRow>(
-    sql`${selectDeliveries(database, pathOf(database, filter))} where ${join(where, ' and ')} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc limit ${limit}`,
-  );
+  if (until) where.push(isUpTo(database.dialect, sql`d.${d.$.createdAt}`, sql`d.${d.$.seq}`, until));
+  return sql`where ${join(where, ' and ')} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc`;
 }
 
 export function* readDelivery(database: Database, id: string, scope: OwnerScope): Script<DeliveryRow | undefined> {
   if (!canBeStored(id)) return undefined;
   const { deliveries: d } = database.tables;
-  const [row] = yield* query<DeliveryRow>(
-    sql`${selectDeliveries(database)} where d.${d.$.id} = ${id} and d.${d.$.deletedAt} is null`,
-  );
+  const [row] = yield* query<DeliveryRow>(sql`${selectDeliveries(database)} where d.${d.$.id} = ${id}`);
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
   return row;
 }
 
-export function* readAttempts(database: Database, deliverySeq: unknown): Script<AttemptRow[]> {
-  const { attempts: a } = database.tables;
-  const columns = a.select(
-    'a',
-    ...(['number', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response'] as const),
-    ...(['superseded', 'startedAt'] as const),
+/** Oldest first. An attempt that was recorded together with its delivery is in the row of the delivery. */
+export function* readAttempts(database: Database, deliveryId: string): Script<AttemptRow[]> {
+  const { attempts: a, deliveries: d } = database.tables;
+  const properties = ['outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'startedAt'] as const;
+  const first = yield* query<AttemptRow>(
+    sql`select 1 ${d.as('number')}, 0 ${d.as('superseded')}, ${d.select('d', ...properties)} from ${d.sql} d where d.${d.$.id} = ${deliveryId} and d.${d.$.outcome} is not null`,
   );
-  return yield* query<AttemptRow>(
-    sql`select ${columns} from ${a.sql} a where a.${a.$.deliverySeq} = ${deliverySeq} order by a.${a.$.seq}`,
+  const others = yield* query<AttemptRow>(
+    sql`select ${a.select('a', 'number', 'superseded', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId} order by a.${a.$.seq}`,
   );
+  return [...first, ...others].toSorted((x, y) => Number(x.startedAt) - Number(y.startedAt));
 }
 
 export function* countDeliveries(
@@ -153,8 +194,29 @@ export function* countDeliveries(
 ): Script<{ state: string; count: unknown }[]> {
   const { deliveries: d } = database.tables;
   return yield* query(
-    sql`select c.state ${d.as('state')}, count(*) ${d.as('count')} from (select ${shownState(database)} as state ${fromDeliveries(database)} where ${join(conditions(database, filter), ' and ')}) c group by c.state`,
+    sql`select c.state ${d.as('state')}, count(*) ${d.as('count')} from (select ${shownState(database)} as state from ${d.sql} d where ${join(conditions(database, filter), ' and ')}) c group by c.state`,
   );
+}
+
+/** What a delivery sends, and what decides its content type. */
+export interface DeliveryBodyRow {
+  /** `null`: the text of the event. */
+  body: string | null;
+  format: string | null;
+  listenerFormat: string | null;
+  payload: string | null;
+  thinPayload: string | null;
+  erasedAt: unknown;
+}
+
+/** The body of a delivery that {@link readDelivery} has found. */
+export function* readBodyOf(database: Database, delivery: DeliveryRow): Script<DeliveryBodyRow | undefined> {
+  const { deliveries: d, events: e, listeners: l } = database.tables;
+  const listenerFormat = sql`(select l.${l.$.format} from ${l.sql} l where l.${l.$.id} = d.${d.$.listenerId}) ${l.as('listenerFormat')}`;
+  const [row] = yield* query<DeliveryBodyRow>(
+    sql`select ${d.select('d', 'body', 'format')}, ${e.select('e', 'payload', 'thinPayload', 'erasedAt')}, ${listenerFormat} from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq} where d.${d.$.id} = ${delivery.id}`,
+  );
+  return row;
 }
 
 /** The stored context of a delivery's event. */
@@ -166,20 +228,35 @@ export function* readContextOf(database: Database, delivery: DeliveryRow): Scrip
   return event?.context ?? null;
 }
 
-/** The event of a delivery, as payload formats get it. */
-export function* readEventOf(database: Database, delivery: DeliveryRow): Script<RenderedEvent | undefined> {
+/** When the content of a delivery's event was erased. */
+export function* readErasedAt(
+  database: Database,
+  delivery: Pick<DeliveryRow, 'eventId'>,
+): Script<{ readonly erasedAt: unknown } | undefined> {
   const { events: e } = database.tables;
-  const [event] = yield* query<RenderedEvent>(
-    sql`select ${e.select('e', 'id', 'type', 'payload', 'context')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+  const [event] = yield* query<{ erasedAt: unknown }>(
+    sql`select ${e.select('e', 'erasedAt')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+  );
+  return event;
+}
+
+/** The event of a delivery, in the form that payload formats get; `erasedAt` is not `null` if its content was erased. */
+export function* readEventOf(
+  database: Database,
+  delivery: DeliveryRow,
+): Script<(RenderedEvent & { readonly erasedAt: unknown }) | undefined> {
+  const { events: e } = database.tables;
+  const [event] = yield* query<RenderedEvent & { readonly erasedAt: unknown }>(
+    sql`select ${e.select('e', 'id', 'type', 'payload', 'context', 'erasedAt')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
   );
   return event;
 }
 
 /**
- * Makes a delivery due now, restarts its schedule, and removes it from any order.
+ * Makes a delivery due now, restarts its schedule, and removes the delivery from any order.
  *
- * @param rendered the new body and its format; `undefined` leaves them unchanged
- * @returns whether its state allowed it
+ * @param rendered the new body and its format. `undefined` leaves body and format unchanged
+ * @returns whether the state of the delivery allowed the change
  */
 export function* rearmDelivery(
   database: Database,

@@ -1,39 +1,70 @@
-import sql, { raw } from 'sql-template-tag';
-import { newId } from '../../ids.js';
+import sql, { type Sql } from 'sql-template-tag';
+import { newLease } from '../../ids.js';
 import { type CircuitPolicy, isOpen } from '../../health/circuit.js';
 import { candidates, type KnownPaths, type ReadCandidate, selectPaths, wants } from './candidates.js';
+import { messageOf } from '../../foreign-text.js';
 import type { RoutePath } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { ClaimedDelivery } from './claim-deliveries.js';
 import type { Database } from '../database/database.js';
-import { type BodyOf, expectDue, insertDeliveries, isDue, type NewDelivery, newDelivery } from './new-deliveries.js';
-import { type ClaimedEvent, type ReadEvent, readEvent, selectEvent, settingState } from '../outbox/outbox-events.js';
+import {
+  type BodyOf,
+  expectDue,
+  hasRow,
+  insertDeliveries,
+  isDue,
+  type NewDelivery,
+  newDelivery,
+  type Unrendered,
+} from './new-deliveries.js';
+import { isClaimable } from '../outbox/event-state.js';
+import { type ClaimedEvent, type ReadEvent, readEvent } from '../outbox/outbox-events.js';
+import {
+  deletingRows,
+  leasingRows,
+  lockOutbox,
+  movingCursor,
+  markingDamaged,
+  type LockedOutbox,
+  type OutboxEvent,
+  type OutboxLease,
+} from '../outbox/outbox-rows.js';
+import { type DeliveryKey, findExisting } from './existing-deliveries.js';
 import { type Room, RoomLeft } from './room.js';
-import { query, type Script, together } from '../database/script.js';
+import { query, type Script } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
+/** An event that could not be routed. */
+interface Damaged {
+  readonly id: string;
+  readonly type: string;
+  readonly error: unknown;
+}
+
 export interface FanOutResult {
-  /** Events taken from the outbox, including events without listeners. */
+  /** The number of events taken from the outbox, including events without listeners. */
   readonly events: number;
   /** Types of the claimed events, for {@link FanOutOptions.likelyTypes} of the next fan-out. */
   readonly types: ReadonlySet<string>;
-  /** The sequence after which claimed events did not fit into the round; `null` if all were processed. */
+  /** The sequence after which claimed events did not fit into the round; `null` if all claimed events were processed. */
   readonly leftAfterSeq: number | null;
-  /** Deliveries that were inserted with a lease: this process sends them. */
+  /** Every delivery that was routed, with or without a row. */
+  readonly made: readonly NewDelivery[];
+  /** Deliveries that this process sends now. Most have no row yet: they are covered by the lease of their event. */
   readonly leased: readonly ClaimedDelivery[];
-  /** Whether deliveries were inserted without a lease. They wait for a claim. */
+  /** Whether deliveries were inserted without a lease. Such deliveries wait for a claim. */
   readonly hasDue: boolean;
   /** Whether a wide event was left for `fanOutWide`. */
   readonly hasWide: boolean;
-  /** Events that could not be read. They are `damaged` now, and need your attention. */
-  readonly damaged: readonly { id: string; type: string; error: unknown }[];
+  /** Events that could not be routed. They are marked as damaged, and need your attention. */
+  readonly damaged: readonly Damaged[];
   /** Deliveries whose format threw. They are `discarded`. */
-  readonly unrendered: readonly { listenerId: string; eventId: string; error: unknown }[];
+  readonly unrendered: readonly Unrendered[];
 }
 
-/** The events that a claim found, reported before the rest of the fan-out. */
+/** The events that a claim found. The claim is reported before the other steps of the fan-out run. */
 export interface Claimed {
-  /** Sequence of the last event found, even if another worker has it; `null` if there was none. */
+  /** The sequence of the last event that was found, even if another worker has this event. `null` if no event was found. */
   readonly lastSeq: number | null;
   readonly count: number;
 }
@@ -42,169 +73,220 @@ export interface FanOutOptions {
   readonly now: number;
   /** The maximum number of events. */
   readonly limit: number;
-  /** Types that the events are likely to have. Their paths are read together with the claim. */
+  /** Types that the events are likely to have. The payload paths of these types are read together with the claim. */
   readonly likelyTypes?: ReadonlySet<string>;
-  /** Only events after this sequence: see `OutboxCursor`. */
+  /** Only events after this sequence. See `OutboxCursor`. */
   readonly afterSeq?: number;
-  /** Only events with these ids (inline mode). Default: the oldest pending events. */
+  /** Only events with these ids (inline mode). Default: the oldest events that can be claimed. */
   readonly only?: readonly string[];
-  /** Deliveries that fit into the room are inserted with a lease; the others become due. */
+  /** Deliveries that fit into the room are sent by this process; the others become due. */
   readonly room: Room;
   readonly leaseMs: number;
   readonly circuit: CircuitPolicy;
   readonly bodyOf: BodyOf;
-  /** Called after the claim: from then on another fan-out finds other events. */
+  /** Called after the claim. From this moment on, another fan-out finds other events. */
   readonly claimed?: (claimed: Claimed) => void;
 }
 
 /**
- * Takes events from the outbox and inserts a delivery for each listener that wants one, in one transaction: an event is either pending,
- * or routed with all its deliveries.
+ * After this many claims without a record, an event is marked as damaged: each of these processes has probably died because of it.
+ */
+const MAX_CLAIMS = 5;
+
+/**
+ * Claims events of the outbox and routes them, in one transaction.
  *
- * Deliveries that this process can send now are inserted with a lease, which saves the claim. For most deliveries, this insert and the
- * record of the attempt are the only writes.
+ * A delivery that this process can send now gets no row: the lease of its event covers it, and its record inserts it with the outcome. Every
+ * other delivery is inserted as due. An event whose deliveries all have a row leaves the outbox. A delivery whose body is not the event's own
+ * text is inserted before it is sent, with a lease, so that a repeat after a crash has the same bytes.
  */
 export function* fanOut(database: Database, options: FanOutOptions): Script<FanOutResult> {
-  const { claimed, paths } = yield* claimEvents(database, options);
-  const damaged: { id: string; type: string; error: unknown }[] = [];
-  const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
-  const damagedEvents: ClaimedEvent[] = [];
-  const markDamaged = (event: ClaimedEvent, error: unknown) => {
-    damagedEvents.push(event);
-    damaged.push({ id: event.id, type: event.type, error });
-  };
-  const events: ReadEvent[] = [];
-  for (const event of claimed) {
-    try {
-      events.push(readEvent(event));
-    } catch (error) {
-      markDamaged(event, error);
-    }
-  }
-
+  const { locked, paths } = yield* claimEvents(database, options);
+  const { events, damaged } = readAll(locked.events);
   const { listenersOf, wide, left } = yield* candidates(database, events, paths);
-  const deliveries: NewDelivery[] = [];
-  const routed: ReadEvent[] = [];
-  for (const [event, listeners] of listenersOf) {
-    const rendered: NewDelivery[] = [];
-    try {
-      for (const listener of listeners) {
-        if (wants(listener, event)) rendered.push(newDelivery(event, listener, options.bodyOf, unrendered));
-      }
-    } catch (error) {
-      markDamaged(event, error);
-      continue;
-    }
-    routed.push(event);
-    deliveries.push(...rendered);
-  }
-
-  const overtaking = yield* findOvertaking(database, { routed, wide, deliveries });
-  const isTimely = (event: ReadEvent) => !overtaking.has(event);
-  const made = deliveries.filter(({ event }) => isTimely(event));
-  const leaseToken = newId('lease');
-  leaseWhatFits(made, options);
-  const hasDue = made.some(isDue);
-  const seqs = yield* insertDeliveries(
+  const reclaimed = events.filter(({ claims }) => Number(claims) > 0);
+  const existing = yield* findExisting(
     database,
-    made,
-    { now: options.now, leaseMs: options.leaseMs, leaseToken },
-    {
-      statements: [
-        ...settingState(database, routed.filter(isTimely), 'routed'),
-        ...settingState(database, wide.filter(isTimely), 'routing'),
-        ...settingState(database, damagedEvents, 'damaged'),
-      ],
-      isEnd: !hasDue,
-    },
+    reclaimed.map(({ seq }) => seq),
   );
-  yield* expectDue(database, made, options.now);
-
-  const leased: ClaimedDelivery[] = [];
-  for (const delivery of made) {
-    const seq = seqs.get(delivery.id);
-    if (delivery.state === 'leased' && seq !== undefined) leased.push(toClaimedDelivery(delivery, seq, leaseToken));
-  }
-  const [first] = left;
-  const lastLookedAt = first && claimed[claimed.findIndex(({ id }) => id === first.id) - 1];
+  const { routed, unrendered } = deliveriesOf(listenersOf, { bodyOf: options.bodyOf, existing, damaged });
+  const overtaking = yield* findOvertaking(database, { routed, wide });
+  const isTimely = (event: ReadEvent) => !overtaking.has(event);
+  const timely = new Map([...routed].filter(([event]) => isTimely(event)));
+  const made = [...timely.values()].flat();
+  leaseWhatFits(made, options);
+  const token = newLease();
+  const wideEvents = wide.filter(isTimely);
+  const leased = yield* insertRouted(database, made, { ...options, token }, [
+    ...markingDamaged(database, damaged.map(withReason), options.now),
+    ...movingCursor(database, seqsOf(wideEvents), ''),
+    ...leasingRows(database, seqsOf(inFlight(timely)), { token, until: options.now + options.leaseMs }),
+    ...deletingRows(database, [...locked.orphans, ...seqsOf(onRecord(timely))]),
+  ]);
   return {
     types: new Set(events.flatMap(({ types }) => types)),
-    events: damagedEvents.length + [...routed, ...wide].filter(isTimely).length,
-    leftAfterSeq: first ? Number(lastLookedAt?.seq ?? 0) : null,
+    events: damaged.length + timely.size + wideEvents.length + locked.orphans.length,
+    leftAfterSeq: seqBefore(left[0], locked.events),
+    made,
     leased,
-    hasDue,
-    hasWide: wide.some(isTimely),
-    damaged,
+    hasDue: made.some(isDue),
+    hasWide: wideEvents.length > 0,
+    damaged: damaged.map(({ event: { id, type }, error }) => ({ id, type, error })),
     unrendered,
   };
 }
 
-/**
- * How many unfinished events before ours are checked: a batch in each of the workers at this moment, and events that they left. An ordered
- * event that comes after more unfinished events than this is not routed yet.
- */
-const UNFINISHED_LOOKED_AT = 5_000;
+type DamagedEvent = { readonly event: ClaimedEvent; readonly error: unknown };
+
+/** Parses the events that a claim has found. */
+function readAll(found: readonly OutboxEvent[]): { events: (OutboxEvent & ReadEvent)[]; damaged: DamagedEvent[] } {
+  const events: (OutboxEvent & ReadEvent)[] = [];
+  const damaged: DamagedEvent[] = [];
+  for (const event of found) {
+    try {
+      if (Number(event.claims) >= MAX_CLAIMS) throw new Error(`it was claimed ${MAX_CLAIMS} times without a record`);
+      events.push(readEvent(event));
+    } catch (error) {
+      damaged.push({ event, error });
+    }
+  }
+  return { events, damaged };
+}
+
+function withReason({ event, error }: DamagedEvent) {
+  return { event, reason: messageOf(error) };
+}
+
+/** The deliveries of each event, without those that exist. An event that cannot be judged is added to the damaged ones. */
+function deliveriesOf(
+  listenersOf: ReadonlyMap<ReadEvent, readonly ReadCandidate[]>,
+  {
+    bodyOf,
+    existing,
+    damaged,
+  }: { bodyOf: BodyOf; existing: ReadonlyMap<DeliveryKey, unknown>; damaged: DamagedEvent[] },
+): { routed: Map<ReadEvent, NewDelivery[]>; unrendered: Unrendered[] } {
+  const routed = new Map<ReadEvent, NewDelivery[]>();
+  const unrendered: Unrendered[] = [];
+  for (const [event, listeners] of listenersOf) {
+    try {
+      const wanting = listeners.filter((one) => wants(one, event) && !existing.has(`${String(event.seq)} ${one.id}`));
+      routed.set(
+        event,
+        wanting.map((listener) => newDelivery(event, listener, bodyOf, unrendered)),
+      );
+    } catch (error) {
+      damaged.push({ event, error });
+    }
+  }
+  return { routed, unrendered };
+}
+
+function inFlight(routed: ReadonlyMap<ReadEvent, readonly NewDelivery[]>): ReadEvent[] {
+  return [...routed].filter(([, deliveries]) => !deliveries.every(hasRow)).map(([event]) => event);
+}
+
+function onRecord(routed: ReadonlyMap<ReadEvent, readonly NewDelivery[]>): ReadEvent[] {
+  return [...routed].filter(([, deliveries]) => deliveries.every(hasRow)).map(([event]) => event);
+}
+
+function seqsOf(events: readonly ReadEvent[]): unknown[] {
+  return events.map(({ seq }) => seq);
+}
+
+/** The sequence after which a claim continues, so that it begins with this event; `null` without an event. */
+function seqBefore(event: ReadEvent | undefined, found: readonly OutboxEvent[]): number | null {
+  if (!event) return null;
+  return Number(found[found.findIndex(({ id }) => id === event.id) - 1]?.seq ?? 0);
+}
+
+/** Inserts the deliveries that need a row, and sends other statements with them. @returns those that this process sends */
+function* insertRouted(
+  database: Database,
+  made: readonly NewDelivery[],
+  { now, leaseMs, token }: FanOutOptions & { readonly token: string },
+  statements: readonly Sql[],
+): Script<ClaimedDelivery[]> {
+  const lease = { now, leaseMs, leaseToken: token };
+  const seqs = yield* insertDeliveries(database, made.filter(hasRow), lease, { statements, isEnd: !made.some(isDue) });
+  yield* expectDue(database, made, now);
+  const leases = new Map<ReadEvent, OutboxLease>();
+  const leased: ClaimedDelivery[] = [];
+  for (const delivery of made) {
+    if (delivery.state === 'unstored') {
+      leased.push(
+        toClaimedDelivery(delivery, { seq: null, token, now, lease: leaseOf(leases, delivery.event, token) }),
+      );
+    } else if (delivery.state === 'leased' && seqs.has(delivery.id)) {
+      leased.push(toClaimedDelivery(delivery, { seq: seqs.get(delivery.id) as string, token, now, lease: null }));
+    }
+  }
+  return leased;
+}
+
+/** Counts one more delivery under the lease of its event. */
+function leaseOf(leases: Map<ReadEvent, OutboxLease>, event: ReadEvent, token: string): OutboxLease {
+  const lease = leases.get(event) ?? { seq: String(event.seq), token, left: 0 };
+  lease.left++;
+  leases.set(event, lease);
+  return lease;
+}
 
 /**
- * Finds ordered events that have overtaken an earlier event of their row, which is not routed yet: another worker has claimed it, an inline
- * delivery came early, or it is a wide event. The overtaking events stay in the outbox, and a later fan-out takes them.
+ * How many unclaimed events before ours are checked: events that other workers are claiming at this moment, and events that they left. An
+ * ordered event that comes after more unclaimed events than this is not routed yet.
+ */
+const UNCLAIMED_LOOKED_AT = 5_000;
+
+/**
+ * Finds ordered events that have overtaken an earlier event of their row, which is not claimed yet: another worker is claiming it, an inline
+ * delivery came early, or it is a wide event. The overtaking events stay in the outbox, and a later fan-out takes them. A claimed event delays
+ * nothing: its ordered deliveries were inserted by the claim.
  *
  * The earlier event is visible here, whatever the other worker does. It was committed before ours could be written, because its writer held
- * the row until then. Once it is no longer pending for us, the claim sees its deliveries.
+ * the row until then. Once it is claimed, the claim of deliveries sees its deliveries.
  */
 function* findOvertaking(
   database: Database,
-  {
-    routed,
-    wide,
-    deliveries,
-  }: { routed: readonly ReadEvent[]; wide: readonly ReadEvent[]; deliveries: readonly NewDelivery[] },
+  { routed, wide }: { routed: ReadonlyMap<ReadEvent, readonly NewDelivery[]>; wide: readonly ReadEvent[] },
 ): Script<Set<ReadEvent>> {
-  const overtaking = new Set<ReadEvent>();
   // For a wide event it is not known yet which of its listeners want order.
-  const ordered = new Set(wide.filter(({ orderKey }) => orderKey !== null));
-  for (const { event, orderKey } of deliveries) if (orderKey !== null) ordered.add(event);
-  if (!ordered.size) return overtaking;
-  const { events: e } = database.tables;
-  const last = [...ordered]
+  const ordered = wide.filter(({ orderKey }) => orderKey !== null);
+  for (const [event, deliveries] of routed)
+    if (deliveries.some(({ orderKey }) => orderKey !== null)) ordered.push(event);
+  const last = ordered
     .map(({ seq }) => seq)
     .toSorted(compareSequences)
     .at(-1);
-  const ours = new Set(routed.map(({ seq }) => String(seq)));
+  if (last === undefined) return new Set();
+  const { outbox: o } = database.tables;
+  const unclaimed = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
+    sql`select ${o.select('o', 'seq', 'orderKey')} from ${o.sql} o where (o.${o.$.claims} = 0 or o.${o.$.routedThrough} is not null) and o.${o.$.seq} < ${last} order by o.${o.$.seq} limit ${UNCLAIMED_LOOKED_AT}`,
+  );
+  const seenUpTo = unclaimed.length === UNCLAIMED_LOOKED_AT ? unclaimed.at(-1)?.seq : last;
+  const ours = new Set([...routed.keys()].map(({ seq }) => String(seq)));
   const firstOf = new Map<string, unknown>();
-  let seenUpTo: unknown = last;
-  for (const state of ["'pending'", "'routing'"]) {
-    const unfinished = yield* query<{ seq: unknown; orderKey: Uint8Array | null }>(
-      sql`select ${e.select('e', 'seq', 'orderKey')} from ${e.sql} e where e.${e.$.state} = ${raw(state)} and e.${e.$.seq} < ${last} order by e.${e.$.seq} limit ${UNFINISHED_LOOKED_AT}`,
-    );
-    if (unfinished.length === UNFINISHED_LOOKED_AT) {
-      seenUpTo = [seenUpTo, unfinished.at(-1)?.seq].toSorted(compareSequences)[0];
-    }
-    for (const { seq, orderKey } of unfinished) {
-      if (orderKey === null || ours.has(String(seq))) continue;
-      const key = Buffer.from(orderKey).toString('hex');
-      const first = firstOf.get(key);
-      if (first === undefined || compareSequences(seq, first) < 0) firstOf.set(key, seq);
-    }
+  for (const { seq, orderKey } of unclaimed) {
+    const key = orderKey && Buffer.from(orderKey).toString('hex');
+    if (key && !ours.has(String(seq)) && !firstOf.has(key)) firstOf.set(key, seq);
   }
-  for (const event of ordered) {
-    const first = event.orderKey && firstOf.get(Buffer.from(event.orderKey).toString('hex'));
-    const isOvertaking = first !== undefined && first !== null && compareSequences(first, event.seq) < 0;
-    if (isOvertaking || compareSequences(event.seq, seenUpTo) > 0) overtaking.add(event);
-  }
-  return overtaking;
+  const isOvertaking = ({ seq, orderKey }: ReadEvent) => {
+    const first = orderKey && firstOf.get(Buffer.from(orderKey).toString('hex'));
+    return (first && compareSequences(first, seq) < 0) || compareSequences(seq, seenUpTo) > 0;
+  };
+  return new Set(ordered.filter(isOvertaking));
 }
 
-/** Leases the deliveries that this process has slots for. If order, rate limit or circuit must be checked first, the claim does it. */
+/** Marks the deliveries that this process has slots for. If order, rate limit or circuit must be checked first, the claim does it. */
 function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
   const left = new RoomLeft(room);
   for (const delivery of deliveries) {
-    const { listener, orderKey } = delivery;
+    const { listener, orderKey, body } = delivery;
     // After the deliveries that are already due, except in inline mode, where a caller waits for this delivery.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
     if (delivery.state !== 'due' || orderKey !== null || !isNext || left.total < 1) continue;
     if (!isFree(listener, now, circuit) || left.ofListener(listener) < 1) continue;
-    delivery.state = 'leased';
+    delivery.state = body === null ? 'unstored' : 'leased';
     left.take(listener);
   }
 }
@@ -221,13 +303,14 @@ function isFree(listener: ReadCandidate, now: number, circuit: CircuitPolicy): b
 
 function toClaimedDelivery(
   { id, event, listener, body, format }: NewDelivery,
-  seq: string,
-  leaseToken: string,
+  { seq, token, now, lease }: { seq: string | null; token: string; now: number; lease: OutboxLease | null },
 ): ClaimedDelivery {
   return {
     seq,
     id,
-    leaseToken,
+    leaseToken: token,
+    lease,
+    routedAt: now,
     attempts: 0,
     retries: 0,
     type: event.type,
@@ -247,50 +330,30 @@ function toClaimedDelivery(
   };
 }
 
-/** Events that this transaction has claimed, and the paths of the types that were likely. */
+/** Events that this transaction has locked, and the paths of the types that were likely. */
 interface ClaimedEvents {
-  readonly claimed: readonly ClaimedEvent[];
+  readonly locked: LockedOutbox;
   readonly paths: KnownPaths;
 }
 
 const NO_TYPES: ReadonlySet<string> = new Set();
-const NO_PATHS: KnownPaths = { types: NO_TYPES, paths: [] };
 
 function* claimEvents(
   database: Database,
-  { limit, only, afterSeq, claimed, likelyTypes = NO_TYPES }: FanOutOptions,
+  { now, limit, only, afterSeq, claimed, likelyTypes = NO_TYPES }: FanOutOptions,
 ): Script<ClaimedEvents> {
-  const { events } = database.tables;
-  const columns = selectEvent(database);
-  const isPending = sql`e.${events.$.state} = 'pending'`;
-  const after = afterSeq === undefined ? sql`` : sql` and e.${events.$.seq} > ${afterSeq}`;
-  const wanted = only ? sql`${isPending} and e.${events.$.id} ${inList(only)}` : sql`${isPending}${after}`;
-  const report = (found: readonly { seq?: unknown }[]) => {
-    const last = found.at(-1);
-    claimed?.({ lastSeq: last === undefined ? null : Number(last.seq), count: found.length });
-  };
-  if (database.dialect !== 'mysql') {
-    const claim = sql`select ${columns} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}${database.skipLocked}`;
-    const [rows, paths] = yield* together(likelyTypes.size ? [claim, selectPaths(database, likelyTypes)] : [claim], {
-      isEnd: false,
-    });
-    report(rows?.rows ?? []);
-    return {
-      claimed: (rows?.rows ?? []) as unknown as ClaimedEvent[],
-      paths: paths ? { types: likelyTypes, paths: paths.rows as unknown as RoutePath[] } : NO_PATHS,
-    };
-  }
-  // InnoDB locks every index record that a locking read passes: find candidates by a plain read, then lock them by key.
-  const found = yield* query<{ seq: unknown }>(
-    sql`select ${events.select('e', 'seq')} from ${events.sql} e where ${wanted} order by e.${events.$.seq} limit ${limit}`,
-  );
-  if (!found.length) {
-    report(found);
-    return { claimed: [], paths: NO_PATHS };
-  }
-  const rows = yield* query<ClaimedEvent>(
-    sql`select ${columns} from ${events.sql} e${events.byKey} where e.${events.$.seq} ${inList(found.map(({ seq }) => seq))} and ${isPending} order by e.${events.$.seq}${database.skipLocked}`,
-  );
-  report(found);
-  return { claimed: rows, paths: NO_PATHS };
+  const { outbox: o, events: e } = database.tables;
+  const after = afterSeq === undefined ? sql`` : sql` and o.${o.$.seq} > ${afterSeq}`;
+  const among = only
+    ? sql` and o.${o.$.seq} in (select x.${e.$.seq} from ${e.sql} x where x.${e.$.id} ${inList(only)})`
+    : after;
+  const locked = yield* lockOutbox(database, {
+    where: sql`${isClaimable(database, now)}${among}`,
+    limit,
+    beside: likelyTypes.size ? selectPaths(database, likelyTypes) : undefined,
+  });
+  const last = locked.found.at(-1);
+  claimed?.({ lastSeq: last === undefined ? null : Number(last), count: locked.found.length });
+  const known = locked.beside as readonly RoutePath[] | undefined;
+  return { locked, paths: { types: known ? likelyTypes : NO_TYPES, paths: known ?? [] } };
 }

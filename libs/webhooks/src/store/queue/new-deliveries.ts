@@ -1,10 +1,10 @@
 import sql, { type Sql } from 'sql-template-tag';
-import { newId } from '../../ids.js';
+import { deliveryId } from '../../ids.js';
 import type { ReadCandidate } from './candidates.js';
-import { chunks, inList } from '../database/chunks.js';
+import { chunks } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { skipConflict } from '../database/dialect-sql.js';
-import { insertFromRows } from '../database/json-rows.js';
+import { insertFromRows, jsonRows } from '../database/json-rows.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
@@ -20,6 +20,13 @@ export interface RenderedEvent {
   readonly context: string | null;
 }
 
+/** A delivery whose format threw. It is `discarded`. */
+export interface Unrendered {
+  readonly listenerId: string;
+  readonly eventId: string;
+  readonly error: unknown;
+}
+
 /** Renders the body in a listener's format. `null`: the event's own payload. Throws the error of the format. */
 export type BodyOf = (format: string, event: RenderedEvent) => string | null;
 
@@ -32,19 +39,23 @@ export interface NewDelivery {
   readonly body: string | null;
   /** The format that rendered the body; `null` without a body. */
   readonly format: string | null;
-  state: 'due' | 'leased' | 'discarded';
+  /** `unstored`: this process sends it without a row. `leased`: this process sends it, and it has a row because of its body. */
+  state: 'due' | 'leased' | 'unstored' | 'discarded';
 }
 
-/** A delivery of one event to one listener that wants it, with a body if the listener's format is not the standard format. */
+/**
+ * Creates a delivery of one event to one matching listener. The delivery has a body if the listener's format is not the standard format.
+ */
 export function newDelivery(
   event: ReadEvent,
   listener: ReadCandidate,
   bodyOf: BodyOf,
-  unrendered: { listenerId: string; eventId: string; error: unknown }[],
+  unrendered: Unrendered[],
 ): NewDelivery {
   const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
   const orderKey = isOrdered ? event.orderKey : null;
-  const delivery: NewDelivery = { id: newId('dlv'), event, listener, orderKey, body: null, format: null, state: 'due' };
+  const id = deliveryId(event, listener.id);
+  const delivery: NewDelivery = { id, event, listener, orderKey, body: null, format: null, state: 'due' };
   try {
     const body = bodyOf(listener.format, event);
     if (body === null) return delivery;
@@ -56,11 +67,16 @@ export function newDelivery(
 }
 
 /**
- * Whether the claim must find this delivery: it has no lease. This includes deliveries of a listener that this transaction saw as not
- * active: another transaction, which did not see the delivery, may have activated it.
+ * Whether a claim must find this delivery, because the delivery has no lease. If the listener is not active in this transaction, the
+ * delivery counts, too. Another transaction may have activated the listener without seeing the delivery.
  */
 export function isDue({ state }: NewDelivery): boolean {
   return state === 'due';
+}
+
+/** Whether this transaction inserts the delivery. */
+export function hasRow({ state }: NewDelivery): boolean {
+  return state !== 'unstored';
 }
 
 /** Makes the listeners of the due deliveries ready for the claim. @returns the number of due deliveries */
@@ -75,16 +91,20 @@ const DELIVERIES_PER_STATEMENT = 1_000;
 /** The values of a delivery, for {@link insertDeliveries}. */
 export interface DeliveryValues {
   readonly id: string;
-  readonly event: { readonly seq: unknown; readonly type: string };
+  readonly event: { readonly seq: unknown; readonly type: string; readonly createdAt: unknown };
   readonly listener: { readonly id: string; readonly owner: string | null; readonly ownerKey: Buffer | null };
   readonly orderKey: Buffer | null;
   readonly body: string | null;
   readonly format: string | null;
-  readonly state: 'due' | 'leased' | 'discarded';
+  readonly state: NewDelivery['state'];
+  /** When the event was routed. Default: now. */
+  readonly routedAt?: number;
 }
 
 /**
- * @param after statements that are always sent afterwards, and whether they end the transaction
+ * Inserts deliveries.
+ *
+ * @param after statements that are always sent afterwards, and whether these statements end the transaction
  * @returns the sequences of the deliveries that did not exist yet, by id
  */
 export function* insertDeliveries(
@@ -104,6 +124,7 @@ export function* insertDeliveries(
       {
         id: 'text',
         eventSeq: 'bigint',
+        eventAt: 'bigint',
         listenerId: 'text',
         type: 'text',
         owner: 'text',
@@ -119,11 +140,12 @@ export function* insertDeliveries(
         leaseUntil: 'bigint',
         lastErrorCode: 'text',
         finishedAt: 'bigint',
-        createdAt: now,
+        createdAt: 'bigint',
       },
-      some.map(({ id, event, listener, orderKey, body, format, state }) => ({
+      some.map(({ id, event, listener, orderKey, body, format, state, routedAt }) => ({
         id,
         eventSeq: String(event.seq),
+        eventAt: Number(event.createdAt),
         listenerId: listener.id,
         type: event.type,
         owner: listener.owner,
@@ -136,18 +158,27 @@ export function* insertDeliveries(
         leaseUntil: state === 'leased' ? now + leaseMs : null,
         lastErrorCode: state === 'discarded' ? FORMAT_FAILED : null,
         finishedAt: state === 'discarded' ? now : null,
+        createdAt: routedAt ?? now,
       })),
     );
-    const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventSeq, $.listenerId])}`;
+    const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventAt, $.eventSeq, $.listenerId])}`;
     if (database.dialect !== 'mysql') {
       inserts.push(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
       continue;
     }
-    yield insert;
-    const made = yield* query<{ seq: unknown; id: string }>(
-      sql`select ${d.select('d', 'seq', 'id')} from ${d.sql} d where d.${d.$.id} ${inList(some.map(({ id }) => id))}`,
+    // An id is the same for the same event and listener, so a row may have existed before.
+    // With a list of ids and outdated statistics, MariaDB would read the whole index.
+    const ids = jsonRows(
+      database.dialect,
+      { id: 'text' },
+      some.map(({ id }) => ({ id })),
     );
-    for (const { seq, id } of made) seqs.set(id, String(seq));
+    const read = sql`select ${d.select('d', 'seq', 'id')} from ${ids} straight_join ${d.sql} d${d.through('id')} on d.${$.id} = r.id`;
+    const before = new Set((yield* query<{ id: string }>(read)).map(({ id }) => id));
+    yield insert;
+    for (const { seq, id } of yield* query<{ seq: unknown; id: string }>(read)) {
+      if (!before.has(id)) seqs.set(id, String(seq));
+    }
   }
   const results = yield* together([...inserts, ...after.statements], after);
   for (const { rows } of results.slice(0, inserts.length)) {

@@ -1,45 +1,55 @@
 import sql, { raw } from 'sql-template-tag';
-import { chunks, inList } from '../database/chunks.js';
+import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
+import { deleteEvents, isOfEvent } from '../outbox/delete-events.js';
+import { readEventStates, type EventState } from '../outbox/event-state.js';
 
 /** `lastErrorCode` of a delivery that was pending for longer than `dispatcher.maxAgeMs`. */
 export const TOO_OLD = 'TOO_OLD';
 
-/** Events that one transaction reads. */
+/** The number of events that one transaction reads. */
 const EVENTS_PER_BATCH = 200;
-/** Deliveries that one transaction discards or deletes; one event may have a hundred thousand. */
+/** The maximum number of deliveries that one transaction discards or deletes. One event may have a hundred thousand deliveries. */
 const DELIVERIES_PER_BATCH = 500;
-/** Removed listeners that one transaction deletes. */
+/** The maximum number of removed listeners that one transaction deletes. */
 export const LISTENERS_PER_BATCH = 100;
 
-/** In these states, no fan-out adds deliveries to the event. */
-const FINISHED_STATES: readonly string[] = ['routed', 'damaged'];
+/** No fan-out adds deliveries to the event: the outbox does not name it. */
+const isFinished = (state: EventState) => state === 'delivered' || state === 'damaged';
 
 export interface OldEvent {
   readonly seq: number;
-  readonly state: string;
+  readonly state: EventState;
   readonly createdAt: number;
 }
 
 /**
- * Reads events after a sequence and before a time, in the order of their sequence. It uses only the primary key, so the table needs no
- * further index, and a caller that continues after the last one reads each event once.
+ * Reads events after a sequence and before a time, in the order of their sequence. The statement uses only the primary key, so the table
+ * needs no further index. A caller that continues after the last event reads each event once.
  *
  * Sequence and time have the same order, except for events that were written at the same moment. So the first batch without an old event is
- * the end.
+ * the last batch.
  */
 export function* readOldEvents(
   database: Database,
   { afterSeq, before }: { afterSeq: number; before: number },
 ): Script<{ events: OldEvent[]; isEnd: boolean }> {
   const { events: e } = database.tables;
-  const rows = yield* query<{ seq: unknown; state: string; createdAt: unknown }>(
-    sql`select ${e.select('e', 'seq', 'state', 'createdAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  const rows = yield* query<{ seq: unknown; createdAt: unknown }>(
+    sql`select ${e.select('e', 'seq', 'createdAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
-  const read = rows.map(({ seq, state, createdAt }) => ({ seq: Number(seq), state, createdAt: Number(createdAt) }));
+  const stateOf = yield* readEventStates(
+    database,
+    rows.map(({ seq }) => seq),
+  );
+  const read = rows.map(({ seq, createdAt }) => ({
+    seq: Number(seq),
+    state: stateOf(seq),
+    createdAt: Number(createdAt),
+  }));
   const last = read.findLastIndex(({ createdAt }) => createdAt < before);
   return {
     events: read.slice(0, last + 1).filter(({ createdAt }) => createdAt < before),
@@ -51,26 +61,29 @@ export function* readOldEvents(
 export interface DiscardResult {
   /** The number of discarded deliveries, by listener. */
   readonly discarded: ReadonlyMap<string, number>;
-  /** The first event with deliveries left: the event is still pending, a delivery is being sent, or there are too many for one batch. */
+  /**
+   * The first event with deliveries left. Deliveries are left if the event is still pending, if a delivery is being sent, or if one batch
+   * is too small.
+   */
   readonly firstLeft: number | null;
 }
 
 /** Discards the pending deliveries of these events: due, held, or behind an open circuit. */
 export function* discardPending(database: Database, events: readonly OldEvent[], now: number): Script<DiscardResult> {
-  const { deliveries: d } = database.tables;
+  const { events: e, deliveries: d } = database.tables;
   const discarded = new Map<string, number>();
-  const left = new Set(events.filter(({ state }) => !FINISHED_STATES.includes(state)).map(({ seq }) => seq));
+  const left = new Set(events.filter(({ state }) => !isFinished(state)).map(({ seq }) => seq));
   const firstLeft = () => (left.size ? Math.min(...left) : null);
   if (!events.length) return { discarded, firstLeft: null };
   const found = yield* query<{ seq: unknown; eventSeq: unknown; listenerId: string; state: string }>(
-    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${d.sql} d where d.${d.$.eventSeq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
   );
   for (const { eventSeq, state } of found) if (state === 'leased') left.add(Number(eventSeq));
   if (found.length === DELIVERIES_PER_BATCH) left.add(Number(found.at(-1)?.eventSeq));
   const due = found.filter(({ state }) => state === 'due');
   if (!due.length) return { discarded, firstLeft: firstLeft() };
   const listenerIds = [...new Set(due.map(({ listenerId }) => listenerId))];
-  // Lock the listeners first, in the same order as a claim.
+  // Lock the listeners first, in the same order as a claim locks them.
   yield* lockListenerStates(database, listenerIds);
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
     sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${database.skipLocked}`,
@@ -86,10 +99,13 @@ export function* discardPending(database: Database, events: readonly OldEvent[],
   return { discarded, firstLeft: firstLeft() };
 }
 
-/** Finished deliveries of events before these times are deleted, and then events without deliveries. In ms since 1970. */
+/**
+ * The limits of retention, in ms since 1970. Finished deliveries of events before these times are deleted, and then events without
+ * deliveries are deleted.
+ */
 export interface RetentionLimits {
   readonly succeededBefore: number;
-  /** For exhausted and discarded deliveries, and for damaged events. */
+  /** The limit for exhausted and discarded deliveries, and for damaged events. */
   readonly failedBefore: number;
 }
 
@@ -101,10 +117,10 @@ export interface PruneResult {
 }
 
 /**
- * Deletes finished deliveries of these events with their attempts, then the events without deliveries. Due, leased and held deliveries
- * stay, and so do their events.
+ * Deletes finished deliveries of these events with their attempts, and then the events without deliveries. Due, leased and held deliveries
+ * stay, and the events of these deliveries stay, too.
  *
- * An event's row is locked before the check for deliveries. A replay locks it too before it adds a delivery.
+ * The row of an event is locked before the check for deliveries. A replay also locks this row before it adds a delivery.
  */
 export function* prune(
   database: Database,
@@ -113,17 +129,22 @@ export function* prune(
 ): Script<PruneResult> {
   const { events: e, deliveries: d, attempts: a } = database.tables;
   const nothing = { deliveries: 0, events: 0, hasMore: false };
-  const asked = events.filter(({ state }) => FINISHED_STATES.includes(state)).map(({ seq }) => seq);
+  const asked = events.filter(({ state }) => isFinished(state)).map(({ seq }) => seq);
   if (!asked.length) return nothing;
   const held = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} and e.${e.$.state} ${inList(FINISHED_STATES)} order by e.${e.$.seq}${database.skipLocked}`,
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} order by e.${e.$.seq}${database.skipLocked}`,
   );
-  if (!held.length) return nothing;
-  const seqs = held.map(({ seq }) => seq);
+  // Again, under the lock: an operator may have put a damaged event back into the outbox.
+  const stateNow = yield* readEventStates(
+    database,
+    held.map(({ seq }) => seq),
+  );
+  const seqs = held.map(({ seq }) => seq).filter((seq) => isFinished(stateNow(seq)));
+  if (!seqs.length) return nothing;
   // The statement finds the rows through the events' key; this condition only filters.
   const finished = sql`(d.${d.$.state} = 'succeeded' and e.${e.$.createdAt} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and e.${e.$.createdAt} < ${failedBefore})`;
-  const found = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${e.sql} e join ${d.sql} d on d.${d.$.eventSeq} = e.${e.$.seq} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
+  const found = yield* query<{ seq: unknown; id: string }>(
+    sql`select ${d.select('d', 'seq', 'id')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
   );
   let deleted = 0;
   if (found.length) {
@@ -131,18 +152,22 @@ export function* prune(
       sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
     );
     const finishedSeqs = locked.map(({ seq }) => seq);
+    const isLocked = new Set(finishedSeqs.map(String));
+    const ids = found.filter(({ seq }) => isLocked.has(String(seq))).map(({ id }) => id);
     deleted = finishedSeqs.length;
     if (deleted) {
-      yield* execute(sql`delete from ${a.sql} where ${a.$.deliverySeq} ${inList(finishedSeqs)}`);
+      yield* execute(sql`delete from ${a.sql} where ${a.$.deliveryId} ${inList(ids)}`);
       yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(finishedSeqs)}`);
     }
   }
-  const unneeded = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)} and (e.${e.$.state} = 'routed' and e.${e.$.createdAt} < ${succeededBefore} or e.${e.$.state} = 'damaged' and e.${e.$.createdAt} < ${failedBefore}) and not exists (select 1 from ${d.sql} d where d.${d.$.eventSeq} = e.${e.$.seq}) order by e.${e.$.seq}`,
+  const isDamaged = (seq: unknown) => stateNow(seq) === 'damaged';
+  const old = yield* query<{ seq: unknown; dedupeKey: Buffer | null; createdAt: unknown }>(
+    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)} and not exists (select 1 from ${d.sql} d where ${isOfEvent(database)}) order by e.${e.$.seq}`,
   );
-  for (const some of chunks(unneeded)) {
-    yield* execute(sql`delete from ${e.sql} where ${e.$.seq} ${inList(some.map(({ seq }) => seq))}`);
-  }
+  const unneeded = old.filter(
+    ({ seq, createdAt }) => Number(createdAt) < (isDamaged(seq) ? failedBefore : succeededBefore),
+  );
+  yield* deleteEvents(database, unneeded);
   return {
     deliveries: deleted,
     events: unneeded.length,
@@ -151,15 +176,15 @@ export function* prune(
 }
 
 /**
- * Deletes listeners that were removed before a time, with their state, once they have no deliveries.
+ * Deletes listeners that were removed before a time, together with their state. Listeners with deliveries stay.
  *
- * @returns how many; fewer than {@link LISTENERS_PER_BATCH} at the end
+ * @returns the number of deleted listeners. If the number is below {@link LISTENERS_PER_BATCH}, no such listener is left
  */
 export function* pruneListeners(database: Database, removedBefore: number): Script<number> {
-  const { listeners: l, listenerState: s, routes: r, deliveries: d } = database.tables;
-  // Reads the first delivery whose listener id is at least this id, in the order of an index that begins with the id: one lookup each. For
-  // a delivery of exactly this listener (`not exists`, or `=`), PostgreSQL expects to find one soon, and reads all deliveries. MariaDB
-  // reads all deliveries for a range.
+  const { listeners: l, listenerState: s, routes: r, stats: t, deliveries: d } = database.tables;
+  // Read the first delivery whose listener id is at least this id, in the order of an index that begins with the id. This read takes one
+  // lookup for each listener. If the query searched for a delivery of exactly this listener (`not exists`, or `=`), PostgreSQL would expect
+  // to find one soon, and would read all deliveries. MariaDB needs `=`: for a range, MariaDB would read all deliveries.
   const reach = raw(database.dialect === 'mysql' ? '=' : '>=');
   const first = sql`(select d.${d.$.listenerId} from ${d.sql} d where d.${d.$.listenerId} ${reach} l.${l.$.id} order by d.${d.$.listenerId}, d.${d.$.createdAt}, d.${d.$.seq} limit 1)`;
   const found = yield* query<{ seq: unknown; id: string }>(
@@ -167,7 +192,7 @@ export function* pruneListeners(database: Database, removedBefore: number): Scri
   );
   if (!found.length) return 0;
   const ids = inList(found.map(({ id }) => id));
-  for (const table of [s, r]) yield* execute(sql`delete from ${table.sql} where ${table.$.listenerId} ${ids}`);
+  for (const table of [s, r, t]) yield* execute(sql`delete from ${table.sql} where ${table.$.listenerId} ${ids}`);
   yield* execute(
     sql`delete from ${l.sql} where ${l.$.seq} ${inList(found.map(({ seq }) => seq).toSorted((x, y) => Number(x) - Number(y)))}`,
   );

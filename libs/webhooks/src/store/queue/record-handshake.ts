@@ -6,20 +6,20 @@ import type { Script } from '../database/script.js';
 
 /** The result of one handshake attempt. */
 export type HandshakeResult =
-  /** `allowedRate`: requests per minute that the receiver granted; `null`: no limit. */
+  /** `allowedRate` is the number of requests per minute that the receiver allows. `null`: no limit. */
   | { readonly state: 'passed'; readonly allowedRate: number | null; readonly at: number }
   | { readonly state: 'retry'; readonly error: string; readonly at: number; readonly next: number }
   | { readonly state: 'failed'; readonly error: string; readonly at: number; readonly reason: string }
-  /** No request was sent, and it does not count as an attempt. */
+  /** No request was sent, so the handshake does not count as an attempt. */
   | { readonly state: 'postponed'; readonly next: number };
 
 /**
  * Records a handshake attempt: the listener becomes active, the handshake is retried later, or the listener is disabled.
  *
- * It has an effect only while the attempt's lease is valid and the listener is unchanged. It has none if the listener was disabled, got
- * another URL or handshake, or if another process has taken over the lease.
+ * The call has an effect only while the attempt's lease is valid and the listener is unchanged. The call has no effect if the listener was
+ * disabled, if the listener got another URL or handshake, or if another process has taken over the lease.
  *
- * @returns whether it had an effect
+ * @returns whether the call had an effect
  */
 export function* recordHandshake(
   database: Database,
@@ -42,7 +42,7 @@ export function* recordHandshake(
     yield* writeListenerStates(database, [{ ...state, handshakeTries, handshakeAt: result.next }]);
     return true;
   }
-  // The start time of the attempt: its end time could reveal details of the internal network.
+  // The stored time is the start of the attempt. The end of the attempt could reveal details of the internal network.
   yield* updateListener(database, id, { handshakeError: result.error }, null, result.at);
   const failed = { ...state, failuresInARow: state.failuresInARow + 1, failingSince: state.failingSince ?? result.at };
   if (result.state === 'retry') {

@@ -1,71 +1,58 @@
 import sql from 'sql-template-tag';
-import { ownerKeyOf } from '../../hash.js';
-import { canBeStored } from '../database/can-be-stored.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
-import { rearmDelivery, stateOf } from './delivery-rows.js';
-import { FORMAT_FAILED, type BodyOf, type RenderedEvent } from './new-deliveries.js';
-import { expectDeliveries } from '../listeners/listener-state.js';
-import type { OwnerScope } from '../listeners/listener-rows.js';
 import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
-
-/** Deliveries that one transaction makes due again. */
-const RECOVERED_PER_BATCH = 500;
+import { expectDeliveries } from '../listeners/listener-state.js';
+import { rearmDelivery, stateOf } from './delivery-rows.js';
+import { FORMAT_FAILED, type BodyOf, type RenderedEvent } from './new-deliveries.js';
+import { selectDeliveries, type DeliverySelection, type SelectedDelivery } from './select-deliveries.js';
 
 export interface RecoverOptions {
-  readonly scope: OwnerScope;
-  readonly listenerId: string | undefined;
-  readonly states: readonly string[];
-  /** The end of the previous batch; the first batch begins at `since`. */
+  readonly selection: DeliverySelection;
+  /** The end of the previous batch. For the first batch, the start of the period. */
   readonly after: PagePosition;
-  readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
-  /** Only deliveries with fewer attempts. Default: any number. */
-  readonly attemptsBelow?: number | undefined;
+  readonly limit?: number | undefined;
 }
 
-interface FailedRow {
-  seq: unknown;
-  id: string;
-  listenerId: string;
-  owner: string | null;
-  lastErrorCode: string | null;
-  createdAt: unknown;
-  eventSeq: unknown;
+/** The result of one batch of bulk work. */
+export interface BulkBatch {
+  /** The number of rows that were changed or made. */
+  readonly count: number;
+  /** Where the next batch begins; `null` after the last batch. */
+  readonly next: PagePosition | null;
 }
 
 /**
- * Makes a batch of finished deliveries due again, restarts their schedule, and removes them from any order. It skips deliveries of removed
- * listeners, and deliveries that their format cannot render. It finds them by a plain read and then locks them by key, and skips rows that
- * another transaction has locked.
+ * A batch of finished deliveries becomes due again, and their retry schedule starts from the beginning. These deliveries no longer belong to
+ * an ordered sequence. Deliveries of removed listeners, deliveries of erased events and deliveries that their format cannot render are
+ * skipped. A plain read finds the deliveries, and a second statement locks the deliveries by key. Rows that another transaction has locked
+ * are skipped.
  */
-export function* recoverDeliveries(
-  database: Database,
-  options: RecoverOptions,
-): Script<{ recovered: number; next: PagePosition | null }> {
+export function* recoverDeliveries(database: Database, options: RecoverOptions): Script<BulkBatch> {
   const { deliveries: d } = database.tables;
-  const { scope, now } = options;
-  const found = yield* failedDeliveries(database, options);
-  const last = found.at(-1);
-  const next =
-    last && found.length === RECOVERED_PER_BATCH ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
-  if (!found.length) return { recovered: 0, next };
+  const { selection, now } = options;
+  const { rows: found, next } = yield* selectDeliveries(database, selection, options.after, options.limit);
+  if (!found.length) return { count: 0, next };
   const formats = yield* formatsOf(
     database,
     found.map(({ listenerId }) => listenerId),
   );
-  // Compare once more with ===: a collation treats some different texts as equal.
-  const permitted = found.filter((row) => formats.has(row.listenerId) && (scope === undefined || row.owner === scope));
-  if (!permitted.length) return { recovered: 0, next };
+  const erased = yield* erasedOf(
+    database,
+    found.map(({ eventSeq }) => eventSeq),
+  );
+  const wanted = found.filter((row) => formats.has(row.listenerId) && !erased.has(String(row.eventSeq)));
+  if (!wanted.length) return { count: 0, next };
   const locked = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(permitted.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(options.states)} order by d.${d.$.seq}${database.skipLocked}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(wanted.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(selection.states)} order by d.${d.$.seq}${database.skipLocked}`,
   );
   const lockedSeqs = new Set(locked.map(({ seq }) => String(seq)));
-  const rows = permitted.filter(({ seq }) => lockedSeqs.has(String(seq)));
+  const rows = wanted.filter(({ seq }) => lockedSeqs.has(String(seq)));
   const plain = rows.filter(({ lastErrorCode }) => lastErrorCode !== FORMAT_FAILED);
-  let recovered = plain.length;
+  let count = plain.length;
   if (plain.length) {
     const seqs = plain.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
     yield* execute(
@@ -77,29 +64,12 @@ export function* recoverDeliveries(
     const format = formats.get(row.listenerId);
     if (row.lastErrorCode !== FORMAT_FAILED || format === undefined) continue;
     const body = yield* render(database, row, format, options.bodyOf);
-    if (body !== undefined && (yield* rearmDelivery(database, row, now, { body, format }))) recovered++;
+    if (body !== undefined && (yield* rearmDelivery(database, row, now, { body, format }))) count++;
   }
-  return { recovered, next };
+  return { count, next };
 }
 
-function* failedDeliveries(
-  database: Database,
-  { scope, listenerId, states, after, until, attemptsBelow }: RecoverOptions,
-): Script<FailedRow[]> {
-  if (!canBeStored(listenerId ?? '')) return [];
-  const { deliveries: d } = database.tables;
-  const ofOwner = scope === undefined ? sql`` : sql` and d.${d.$.ownerKey} = ${ownerKeyOf(scope)}`;
-  const ofListener = listenerId === undefined ? sql`` : sql` and d.${d.$.listenerId} = ${listenerId}`;
-  const ofAttempts = attemptsBelow === undefined ? sql`` : sql` and d.${d.$.attempts} < ${attemptsBelow}`;
-  return yield* query<FailedRow>(
-    sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'owner', 'lastErrorCode', 'createdAt', 'eventSeq')} from ${d.sql} d
-    where d.${d.$.createdAt} >= ${after.at} and d.${d.$.createdAt} < ${until} and (d.${d.$.createdAt} > ${after.at} or d.${d.$.seq} > ${after.seq})
-      and ${stateOf(database)} ${inList(states)}${ofOwner}${ofListener}${ofAttempts}
-    order by d.${d.$.createdAt}, d.${d.$.seq} limit ${RECOVERED_PER_BATCH}`,
-  );
-}
-
-/** The formats of these listeners, without removed listeners. */
+/** The formats of these listeners. Removed listeners are left out. */
 function* formatsOf(database: Database, listenerIds: readonly string[]): Script<Map<string, string>> {
   const { listeners: l } = database.tables;
   const rows = yield* query<{ id: string; format: string }>(
@@ -108,16 +78,25 @@ function* formatsOf(database: Database, listenerIds: readonly string[]): Script<
   return new Map(rows.map(({ id, format }) => [id, format]));
 }
 
-/** @returns `undefined` if the format still throws */
+/** The events of this list whose content was erased. */
+function* erasedOf(database: Database, eventSeqs: readonly unknown[]): Script<Set<string>> {
+  const { events: e } = database.tables;
+  const rows = yield* query<{ seq: unknown }>(
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${inList(eventSeqs)} and e.${e.$.erasedAt} is not null`,
+  );
+  return new Set(rows.map(({ seq }) => String(seq)));
+}
+
+/** Renders the body again. @returns `undefined` if the format still throws an error */
 function* render(
   database: Database,
-  { eventSeq }: FailedRow,
+  { eventSeq }: SelectedDelivery,
   format: string,
   bodyOf: BodyOf,
 ): Script<string | null | undefined> {
   const { events: e } = database.tables;
   const [event] = yield* query<RenderedEvent>(
-    sql`select ${e.select('e', 'id', 'type', 'payload', 'context')} from ${e.sql} e where e.${e.$.seq} = ${eventSeq}`,
+    sql`select ${e.select('e', 'id', 'type', 'payload', 'context')} from ${e.sql} e where e.${e.$.seq} = ${eventSeq} and e.${e.$.erasedAt} is null`,
   );
   try {
     return event && bodyOf(format, event);

@@ -3,7 +3,9 @@ import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
 import { matchesAnyPattern } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
-import { insertDeliveries, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
+import { insertDeliveries, isDue, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
+import { isOfEvent } from '../outbox/delete-events.js';
+import { readEventStates, type EventState } from '../outbox/event-state.js';
 import { readEvent, typesOf, type ClaimedEvent, selectEvent } from '../outbox/outbox-events.js';
 import { wants, type ReadCandidate } from './candidates.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
@@ -11,57 +13,80 @@ import type { PagePosition } from '../database/page.js';
 import { query, type Script } from '../database/script.js';
 import { compareSequences } from '../database/sequence.js';
 
-/** Events that one transaction reads. */
+/** The maximum number of events that one transaction reads. */
 const EVENTS_PER_BATCH = 200;
-/** Payloads that one transaction reads, in bytes; at least one event. */
+/** The maximum size of the payloads that one transaction reads, in bytes. A transaction reads at least one event. */
 const BYTES_PER_BATCH = 8 * 1_024 * 1_024;
 
 export interface ReplayResult {
-  /** Deliveries that were inserted and are waiting to be sent. */
+  /**
+   * The number of deliveries that were inserted and are waiting to be sent. In a dry run, the number of deliveries that would be inserted.
+   */
   readonly made: number;
-  /** Where to continue; `null` at the end. */
+  /** The position at which the next batch begins; `null` at the end. */
   readonly next: PagePosition | null;
+  /** In a dry run, the times of the events of these deliveries, in ms since 1970. */
+  readonly times?: readonly number[];
+}
+
+export interface ReplayOptions {
+  readonly after: PagePosition;
+  readonly until: number;
+  readonly now: number;
+  readonly bodyOf: BodyOf;
+  readonly isDryRun?: boolean | undefined;
+  /** Only events of these types. */
+  readonly types?: readonly string[] | undefined;
+  /** Only events of this row. */
+  readonly orderKey?: Buffer | undefined;
+  /** The maximum number of events. */
+  readonly limit?: number | undefined;
 }
 
 interface PastEvent {
   seq: unknown;
   type: string;
   superTypes: string | null;
-  state: string;
+  orderKey: Uint8Array | null;
   createdAt: unknown;
   bytes: unknown;
 }
 
 /**
- * Inserts deliveries of past events for one listener that wants them and has none yet. It uses the rules of the fan-out, except that the
- * events may be older than the listener. Several events of one row keep their order if the listener has an order.
+ * Inserts deliveries of past events for one listener. The events must match the listener, and must have no delivery to this listener yet.
+ * The rules of the fan-out apply, except that the events may be older than the listener. Several events of one row keep their order if the
+ * listener has an order.
  *
- * An event that is not routed yet is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers
- * newer events in their order, and a replay would overtake it. An event's row is locked, so that retention does not delete it meanwhile.
+ * An event of the outbox is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers newer events in
+ * their order, and a replay would overtake it. The outbox rows are locked, so that no claim changes meanwhile, and the events' rows, so that
+ * retention does not delete them.
  */
 export function* replayEvents(
   database: Database,
   listener: ReadCandidate,
-  options: { after: PagePosition; until: number; now: number; bodyOf: BodyOf },
+  options: ReplayOptions,
 ): Script<ReplayResult> {
   const { events: e } = database.tables;
-  const past = yield* pastEvents(database, { ...options, owner: listener.owner });
+  const limit = Math.min(options.limit ?? EVENTS_PER_BATCH, EVENTS_PER_BATCH);
+  const past = yield* pastEvents(database, { ...options, limit, owner: listener.owner });
   const batch = withinBytes(past);
-  const wanted = batch.filter((event) => isOfType(event, listener) && !isStillToBeRouted(event, listener));
+  const typed = batch.filter((event) => isWanted(event, listener, options));
+  const stateOf = yield* statesOf(database, typed, !options.isDryRun);
+  const wanted = typed.filter(({ seq }) => isReplayed(stateOf(seq), compareSequences(seq, listener.afterSeq) > 0));
   const last = batch.at(-1);
-  const isAll = past.length < EVENTS_PER_BATCH && batch.length === past.length;
+  const isAll = past.length < limit && batch.length === past.length;
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
   if (!wanted.length) return { made: 0, next };
 
   const rows = yield* query<ClaimedEvent>(
-    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))} order by e.${e.$.seq}${database.forUpdate}`,
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))} order by e.${e.$.seq}${options.isDryRun ? sql`` : database.forUpdate}`,
   );
   const everything = { ...listener, afterSeq: 0 };
   const deliveries: NewDelivery[] = [];
   for (const row of rows) {
     try {
       const event = readEvent(row);
-      // If the format throws, the delivery is discarded, and `recover` renders it again.
+      // If the format throws an error, the delivery is discarded. A later call of `recover` renders the body again.
       if (wants(everything, event)) {
         deliveries.push(newDelivery(event, everything, options.bodyOf, []));
       }
@@ -70,6 +95,10 @@ export function* replayEvents(
     }
   }
   if (!deliveries.length) return { made: 0, next };
+  if (options.isDryRun) {
+    const times = yield* timesOfNew(database, listener, deliveries.filter(isDue));
+    return { made: times.length, next, times };
+  }
   const { now } = options;
   const isOnlyBatch = isAll && options.after.seq === '0';
   const ordered = isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries;
@@ -79,14 +108,34 @@ export function* replayEvents(
   return { made, next };
 }
 
-interface PastEventsOptions {
-  readonly after: PagePosition;
-  readonly until: number;
-  /** Owner of the listener: only events for this owner are read, so that the cost of a replay depends only on this customer's events. */
+/** The times of the events that have no delivery to this listener yet. */
+function* timesOfNew(
+  database: Database,
+  { id }: ReadCandidate,
+  deliveries: readonly NewDelivery[],
+): Script<readonly number[]> {
+  if (!deliveries.length) return [];
+  const { deliveries: d, events: e } = database.tables;
+  const seqs = deliveries.map(({ event }) => event.seq);
+  const rows = yield* query<{ eventSeq: unknown }>(
+    sql`select ${d.select('d', 'eventSeq')} from ${e.sql} e${e.byKey} join ${d.sql} d on ${isOfEvent(database)} and d.${d.$.listenerId} = ${id} where e.${e.$.seq} ${inList(seqs)}`,
+  );
+  const existing = new Set(rows.map(({ eventSeq }) => String(eventSeq)));
+  return deliveries.filter(({ event }) => !existing.has(String(event.seq))).map(({ event }) => Number(event.createdAt));
+}
+
+interface PastEventsOptions extends Pick<ReplayOptions, 'after' | 'until'> {
+  readonly limit: number;
+  /**
+   * The owner of the listener. Only events for this owner are read. So the cost of a replay depends only on the events of this customer.
+   */
   readonly owner: string | null;
 }
 
-/** In the order of their time, which has an index. A row from a machine with a wrong clock is sorted by that clock. */
+/**
+ * Reads past events in the order of their time. The time has an index. If a machine with a wrong clock wrote an event, the time of the
+ * wrong clock counts.
+ */
 function* pastEvents(database: Database, options: PastEventsOptions): Script<PastEvent[]> {
   const { owner } = options;
   if (owner === null) return yield* pastEventsOf(database, options, null);
@@ -94,12 +143,12 @@ function* pastEvents(database: Database, options: PastEventsOptions): Script<Pas
   const ofEveryOwner = yield* pastEventsOf(database, options, EVERY_OWNER_KEY);
   const isEarlier = (a: PastEvent, b: PastEvent) =>
     Number(a.createdAt) - Number(b.createdAt) || compareSequences(a.seq, b.seq);
-  return [...ofOwner, ...ofEveryOwner].toSorted(isEarlier).slice(0, EVENTS_PER_BATCH);
+  return [...ofOwner, ...ofEveryOwner].toSorted(isEarlier).slice(0, options.limit);
 }
 
 function* pastEventsOf(
   database: Database,
-  { after, until }: PastEventsOptions,
+  { after, until, limit }: PastEventsOptions,
   ownerKey: Buffer | null,
 ): Script<PastEvent[]> {
   const { events: e } = database.tables;
@@ -107,9 +156,9 @@ function* pastEventsOf(
   const isOwners = ownerKey === null ? sql`` : sql`e.${e.$.ownerKey} = ${ownerKey} and `;
   const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
   // An example event is only for the listener that it was made for.
-  const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.state} <> 'damaged'`;
+  const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.erasedAt} is null`;
   return yield* query<PastEvent>(
-    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'state', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'orderKey', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${limit}`,
   );
 }
 
@@ -124,7 +173,10 @@ function withinBytes(events: readonly PastEvent[]): readonly PastEvent[] {
   return end === -1 ? events : events.slice(0, end);
 }
 
-/** A single delivery of a row need not wait for deliveries that were sent since. */
+/**
+ * Removes the order from a delivery that is the only delivery of its row. Such a delivery need not wait for deliveries that were sent in
+ * the meantime.
+ */
 function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[] {
   const counts = new Map<string, number>();
   const keyOf = ({ orderKey }: NewDelivery) => (orderKey === null ? '' : Buffer.from(orderKey).toString('hex'));
@@ -132,12 +184,28 @@ function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[]
   return deliveries.map((delivery) => (counts.get(keyOf(delivery)) === 1 ? { ...delivery, orderKey: null } : delivery));
 }
 
-/** Whether a fan-out will insert its delivery. */
-function isStillToBeRouted({ state, seq }: PastEvent, { afterSeq }: ReadCandidate): boolean {
-  return (state === 'pending' || state === 'routing') && compareSequences(seq, afterSeq) > 0;
+/** Reads the states of events. @param isLocked whether to lock their outbox rows first */
+function* statesOf(
+  database: Database,
+  events: readonly PastEvent[],
+  isLocked: boolean,
+): Script<(seq: unknown) => EventState> {
+  const { outbox: o } = database.tables;
+  const seqs = events.map(({ seq }) => seq).toSorted(compareSequences);
+  if (isLocked && seqs.length) {
+    yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(seqs)} order by o.${o.$.seq}${database.forUpdate}`;
+  }
+  return yield* readEventStates(database, seqs);
 }
 
-function isOfType(event: PastEvent, listener: ReadCandidate): boolean {
+/** @param isNewer than the listener: then the fan-out delivers an event that is still in the outbox */
+function isReplayed(state: EventState, isNewer: boolean): boolean {
+  return state === 'delivered' || (state !== 'damaged' && !isNewer);
+}
+
+function isWanted(event: PastEvent, listener: ReadCandidate, { types, orderKey }: ReplayOptions): boolean {
+  if (types && !types.includes(event.type)) return false;
+  if (orderKey && (event.orderKey === null || !orderKey.equals(event.orderKey))) return false;
   try {
     return matchesAnyPattern(listener.patterns, typesOf(event));
   } catch {

@@ -2,15 +2,15 @@
 export interface Room {
   readonly total: number;
   ofListener(listenerId: string): number;
-  /** For all listeners of an owner together; no limit for the application's own listeners. */
+  /** The free slots for all listeners of an owner together. There is no limit for the application's own listeners. */
   ofOwner(owner: string | null): number;
-  /** Listeners without free slots: the claim skips them. */
+  /** Listeners without free slots. The claim skips these listeners. */
   readonly full: readonly string[];
-  /** Owners without free slots: the claim skips their listeners. */
+  /** Owners without free slots. The claim skips the listeners of these owners. */
   readonly fullOwners: readonly string[];
 }
 
-/** For inline deliveries: they are sent regardless of other deliveries. */
+/** The room for inline deliveries, which do not wait for other deliveries. */
 export const UNLIMITED_ROOM: Room = {
   total: Infinity,
   ofListener: () => Infinity,
@@ -19,7 +19,10 @@ export const UNLIMITED_ROOM: Room = {
   fullOwners: [],
 };
 
-/** The slots of a {@link Room} that are left while deliveries take slots. A script that runs again creates a new one. */
+/** The room while sending is paused: nothing is leased. */
+export const NO_ROOM: Room = { total: 0, ofListener: () => 0, ofOwner: () => 0, full: [], fullOwners: [] };
+
+/** Counts the slots of a {@link Room} that are still free while deliveries take slots. A script that runs again creates a new object. */
 export class RoomLeft {
   total: number;
   private readonly takenOf = new Map<string, number>();

@@ -1,20 +1,25 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
 import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
+import { readEventStates } from '../outbox/event-state.js';
+import { readEvent, selectEvent, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
+import { candidates, wants, type ReadCandidate } from './candidates.js';
+import { findExisting } from './existing-deliveries.js';
 
 /** The part of an event that the verify view needs. */
 export interface SentEvent {
   readonly seq: unknown;
+  readonly createdAt: unknown;
   /** The body for listeners with the standard format; `null` if its length differs from the requested length. */
   readonly body: string | null;
 }
 
-/** A delivery with at least one request that may have been sent, and the secrets that may have signed it. */
+/** A delivery with at least one request that may have been sent, and the secrets that may have signed this request. */
 export interface SentDelivery {
   readonly listenerId: string;
-  /** Whether the event's own text was sent; otherwise `body` has the text of its format. */
+  /** Whether the event's own text was sent. Otherwise `body` has the text in the format of the listener. */
   readonly hasEventBody: boolean;
-  /** The text of its format; `null` if its length differs from the requested length. */
+  /** The text in the format of the listener. `null` if the length of the text differs from the requested length. */
   readonly body: string | null;
   readonly secrets: string;
   readonly schemes: readonly string[];
@@ -26,31 +31,32 @@ interface SentDeliveryRow extends Omit<SentDelivery, 'hasEventBody' | 'schemes'>
 }
 
 /**
- * Finds an event by its public id. Texts of another length are not read, because they cannot be equal. Reading up to megabytes of payload
- * would make the refusal of a known id slower than the refusal of an unknown id.
+ * Finds an event by its public id. The statement does not read texts of another length, because such texts cannot be equal to the requested
+ * text. If a payload of megabytes were read, the refusal of a known id would take longer than the refusal of an unknown id.
  *
- * @param bodyLength in bytes
+ * @param bodyLength the length in bytes
  */
 export function* readSentEvent(database: Database, id: string, bodyLength: number): Script<SentEvent | undefined> {
   const { events: e } = database.tables;
   const sent = sql`coalesce(e.${e.$.thinPayload}, e.${e.$.payload})`;
   const [event] = yield* query<SentEvent>(
-    sql`select ${e.select('e', 'seq')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+    sql`select ${e.select('e', 'seq', 'createdAt')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
   );
   return event;
 }
 
 /**
- * Deliveries of an event, newest listener first. This is the order of the unique key (event, listener), so every page costs the same.
+ * Deliveries of an event. The newest listener comes first. The unique key (event, listener) has the same order, so every page costs the
+ * same.
  *
- * A leased delivery counts as sent before its first attempt is recorded: a receiver may ask before it has answered the request. A removed
- * listener counts too, because the requests that it got stay genuine.
+ * A leased delivery counts as sent even before its first attempt is recorded: a receiver may ask the verify view before the receiver
+ * answers the request. A removed listener also counts, because the requests to this listener stay genuine.
  *
  * @param options `before` is the last listener of the previous page; `bodyLength` is in bytes
  */
 export function* readSentDeliveries(
   database: Database,
-  eventSeq: unknown,
+  event: Pick<SentEvent, 'seq' | 'createdAt'>,
   options: { bodyLength: number; before: string | null; limit: number },
 ): Script<SentDelivery[]> {
   const { deliveries: d, listeners: l } = database.tables;
@@ -59,7 +65,7 @@ export function* readSentDeliveries(
     sql`select ${d.select('d', 'listenerId')}, case when d.${d.$.body} is null then 1 else 0 end ${d.as('hasEventBody')}, ${ofLength(database, sql`d.${d.$.body}`, options.bodyLength)} ${d.as('body')}, ${l.select('l', 'secrets', 'schemes')}
     from ${d.sql} d
     join ${l.sql} l on l.${l.$.id} = d.${d.$.listenerId}
-    where d.${d.$.eventSeq} = ${eventSeq} and d.${d.$.deletedAt} is null
+    where d.${d.$.eventAt} = ${event.createdAt} and d.${d.$.eventSeq} = ${event.seq}
       and (d.${d.$.attempts} > 0 or d.${d.$.state} = ${'leased'})${before}
     order by d.${d.$.listenerId} desc limit ${options.limit}`,
   );
@@ -68,6 +74,50 @@ export function* readSentDeliveries(
     hasEventBody: Number(row.hasEventBody) === 1,
     schemes: JSON.parse(row.schemes) as string[],
   }));
+}
+
+/**
+ * Deliveries of an event in flight that have no row yet: a receiver may ask before the outcome of its request is on record. The event is
+ * routed again, for listeners without a row. All of these get the event's own text: a delivery with another body has a row before it is sent.
+ */
+export function* readUnstoredDeliveries(database: Database, { seq }: Pick<SentEvent, 'seq'>): Script<SentDelivery[]> {
+  const stateOf = yield* readEventStates(database, [seq]);
+  if (stateOf(seq) !== 'in_flight') return [];
+  const { events: e } = database.tables;
+  const rows = yield* query<ClaimedEvent>(
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} = ${seq}`,
+  );
+  const events = rows.flatMap((row) => readOrNothing(row));
+  const { listenersOf } = yield* candidates(database, events, { types: new Set(), paths: [] });
+  const existing = yield* findExisting(database, [seq]);
+  return [...listenersOf].flatMap(([event, listeners]) =>
+    listeners
+      .filter((one) => !existing.has(`${String(seq)} ${one.id}`) && wantsOrNot(one, event))
+      .map(({ id, secrets, target }) => ({
+        listenerId: id,
+        hasEventBody: true,
+        body: null,
+        secrets,
+        schemes: target.schemes,
+      })),
+  );
+}
+
+/** A damaged event was not sent. */
+function readOrNothing(row: ClaimedEvent): ReadEvent[] {
+  try {
+    return [readEvent(row)];
+  } catch {
+    return [];
+  }
+}
+
+function wantsOrNot(listener: ReadCandidate, event: ReadEvent): boolean {
+  try {
+    return wants(listener, event);
+  } catch {
+    return false;
+  }
 }
 
 function ofLength(database: Database, text: Sql, bytes: number): Sql {

@@ -1,13 +1,12 @@
 import { ownerKeyOf } from '../../hash.js';
 import type { JsonObject } from '../../json.js';
-import { newId } from '../../ids.js';
-import { eventRow, insertEvents } from '../outbox/event-rows.js';
-import sql from 'sql-template-tag';
+import { deliveryId, newId } from '../../ids.js';
+import { eventRow, insertedSequences, payloadOf } from '../outbox/event-rows.js';
 import type { Database } from '../database/database.js';
 import { insertDeliveries, type BodyOf } from './new-deliveries.js';
 import { endPause, expectDeliveries } from '../listeners/listener-state.js';
 import type { ListenerRow } from '../listeners/listener-rows.js';
-import { execute, query, type Script } from '../database/script.js';
+import type { Script } from '../database/script.js';
 
 /** The default type of an event from `sendTest`. */
 export const TEST_EVENT_TYPE = 'webhook.test';
@@ -21,7 +20,7 @@ export interface TestExample {
   readonly previous?: JsonObject;
 }
 
-/** Stores an example event for one listener; the fan-out skips it. @returns the id of its delivery */
+/** Stores an example event for one listener, without an outbox row: no fan-out finds it. @returns the id of its delivery */
 export function* storeTestEvent(
   database: Database,
   { listener, example }: { listener: ListenerRow; example: TestExample },
@@ -29,7 +28,7 @@ export function* storeTestEvent(
   bodyOf: BodyOf,
 ): Script<string> {
   const event = {
-    id: newId('evt'),
+    id: newId('evt', now),
     type: example.type,
     timestamp: new Date(now).toISOString(),
     data: example.data,
@@ -47,25 +46,20 @@ export function* storeTestEvent(
     depth: 0,
     createdAt: now,
   };
-  yield insertEvents(database.tables, [eventRow(source, [], NO_LIMITS)]);
-  const { events: e } = database.tables;
-  // No other transaction sees it as `pending`: the transaction that inserted it is still open.
-  yield* execute(sql`update ${e.sql} set ${e.$.state} = ${'routed'} where ${e.$.id} = ${event.id}`);
-  const [row] = yield* query<{ seq: unknown; payload: string }>(
-    sql`select ${e.select('e', 'seq', 'payload')} from ${e.sql} e where e.${e.$.id} = ${event.id}`,
-  );
+  const row = eventRow(source, [], NO_LIMITS);
+  const [inserted] = yield* insertedSequences(database, [row]);
   let body: string | null = null;
   let isRendered = true;
   try {
-    body = bodyOf(listener.format, { id: event.id, type: event.type, payload: row?.payload ?? '', context: null });
+    body = bodyOf(listener.format, { id: event.id, type: event.type, payload: payloadOf(row), context: null });
   } catch {
-    isRendered = false; // the test shows this: the delivery has the error code
+    isRendered = false; // the test event still shows this: its delivery has the error code
   }
-  const deliveryId = newId('dlv');
+  const id = deliveryId({ id: event.id, createdAt: now }, listener.id);
   const ownerKey = listener.owner === null ? null : ownerKeyOf(listener.owner);
   const delivery = {
-    id: deliveryId,
-    event: { seq: row?.seq, type: event.type },
+    id,
+    event: { seq: inserted?.seq, type: event.type, createdAt: now },
     listener: { id: listener.id, owner: listener.owner, ownerKey },
     orderKey: null,
     body,
@@ -73,8 +67,8 @@ export function* storeTestEvent(
     state: isRendered ? ('due' as const) : ('discarded' as const),
   };
   yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
-  if (!isRendered) return deliveryId;
+  if (!isRendered) return id;
   yield* expectDeliveries(database, new Map([[listener.id, now]]));
-  yield* endPause(database, listener.id, deliveryId, now);
-  return deliveryId;
+  yield* endPause(database, listener.id, id, now);
+  return id;
 }

@@ -9,13 +9,16 @@ import { query } from '../../store/database/script.js';
 import { SHADOW_COLUMNS } from './shadow-table.js';
 import type { InstalledShadow } from './witness-triggers.js';
 
-/** The change that one statement made to one row, as the witness's triggers recorded it. */
+/** The change of one row by one statement. The triggers of the witness recorded this change. */
 export interface CommittedChange {
   readonly definition: EntityDefinition;
   readonly op: 'insert' | 'update' | 'delete';
   /** The primary key of the row after the change, in the form that events use. */
   readonly key: string;
-  /** The same for all changes of one transaction; `null` on databases whose triggers cannot read a transaction id. */
+  /**
+   * Identifies the transaction. All changes of one transaction have the same value. `null` on databases whose triggers
+   * cannot read a transaction id.
+   */
   readonly transaction: string | null;
   readonly old: RowImage | null;
   readonly now: RowImage | null;
@@ -26,7 +29,8 @@ type ShadowRow = Readonly<Record<string, unknown>>;
 /**
  * All changes that a shadow table recorded, in the order in which they happened.
  *
- * @param database the module's connections. A connection of the application's pool could still be in a transaction
+ * @param database the connections of the module. Do not use a connection of the application's pool, because it
+ * could still be in a transaction
  */
 export async function committedChanges(
   database: Database,
@@ -60,7 +64,7 @@ class ShadowReader {
       const exact = lastingExpression(typedColumn(column), name, this.dataSource);
       return `${exact ?? name} AS c${n}`;
     });
-    // Descending by image, so that `old` comes before `new`.
+    // The order by image is descending. So `old` comes before `new`.
     return `SELECT ${op} AS op, ${image} AS image, ${transaction} AS transaction_id, ${columns.join(', ')} FROM ${this.shadow.path} ORDER BY ${seq}, ${image} DESC`;
   }
 
@@ -81,11 +85,14 @@ class ShadowReader {
     };
   }
 
-  /** In a single table the discriminator column decides the entity of a row. An entity without webhooks makes no events. */
+  /**
+   * Returns the definition of the entity of a row. In a single table, the discriminator column decides the entity. An
+   * entity without webhooks makes no events.
+   */
   private definitionOf(row: ShadowRow): EntityDefinition | undefined {
     const { metadata, definitions, columns } = this.shadow.table;
     const { discriminatorColumn } = metadata;
-    // Undefined outside single-table inheritance, although TypeORM's type says otherwise.
+    // `discriminatorColumn` is undefined outside single-table inheritance, although TypeORM's type says otherwise.
     if (!discriminatorColumn) return definitions[0];
     const kind = row[`c${columns.findIndex(({ databaseName }) => databaseName === discriminatorColumn.databaseName)}`];
     return definitions.find((one) => String(one.metadata.discriminatorValue) === String(kind));
@@ -114,7 +121,7 @@ class ShadowReader {
   }
 }
 
-/** A foreign key column has the type of the column that it refers to. */
+/** Returns the column that defines the type. A foreign key column has the type of the column to which it refers. */
 function typedColumn(column: ColumnMetadata): ColumnMetadata {
   return column.isVirtual ? (column.referencedColumn ?? column) : column;
 }

@@ -17,8 +17,8 @@ export type EventDifference =
     };
 
 /**
- * Costs of an alignment. `GAP`: a missing or extra event. A pair with different types costs less than two gaps, and a pair with
- * different values costs less than that.
+ * Costs of an alignment. `GAP` is the cost of a missing or extra event. A pair with different types costs less than two gaps. A
+ * pair with only different values costs less than a pair with different types.
  */
 const GAP = 1;
 const OTHER_TYPE = 1.9;
@@ -44,8 +44,8 @@ export function compareEvents(
 }
 
 /**
- * For each primary key that an update replaced: the new key of the same row. An upsert that names a unique value twice, with different
- * primary keys, changes the key within one call. The one event of that call has the last key.
+ * For each primary key that an update replaced: the new key of the same row. An upsert may name a unique value twice, with different
+ * primary keys. Such an upsert changes the key within one call. The only event of that call has the last key.
  */
 function movesOf(changes: readonly CommittedChange[]): Map<string, string> {
   const moves = new Map<string, string>();
@@ -81,10 +81,10 @@ function differencesOfRow(
 }
 
 /**
- * Whether the changes can be grouped so that their expected events are exactly the stored events.
+ * Whether there is a grouping of the changes whose expected events are exactly the stored events.
  *
- * @param mayMerge one statement may have written a row twice; its one event then covers both changes, from the first old to the last
- * new row
+ * @param mayMerge whether one statement may have written a row twice. The event of such a statement covers both changes, from the first
+ * old row to the last new row
  */
 function explains(changes: readonly CommittedChange[], events: readonly StoredEvent[], mayMerge: boolean): boolean {
   const failed = new Set<string>();
@@ -104,7 +104,10 @@ function explains(changes: readonly CommittedChange[], events: readonly StoredEv
   return from(0, 0);
 }
 
-/** The end of the longest group of changes that may make one event: one change, or with `coalesce` all changes of a transaction. */
+/**
+ * Finds the longest group of changes that can be merged into one event, and returns where this group ends. The group is one change, or with
+ * `coalesce` all changes of a transaction.
+ */
 function lastOfGroup(changes: readonly CommittedChange[], start: number, mayMerge: boolean): number {
   const first = changes[start] as CommittedChange;
   const { options, capture } = first.definition;
@@ -171,11 +174,11 @@ function isEqual(expected: ExpectedEvent, stored: StoredEvent | undefined): bool
 
 /** One value of a stored event that differs from the committed value. */
 export interface ValueDifference {
-  /** Such as `data.status`, `previous.address` or `owner`. */
+  /** The path of the value, such as `data.status`, `previous.address` or `owner`. */
   readonly path: string;
-  /** `undefined`: the event should not have this value. */
+  /** The expected value. `undefined` if the event should not have this value. */
   readonly expected: unknown;
-  /** `undefined`: the event does not have this value. */
+  /** The stored value. `undefined` if the event does not have this value. */
   readonly stored: unknown;
 }
 

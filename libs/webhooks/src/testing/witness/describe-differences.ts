@@ -4,7 +4,10 @@ import type { StoredEvent } from './stored-events.js';
 
 const INDENT = '\n     ';
 
-/** The message of a failed expectation. For each difference: row, column, expected value and stored value. */
+/**
+ * The message of a failed expectation. For each difference, the message has the row, the column, the expected value and
+ * the stored value.
+ */
 export function describeDifferences(differences: readonly EventDifference[]): string {
   const lines = differences.map((difference, n) => `  ${n + 1}. ${describe(difference)}`);
   const count = differences.length === 1 ? '1 event does' : `${differences.length} events do`;

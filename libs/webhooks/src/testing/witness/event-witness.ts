@@ -20,9 +20,10 @@ interface WitnessParts {
 
 /**
  * Checks that each committed change of your entities has exactly the right event. Triggers of the witness record all changes that the
- * database commits, and {@link expectEveryEvent} compares them with the outbox.
+ * database commits. {@link expectEveryEvent} compares these changes with the outbox.
  *
- * For test databases only: it creates a table and triggers for each entity with webhooks, and copies each row that changes.
+ * Use the witness only in test databases. It creates a table and triggers for each entity with webhooks, and copies each
+ * changed row.
  *
  * @example
  * ```ts
@@ -40,7 +41,8 @@ export class EventWitness {
   private constructor(private readonly parts: WitnessParts) {}
 
   /**
-   * Installs the triggers. Call it after the tables were created. After a migration that changes a table, install a new witness.
+   * Installs the triggers. Call `install()` after the tables were created. After a migration that changes a table, install a new
+   * witness.
    *
    * @param instance name of the data source, unless it is the default data source
    */
@@ -57,13 +59,14 @@ export class EventWitness {
   }
 
   /**
-   * Compares the outbox with all changes that were committed since {@link install} or {@link forget}. Call it while no write is in
-   * progress. Links of `@JoinTable` relations are not compared, because they are in other tables.
+   * Compares the outbox with all changes that were committed since {@link install} or {@link forget}. Call this method while no
+   * write is in progress. Links of `@JoinTable` relations are not compared, because links are in other tables.
    *
-   * @param options `mayMerge`: set it if one of your calls may write a row twice, such as an upsert that names a key twice. One
-   * event may then cover both changes
-   * @returns how many changes the database committed. Check in your test that it is not 0
-   * @throws AssertionError with each missing, extra or different event: its row, its fields, the expected and the stored values
+   * @param options `mayMerge`: set this option if one of your calls may write a row twice, for example an upsert that names a
+   * key twice. Then one event may cover both changes
+   * @returns the number of changes that the database committed. Check in your test that this number is not 0
+   * @throws AssertionError with each missing, extra or different event. For each event, the message has the row, the fields,
+   * the expected values and the stored values
    */
   async expectEveryEvent(options: { mayMerge?: boolean } = {}): Promise<number> {
     const { dataSource, database } = this.parts;
@@ -86,8 +89,8 @@ export class EventWitness {
   }
 
   /**
-   * Ignores all changes and events up to now. Use it after writes that make no events on purpose, such as a seed in
-   * `withoutCapture()`.
+   * Ignores all changes and events up to now. Call this method after writes that make no events on purpose, such as
+   * a seed in `withoutCapture()`.
    */
   async forget(): Promise<void> {
     const { dataSource, database } = this.parts;
@@ -134,7 +137,7 @@ export class EventWitness {
   }
 }
 
-/** The entity's name in an event type: `order` for `order.updated`. */
+/** The name of the entity in an event type, for example `order` for `order.updated`. */
 function nameIn(type: string): string {
   return type.slice(0, type.lastIndexOf('.'));
 }

@@ -18,7 +18,8 @@ export interface ExpectedEvent {
 }
 
 /**
- * The events that changes of one row may make together: usually one change, or with `coalesce` all changes of one transaction.
+ * The events that some changes of one row may make together. Usually this is one change. With `coalesce`, these are all
+ * changes of one transaction.
  *
  * @returns the possible lists of events, the usual list first
  */
@@ -26,9 +27,10 @@ export function expectedEvents(changes: readonly CommittedChange[]): readonly (r
   const net = netChange(changes);
   if (!net) return [[]];
   const { definition } = net;
-  if (net.action !== 'deleted' || !net.isSoft || definition.capture === 'trigger') return [eventsOf(net)];
-  // Through TypeORM, an update that sets the delete date is `updated`, and a soft delete is `deleted`. The witness's triggers see
-  // the same change in both cases.
+  const setsDeleteDate = net.action === 'restored' || (net.action === 'deleted' && net.isSoft);
+  if (!setsDeleteDate || definition.capture === 'trigger') return [eventsOf(net)];
+  // Through TypeORM, an update that sets or clears the delete date is `updated`, a soft delete is `deleted`, and a restore is `restored`. The
+  // witness's triggers see the same change in both cases.
   return [eventsOf(net), eventsOf({ ...net, action: 'updated' })];
 }
 
@@ -36,7 +38,7 @@ interface NetChange {
   readonly definition: EntityDefinition;
   readonly action: EntityAction;
   readonly isSoft: boolean;
-  /** There are several changes: the row may have changed its owner before it was deleted. */
+  /** Whether several changes of a row are merged. The row may then have changed its owner before it was deleted. */
   readonly isMerged: boolean;
   readonly old: RowImage | null;
   readonly image: RowImage;
@@ -60,7 +62,7 @@ function netChange(changes: readonly CommittedChange[]): NetChange | null {
   return image && { definition, action, isSoft: change.op === 'update', isMerged, old: first.old, image };
 }
 
-/** The action that follows from the row before the first change and after the last change. */
+/** The action. It depends on the row before the first change and on the row after the last change. */
 function netAction(from: Presence, to: Presence, isOne: boolean, isRestored: boolean): EntityAction | null {
   if (from === 'none') return to === 'live' || (to === 'deleted' && isOne) ? 'created' : null;
   if (from === 'live') return to === 'live' ? 'updated' : 'deleted';
@@ -69,7 +71,7 @@ function netAction(from: Presence, to: Presence, isOne: boolean, isRestored: boo
   return to === 'none' ? 'deleted' : 'updated';
 }
 
-/** The last change of a deleted row. If the owner changed after the deletion, the last change before that. */
+/** The last change of a deleted row. If the owner changed after the deletion: the last change before the change of the owner. */
 function lastOfDeleted(changes: readonly CommittedChange[]): CommittedChange {
   const deletion = changes.findLastIndex((one) => actionOf(one) === 'deleted');
   return changes
@@ -132,13 +134,13 @@ function dataOf(definition: EntityDefinition, image: RowImage): JsonObject {
   return valuesOf(definition, columnsOf(definition), image);
 }
 
-/** Without links, which are in other tables that the witness does not record. */
+/** The fields without links. Links are in other tables, and the witness does not record these tables. */
 function columnsOf(definition: EntityDefinition): OutField[] {
   const columns = definition.fields.filter(({ isLinks }) => !isLinks);
   return [...columns, ...forgottenRelations(definition)];
 }
 
-/** Foreign keys that `docs/payload.md` requires in the payload, but for which the definition under test has no field. */
+/** Foreign keys that are missing in the definition under test. `docs/payload.md` requires these foreign keys in the payload. */
 function forgottenRelations({ metadata, options, fields }: EntityDefinition): OutField[] {
   if (options.fields) return [];
   const isExposed = exposureOf(metadata.target);
@@ -163,7 +165,10 @@ function valuesOf(definition: EntityDefinition, fields: readonly OutField[], ima
   return values;
 }
 
-/** A composite foreign key without one of its parts is `null`. Its other parts may be set, because another relation shares them. */
+/**
+ * Returns the value of a field. A composite foreign key without one of its parts is `null`. The other parts of the key may be set,
+ * because another relation shares these parts.
+ */
 function valueOf(definition: EntityDefinition, field: OutField, image: RowImage): Json {
   const value = definition.valueOf(field, image);
   const isComposite = (field.relation?.joinColumns.length ?? 0) > 1;

@@ -4,16 +4,20 @@ import type { EntityDefinition } from '../../entities/entity-definition.js';
 import { rootOf } from '../../entities/single-table.js';
 import { tupleHash } from '../../hash.js';
 
-/** Databases limit names to 63 or 64 characters; the shadow's name also has a prefix, a hash and suffixes. */
+/**
+ * Maximum length of a table's name in the name of its shadow. Databases limit names to 63 or 64 characters, and the
+ * name of the shadow also has a prefix, a hash and suffixes.
+ */
 const TABLE_NAME_LENGTH = 30;
 const HASH_LENGTH = 8;
 
 /**
- * A table whose changes the witness records, and its shadow: a table with columns of the same types, which stores the row before and
- * the row after each change. The database copies the values without conversion, so the shadow is read in the same way as the table.
+ * A table whose changes the witness records, and its shadow. The shadow is a table with columns of the same types. It stores the row before
+ * and the row after each change. The database copies the values without conversion. So the witness reads the shadow in the same way as the
+ * table.
  */
 export interface ShadowedTable {
-  /** The entity; in a single table, the root. */
+  /** The entity. For a single table: the root entity. */
   readonly metadata: EntityMetadata;
   readonly definitions: readonly EntityDefinition[];
   readonly columns: readonly ColumnMetadata[];
@@ -44,7 +48,10 @@ export function shadowedTables(definitions: readonly EntityDefinition[]): Shadow
   });
 }
 
-/** The stored columns. In a single table TypeORM gives the root every column of its children, possibly more than once. */
+/**
+ * The stored columns. In a single table, TypeORM's root entity has every column of its children, and may have a column
+ * more than once.
+ */
 function columnsOf({ columns }: EntityMetadata): ColumnMetadata[] {
   const stored = columns.filter(({ isVirtualProperty }) => !isVirtualProperty);
   return [...new Map(stored.map((column) => [column.databaseName, column])).values()];

@@ -11,11 +11,11 @@ export interface StoredEvent {
   readonly type: string;
   readonly audience: Audience;
   readonly owner: string | null;
-  /** Identifies the row of the event: a hash, as hexadecimal text. */
+  /** Identifies the row of the event. The order key is a hash, as hexadecimal text. */
   readonly orderKey: string | null;
   readonly data: JsonObject;
   readonly previous?: JsonObject;
-  /** The stored payload lacks fields, because it was too large. */
+  /** Whether the stored payload lacks fields because the payload was too large. */
   readonly isTruncated: boolean;
 }
 
@@ -47,7 +47,7 @@ export async function storedEvents(database: Database, after: string): Promise<S
   });
 }
 
-/** The event without the links of its row, which are in another table; `null` if only links have changed. */
+/** The event without the links of its row. The links are in another table. `null` if only links have changed. */
 export function withoutLinks(event: StoredEvent, { linkFields }: EntityDefinition): StoredEvent | null {
   if (!linkFields.length) return event;
   const paths = new Set(linkFields.map(({ parts }) => parts[0]));
@@ -67,7 +67,10 @@ export async function lastEvent(database: Database): Promise<string> {
   return String(row?.last);
 }
 
-/** Images that triggers captured: how many are pending, and why others were marked as damaged. */
+/**
+ * The images that triggers captured and that are not yet events. Returns the number of pending images, and the reasons
+ * of damaged images.
+ */
 export async function imagesLeft(database: Database): Promise<{ waiting: number; reasons: string[] }> {
   const { images: i } = database.tables;
   const rows = await database.single(() =>

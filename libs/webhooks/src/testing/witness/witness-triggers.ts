@@ -15,7 +15,7 @@ interface Place {
   readonly table: ShadowedTable;
   readonly path: string;
   readonly shadow: string;
-  /** Puts a name into the schema (or database) of the table: its triggers must be there. */
+  /** Puts a name into the schema (or database) of the table. The triggers must be in the same schema as the table. */
   readonly inSchema: (name: string) => string;
   readonly escape: (name: string) => string;
 }
@@ -48,7 +48,10 @@ async function placeOf(runner: QueryRunner, table: ShadowedTable): Promise<Place
   return { table, path: placed, shadow: inSchema(table.shadow), inSchema, escape };
 }
 
-/** The schema of the table. PostgreSQL is asked for it, because the trigger function sets another `search_path`. */
+/**
+ * The schema of the table. The schema is read from PostgreSQL and written into the trigger function, because that
+ * function sets another `search_path`.
+ */
 async function schemaOf(runner: QueryRunner, path: string, { metadata }: ShadowedTable): Promise<string | null> {
   switch (dialectOf(dataSourceOf(runner).options.type)) {
     case 'postgres': {
@@ -104,7 +107,10 @@ function ownColumns(): string {
   return [seq, op, image, transaction].join(', ');
 }
 
-/** CREATE TABLE AS copies the types of columns, but no constraints. `own`: values that define the types of the shadow's own columns. */
+/**
+ * Returns the statement that creates the shadow. CREATE TABLE AS copies the types of columns, but no constraints. `own` has values that
+ * define the types of the shadow's own columns.
+ */
 function createTable(place: Place, own: { seq: string; transaction: string }, definition = ''): string {
   const { seq, op, image, transaction } = SHADOW_COLUMNS;
   const columns = `${own.seq} AS ${seq}, 'update' AS ${op}, 'old' AS ${image}, ${own.transaction} AS ${transaction}`;
@@ -117,8 +123,9 @@ function insertInto(place: Place, image: 'old' | 'new', own: { seq: string; op: 
 }
 
 /**
- * SECURITY DEFINER: a role that writes the table needs no rights on the shadow. PostgreSQL runs triggers in the order of their names.
- * The names begin with 0, so that these triggers run before the application's triggers, which may write the same row again.
+ * With SECURITY DEFINER, a role that writes the table needs no rights on the shadow. PostgreSQL runs triggers in the order of their
+ * names. The names of these triggers begin with 0. So they run before the application's triggers. An application's trigger may write
+ * the same row again.
  */
 function postgresCreation(place: Place): string[] {
   const { table, path, shadow, escape } = place;
@@ -152,8 +159,8 @@ END $witness$`,
 }
 
 /**
- * `uuid_short()` gives the order, because it counts up on one server. An AUTO_INCREMENT would stay locked until the end of each UPDATE
- * and DELETE, and tests would run into deadlocks that do not exist in production.
+ * `uuid_short()` gives the order, because its values increase on one server. An AUTO_INCREMENT would stay locked until the end of each
+ * UPDATE and DELETE. Then tests would have deadlocks that do not occur in production.
  */
 function mysqlCreation(place: Place): string[] {
   const { table, path } = place;

@@ -1,0 +1,131 @@
+import { ConfigurationError } from '../errors.js';
+import { ownerText } from '../owner.js';
+import { kindOf } from '../show.js';
+import { NO_PAGE, type SessionPage } from './session-page.js';
+
+/** What an owner may be allowed to do. */
+export const OWNER_CAPABILITIES = [
+  'listeners:read',
+  'listeners:write',
+  'secrets:rotate',
+  'deliveries:read',
+  'payloads:read',
+  'deliveries:resend',
+  'tests:send',
+  'stats:read',
+  'catalog:read',
+] as const;
+
+/** What an operator may be allowed to do. */
+export const CAPABILITIES = [...OWNER_CAPABILITIES, 'system:read', 'system:write', 'sessions:create', 'erase'] as const;
+
+/**
+ * What a principal may do:
+ * - `listeners:read`, `listeners:write`: see listeners; create, change, enable, disable and delete them
+ * - `secrets:rotate`: replace secrets and signing keys. The answer has the new secret
+ * - `deliveries:read`: see the log of deliveries, with the answers of receivers
+ * - `payloads:read`: see events and the bodies that were sent
+ * - `deliveries:resend`, `tests:send`: cause requests to receivers
+ * - `stats:read`: see the overview and the statistics
+ * - `catalog:read`: see the event types and the document of the API
+ * - `system:read`, `system:write`: see the switch of sending, the audit log, the chores and damaged rows; pause sending, run chores,
+ *   retry damaged rows, and reseal secrets. Only for operators
+ * - `sessions:create`: create and revoke sessions. Only for operators
+ * - `erase`: erase the content of events. Only for operators
+ */
+export type Capability = (typeof CAPABILITIES)[number];
+
+/** Sees listeners, deliveries, statistics and event types, but no payload. */
+export const VIEW: readonly Capability[] = Object.freeze([
+  'listeners:read',
+  'deliveries:read',
+  'stats:read',
+  'catalog:read',
+]);
+
+/** {@link VIEW}, and sees payloads, resends deliveries and sends test events. */
+export const OPERATE: readonly Capability[] = Object.freeze([
+  ...VIEW,
+  ...(['payloads:read', 'deliveries:resend', 'tests:send'] as const),
+]);
+
+/** {@link OPERATE}, and changes listeners and their secrets: everything that an owner may do. */
+export const MANAGE: readonly Capability[] = Object.freeze([
+  ...OPERATE,
+  ...(['listeners:write', 'secrets:rotate'] as const),
+]);
+
+/** `access: OPEN_ACCESS` makes every caller an operator. Only for development, and behind another login. */
+export const OPEN_ACCESS: unique symbol = Symbol('OPEN_ACCESS');
+
+/** A caller that sees everything of the instance. */
+export interface OperatorAccess {
+  readonly kind: 'operator';
+  /** Who it is, for limits. Shown by `/me`. */
+  readonly actor?: string;
+  /** @defaultValue every capability */
+  readonly can?: readonly Capability[];
+}
+
+/** A caller that sees what belongs to one owner. Every call goes through `forOwner(owner)`. */
+export interface OwnerAccess {
+  readonly kind: 'owner';
+  /** A string, compared exactly: the owner of listeners and events. */
+  readonly owner: string;
+  readonly actor?: string;
+  /** {@link VIEW}, {@link OPERATE}, {@link MANAGE}, or a list of your own. */
+  readonly can: readonly Capability[];
+}
+
+/** What `access(request)` returns. `null`: nobody is logged in, and the answer is 401. */
+export type Access = OperatorAccess | OwnerAccess | null;
+
+/** Decides who calls. The request is that of Express or Fastify, after your guards. */
+export type AccessResolver = (request: never) => Access | Promise<Access>;
+
+/** A caller whose access was checked. */
+export interface Principal {
+  readonly kind: 'operator' | 'owner';
+  readonly owner: string | null;
+  readonly actor: string | null;
+  readonly can: readonly Capability[];
+  /** Of its session; `null` without a session. */
+  readonly expiresAt: Date | null;
+  /** How a page shows its session. */
+  readonly page: SessionPage;
+}
+
+const NO_SESSION = { expiresAt: null, page: NO_PAGE } as const;
+const OPERATOR: Principal = { kind: 'operator', owner: null, actor: null, can: CAPABILITIES, ...NO_SESSION };
+
+/**
+ * Checks what `access()` returned: a mistake there must not open anything.
+ *
+ * @throws ConfigurationError `INVALID_ACCESS`
+ */
+export function principalOf(access: Access): Principal | null {
+  if (access === null) return null;
+  // The resolver may be JavaScript, and an `undefined` must not log anybody in.
+  const { kind, owner, actor = null, can } = (access ?? {}) as unknown as Readonly<Record<string, unknown>>;
+  if (actor !== null && typeof actor !== 'string') throw invalidAccess('`actor` must be a string');
+  if (kind === 'operator') return { ...OPERATOR, actor, can: capabilities(can ?? CAPABILITIES, CAPABILITIES) };
+  if (kind !== 'owner') {
+    throw invalidAccess(
+      `It returned ${kindOf(access)}. Allowed: { kind: 'operator' }, { kind: 'owner', owner, can }, null`,
+    );
+  }
+  // Numbers are not accepted: a miscalculated number, such as NaN, would act as a separate tenant.
+  if (typeof owner !== 'string' || ownerText(owner) === undefined) {
+    throw invalidAccess(`\`owner\` is ${kindOf(owner)}. Allowed: a non-empty string of at most 255 characters`);
+  }
+  return { kind: 'owner', owner, actor, can: capabilities(can, OWNER_CAPABILITIES), ...NO_SESSION };
+}
+
+function capabilities(given: unknown, allowed: readonly Capability[]): readonly Capability[] {
+  if (Array.isArray(given) && given.every((one) => allowed.includes(one as Capability))) return given as Capability[];
+  throw invalidAccess(`\`can\` must be a list of ${allowed.join(', ')}`);
+}
+
+function invalidAccess(problem: string): ConfigurationError {
+  return new ConfigurationError('INVALID_ACCESS', `The option \`access\` of WebhooksApiModule is wrong. ${problem}.`);
+}

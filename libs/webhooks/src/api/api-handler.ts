@@ -1,0 +1,247 @@
+import { randomUUID } from 'node:crypto';
+import { oneLine } from '../foreign-text.js';
+import { PerMinute } from '../per-minute.js';
+import { WebhooksLogger } from '../webhooks-logger.js';
+import { OPEN_ACCESS, principalOf, type AccessResolver, type Principal } from './access.js';
+import { ApiError, retryAfter } from './api-error.js';
+import { etagOf, isKnown } from './etag.js';
+import { Idempotency, readIdempotencyKey } from './idempotency.js';
+import { problemOf } from './problem.js';
+import { assertNoForgery, headerOf, readBody, readIfMatch, readQuery, type HttpRequest } from './read-request.js';
+import { neededBy, type ApiAnswer, type ApiCall, type ApiParts, type ApiRoute } from './route.js';
+import { NO_PAGE } from './session-page.js';
+import { TOKEN_PREFIX, unauthenticated } from './sessions.js';
+import type { ReservedStream } from './streams.js';
+
+/** An answer as it goes out. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** `undefined`: no body. */
+  readonly text: string | undefined;
+  /** Instead of a text. */
+  readonly stream?: ReservedStream;
+}
+
+/** Of every answer: it may have data of one customer, and is never to be run by a browser. */
+const HEADERS = { 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' } as const;
+/** Browsers keep what describes the webhooks, and ask each time whether it changed. Proxies do not: an operator sees more than an owner. */
+const CACHED = { 'Cache-Control': 'private, no-cache' } as const;
+/** Proxies must not keep a stream, compress it, or collect it before they send it on (nginx). */
+const STREAMED = { 'Cache-Control': 'no-cache, no-transform', 'X-Accel-Buffering': 'no' } as const;
+const NOT_MODIFIED = 304;
+const JSON_TYPE = 'application/json; charset=utf-8';
+const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+const BEARER = /^Bearer\s+(\S+)\s*$/i;
+
+/** Everybody, with `catalog: { public: true }`: an owner that has nothing, because nobody knows its name. */
+const ANYBODY: Principal = {
+  kind: 'owner',
+  owner: randomUUID(),
+  actor: null,
+  can: ['catalog:read'],
+  expiresAt: null,
+  page: NO_PAGE,
+};
+
+/** The token of a session that a request has; `undefined` if it has none. */
+export function sessionTokenOf(request: HttpRequest): string | undefined {
+  const [, token] = BEARER.exec(headerOf(request, 'authorization') ?? '') ?? [];
+  return token?.startsWith(TOKEN_PREFIX) ? token : undefined;
+}
+
+/** Handles requests: who calls, whether they may, the checks, the call of the route, and its answer. */
+export class ApiHandler {
+  private readonly logger = new WebhooksLogger('WebhooksApi');
+  private readonly counts = new PerMinute();
+  private readonly idempotency: Idempotency;
+
+  constructor(
+    private readonly parts: ApiParts,
+    private readonly options: {
+      readonly access: AccessResolver | typeof OPEN_ACCESS;
+      readonly catalog: { readonly public: boolean };
+      readonly limits: { readonly readsPerMinute: number; readonly writesPerMinute: number };
+    },
+  ) {
+    this.idempotency = new Idempotency(parts.runtime);
+  }
+
+  /** Call it once for each start. */
+  warnIfOpen(): void {
+    if (this.options.access !== OPEN_ACCESS) return;
+    this.logger.warn(
+      'access is OPEN_ACCESS, so everybody who can reach the API is an operator and sees every payload. Give WebhooksApiModule.forRoot() a function.',
+    );
+  }
+
+  /** Ends the streams: the server cannot end before its connections. */
+  async close(): Promise<void> {
+    await this.parts.streams.close();
+  }
+
+  /** Never throws: every error is an answer. */
+  async handle(route: ApiRoute, request: HttpRequest): Promise<HttpAnswer> {
+    try {
+      return await this.answer(route, request);
+    } catch (error) {
+      return this.problem(error);
+    }
+  }
+
+  /** The answer to an error, also of a guard or a parser. */
+  problem(error: unknown): HttpAnswer {
+    const instance = `urn:uuid:${randomUUID()}`;
+    const { problem, headers, isFault } = problemOf(error, instance, this.parts.runtime.clock.now());
+    if (isFault) this.logFault(instance, error);
+    return {
+      status: problem.status,
+      headers: { ...HEADERS, ...headers, 'Content-Type': PROBLEM_TYPE },
+      text: JSON.stringify(problem),
+    };
+  }
+
+  private logFault(instance: string, error: unknown): void {
+    const { stack, message = String(error) } = error as Partial<Error>;
+    this.logger.error(`The request ${instance} failed: ${oneLine(message)}`, stack);
+  }
+
+  private async answer(route: ApiRoute, request: HttpRequest): Promise<HttpAnswer> {
+    const principal = await this.principalFor(route, request);
+    const { capability } = route;
+    const needed = neededBy(capability);
+    if (needed.length && !needed.some((one) => principal.can.includes(one))) {
+      throw new ApiError('CAPABILITY_MISSING', 403, `This needs the capability ${needed.join(' or ')}.`);
+    }
+    const query = readQuery(request, route);
+    const body = readBody(request, route);
+    const call: ApiCall = {
+      principal,
+      parts: this.parts,
+      ...this.servicesOf(principal),
+      id: Object.values(request.params ?? {})[0] ?? '',
+      query,
+      body,
+      ifRevision: readIfMatch(request, route),
+      header: (name) => headerOf(request, name),
+      checkSession: this.checkOf(request),
+    };
+    const answer = await this.run(route, request, call);
+    if (request.method === 'HEAD') return withoutStream(answer);
+    return route.isCatalog ? validated(request, answer) : answer;
+  }
+
+  /** Anybody may read a public catalogue as often as they like: the answers are made once. */
+  private async principalFor(route: ApiRoute, request: HttpRequest): Promise<Principal> {
+    const isPublic = route.isCatalog && this.options.catalog.public && !this.isOfSession(request);
+    if (isPublic) return ANYBODY;
+    const principal = await this.principalOf(request);
+    this.count(principal, route);
+    return principal;
+  }
+
+  private checkOf(request: HttpRequest): ApiCall['checkSession'] {
+    const token = sessionTokenOf(request);
+    const { sessions } = this.parts;
+    return sessions && token !== undefined ? () => sessions.verify(token) : null;
+  }
+
+  private isOfSession(request: HttpRequest): boolean {
+    return this.parts.sessions !== null && sessionTokenOf(request) !== undefined;
+  }
+
+  private async run(route: ApiRoute, request: HttpRequest, call: ApiCall): Promise<HttpAnswer> {
+    const key = route.isIdempotent ? readIdempotencyKey(headerOf(request, 'idempotency-key')) : undefined;
+    if (key === undefined) return httpAnswer(route, await route.run(call));
+    const { kind, owner, actor } = call.principal;
+    const parts = [kind, owner ?? '', actor ?? '', route.operation, call.id, key];
+    const run = async () => route.run(call);
+    const body = JSON.stringify(call.body);
+    const { answer, isReplayed } = await this.idempotency.once({ parts, owner, body }, route.status, run);
+    return httpAnswer(route, answer, isReplayed ? { 'Idempotency-Replayed': 'true' } : {});
+  }
+
+  /** @throws ApiError `UNAUTHENTICATED`, `CROSS_SITE_REQUEST` */
+  private async principalOf(request: HttpRequest): Promise<Principal> {
+    const token = sessionTokenOf(request);
+    const { sessions } = this.parts;
+    if (sessions && token !== undefined) return sessions.verify(token);
+    assertNoForgery(request);
+    const { access } = this.options;
+    const given = access === OPEN_ACCESS ? ({ kind: 'operator' } as const) : await access(request as never);
+    const principal = principalOf(given);
+    if (!principal) throw unauthenticated();
+    return principal;
+  }
+
+  /** An owner never gets a service that is not bound to them. */
+  private servicesOf({
+    owner,
+    actor,
+  }: Principal): Pick<ApiCall, 'listeners' | 'deliveries' | 'events' | 'tasks' | 'system'> {
+    const { runtime } = this.parts;
+    // The audit log says who made a change, also if the application gives no name.
+    const name = actor ?? (owner === null ? 'an operator' : `owner ${owner}`);
+    const listeners = runtime.listeners.withActor(name);
+    const deliveries = runtime.deliveries.withActor(name);
+    const system = runtime.system.withActor(name);
+    const events = runtime.events.withActor(name);
+    const tasks = runtime.tasks.withActor(name);
+    if (owner === null) return { listeners, deliveries, events, tasks, system };
+    return {
+      listeners: listeners.forOwner(owner),
+      deliveries: deliveries.forOwner(owner),
+      events: events.forOwner(owner),
+      tasks: tasks.forOwner(owner),
+      system: system.forOwner(owner),
+    };
+  }
+
+  /** @throws ApiError `TOO_MANY_REQUESTS` */
+  private count({ kind, owner, actor }: Principal, { method }: ApiRoute): void {
+    const isRead = method === 'GET';
+    const limit = isRead ? this.options.limits.readsPerMinute : this.options.limits.writesPerMinute;
+    const name = JSON.stringify([isRead, kind, owner, actor]);
+    const now = this.parts.runtime.clock.now();
+    const retryAt = this.counts.take(new Map([[name, limit]]), now);
+    if (retryAt === null) return;
+    throw new ApiError(
+      'TOO_MANY_REQUESTS',
+      429,
+      `The limit of ${limit} ${isRead ? 'reads' : 'changes'} a minute is reached. Try again in a minute.`,
+      { headers: retryAfter(retryAt, now) },
+    );
+  }
+}
+
+function httpAnswer(
+  route: ApiRoute,
+  { status = route.status, body, text, contentType = JSON_TYPE, headers = {}, stream }: ApiAnswer,
+  more: Readonly<Record<string, string>> = {},
+): HttpAnswer {
+  if (stream) {
+    const streamed = { ...HEADERS, ...STREAMED, 'Content-Type': `${route.answerType}; charset=utf-8` };
+    return { status, headers: streamed, text: undefined, stream };
+  }
+  const content = text ?? (body === undefined ? undefined : JSON.stringify(body));
+  return {
+    status,
+    headers: { ...HEADERS, ...headers, ...more, ...(content === undefined ? {} : { 'Content-Type': contentType }) },
+    text: content,
+  };
+}
+
+/** Frameworks answer HEAD with the handler of GET. */
+function withoutStream({ stream, ...answer }: HttpAnswer): HttpAnswer {
+  stream?.cancel();
+  return answer;
+}
+
+/** The answer with its tag, or that the caller has it already. */
+function validated(request: HttpRequest, { status, headers, text = '' }: HttpAnswer): HttpAnswer {
+  const ETag = etagOf(text);
+  const { 'Content-Type': type = JSON_TYPE, ...others } = headers;
+  const known = { ...others, ...CACHED, ETag };
+  if (isKnown(request, ETag)) return { status: NOT_MODIFIED, headers: known, text: undefined };
+  return { status, headers: { ...known, 'Content-Type': type }, text };
+}

@@ -1,0 +1,34 @@
+import type { ApiCall } from './route.js';
+import type { Schema } from './schema.js';
+
+type Query = Readonly<Record<string, Schema>>;
+
+export const PAGE: Query = {
+  limit: { type: 'integer', minimum: 1, maximum: 200, default: 50, description: 'Items of the page.' },
+  cursor: { type: 'string', maxLength: 100, description: 'next of the previous page.' },
+};
+
+export const OWNER_FILTER: Query = {
+  owner: { type: 'string', minLength: 1, maxLength: 255, description: 'Only of this owner. For operators.' },
+};
+
+export const PERIOD: Query = {
+  since: { type: 'string', format: 'date-time', description: 'At this time or later.' },
+  until: { type: 'string', format: 'date-time', description: 'Before this time.' },
+};
+
+/** An owner that names an owner in the query gets what the owner-bound service says about it; the same for every name. */
+export function withoutOwner({ query, principal }: ApiCall): Record<string, unknown> {
+  const { owner, ...rest } = query;
+  if (owner === undefined || owner === principal.owner) return rest;
+  return { ...rest, owner };
+}
+
+/** `since` and `until` as times. */
+export function withTimes({ since, until, ...rest }: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return {
+    ...rest,
+    ...(since === undefined ? {} : { since: new Date(since as string) }),
+    ...(until === undefined ? {} : { until: new Date(until as string) }),
+  };
+}

@@ -1,0 +1,102 @@
+import type { DeliveryService } from '../deliveries/delivery.service.js';
+import type { EventService } from '../deliveries/event.service.js';
+import type { TaskService } from '../deliveries/task.service.js';
+import type { ListenerService } from '../listeners/listener.service.js';
+import type { SystemService } from '../system/system.service.js';
+import type { WebhooksRuntime } from '../webhooks-runtime.js';
+import type { Capability, Principal } from './access.js';
+import type { EventTypes } from './event-types.js';
+import type { Schema } from './schema.js';
+import type { Sessions } from './sessions.js';
+import type { ReservedStream, Streams } from './streams.js';
+
+/** What every route of one module works with. */
+export interface ApiParts {
+  readonly runtime: WebhooksRuntime;
+  readonly sessions: Sessions | null;
+  readonly streams: Streams;
+  readonly eventTypes: EventTypes;
+  readonly senderAddresses: readonly string[];
+  readonly instance: string;
+}
+
+/** One request, after every check. The services are bound to the owner if the principal is one. */
+export interface ApiCall {
+  readonly principal: Principal;
+  readonly parts: ApiParts;
+  readonly listeners: ListenerService;
+  readonly deliveries: DeliveryService;
+  readonly events: EventService;
+  readonly tasks: TaskService;
+  readonly system: SystemService;
+  /** The `{id}` or `{type}` of the path. */
+  readonly id: string;
+  /** Checked and converted, by {@link ApiRoute.query}. */
+  readonly query: Readonly<Record<string, unknown>>;
+  /** Checked by {@link ApiRoute.body}; `{}` without a body. */
+  readonly body: Readonly<Record<string, unknown>>;
+  /** The revision of `If-Match`. */
+  readonly ifRevision: number | undefined;
+  /** A header of the request, by its name in lower case. */
+  readonly header: (name: string) => string | undefined;
+  /** Rejects if the session of the request is no longer valid. `null`: the request has no session. */
+  readonly checkSession: (() => Promise<unknown>) | null;
+}
+
+/** What a route answers. */
+export interface ApiAnswer {
+  /** Instead of the status of the route. */
+  readonly status?: number;
+  readonly body?: unknown;
+  /** Instead of a `body` in JSON: exact text. */
+  readonly text?: string;
+  readonly contentType?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** The listener whose secret is in the body: it is not stored with the answer. */
+  readonly secretOf?: string;
+  /** Instead of a `body`: events, for as long as the connection is open. */
+  readonly stream?: ReservedStream;
+}
+
+export type ApiMethod = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+
+/**
+ * One route. The controller, the checks of requests, the OpenAPI document and the test of the client all read this description, so they
+ * cannot differ.
+ */
+export interface ApiRoute {
+  /** `operationId` of the document, and the method of the client. */
+  readonly operation: string;
+  readonly method: ApiMethod;
+  /** Below `/v1`, with `{id}` for a parameter. */
+  readonly path: string;
+  readonly summary: string;
+  /** `null`: every principal may call it. A list: one of them is enough, and the route checks which. */
+  readonly capability: Capability | readonly Capability[] | null;
+  readonly query?: Readonly<Record<string, Schema>>;
+  readonly body?: Schema;
+  readonly isBodyRequired?: boolean;
+  /** The service checks the properties of the body, with its own codes and sentences. */
+  readonly isCheckedByService?: boolean;
+  readonly status: 200 | 201 | 202 | 204;
+  readonly answer?: Schema;
+  /** Another success, with its own answer. */
+  readonly otherAnswer?: { readonly status: 200; readonly answer: Schema };
+  /** The content type of the answer, if it is not JSON. */
+  readonly answerType?: string;
+  /** Honours `Idempotency-Key`. */
+  readonly isIdempotent?: boolean;
+  /** Honours `If-Match`. */
+  readonly hasRevision?: boolean;
+  /** Describes, and has no data of customers: its answer has an `ETag`, and `catalog: { public: true }` shows it to everybody. */
+  readonly isCatalog?: boolean;
+  /** Further statuses of errors, for the document. */
+  readonly errors: readonly number[];
+  readonly run: (call: ApiCall) => Promise<ApiAnswer> | ApiAnswer;
+}
+
+/** The capabilities of which a caller needs one; empty: none. */
+export function neededBy(capability: ApiRoute['capability']): readonly Capability[] {
+  if (capability === null) return [];
+  return typeof capability === 'string' ? [capability] : capability;
+}

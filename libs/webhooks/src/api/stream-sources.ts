@@ -1,0 +1,20 @@
+import type { WebhooksRuntime } from '../webhooks-runtime.js';
+import { attempts, newDeliveries } from './stream-deliveries.js';
+import { listenerChanges } from './stream-listeners.js';
+import { overviews } from './stream-overview.js';
+import type { StreamSource } from './stream-source.js';
+import { taskChanges } from './stream-tasks.js';
+
+/**
+ * What the stream sends. A further kind of event needs a source here, its name in `StreamEventName`, and its type in
+ * `client/stream-events.ts`.
+ */
+export function streamSources(runtime: WebhooksRuntime): readonly StreamSource[] {
+  return [
+    newDeliveries(runtime),
+    attempts(runtime),
+    listenerChanges(runtime),
+    taskChanges(runtime),
+    overviews(runtime),
+  ];
+}

@@ -1,0 +1,7 @@
+/** The answer of `checkUrl`. */
+export interface UrlVerdict {
+  readonly url: string | null;
+  readonly allowed: boolean;
+  readonly code: string | null;
+  readonly detail: string | null;
+}

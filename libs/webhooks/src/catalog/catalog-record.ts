@@ -1,0 +1,123 @@
+import type { Deprecation, Visibility } from '../entities/described-type.js';
+import { ConfigurationError } from '../errors.js';
+import { isPlainObject, type Json, type JsonObject } from '../json.js';
+import { invalidValue } from '../show.js';
+import type { CatalogType } from './catalog-type.js';
+import { schemaChanges } from './schema-changes.js';
+
+/** What receivers rely on: the content of `catalog.json`, which is kept beside the source and compared in CI. */
+export interface CatalogRecord {
+  /** The form of this record. */
+  readonly catalog: 1;
+  /** By event type. */
+  readonly types: Readonly<Record<string, RecordedType>>;
+}
+
+export interface RecordedType {
+  readonly visibility: Visibility;
+  readonly deprecated?: Deprecation;
+  /** Schema of `data`, without texts for people. */
+  readonly data: JsonObject;
+  /** Schema of `previous`; absent for types that have none. */
+  readonly previous?: JsonObject;
+}
+
+/** One difference between two catalogues. */
+export interface CatalogChange {
+  readonly type: string;
+  /** Path in the payload, such as `data.address.city`; `null` for a change of the type itself. */
+  readonly path: string | null;
+  /** Whether a receiver that was written for the old catalogue may fail. */
+  readonly breaking: boolean;
+  /** The change in words, without type and path: `may be null now` */
+  readonly change: string;
+}
+
+export function recordOf(types: readonly CatalogType[]): CatalogRecord {
+  const recorded = types.map(({ type, visibility, deprecated, data, previous }): [string, RecordedType] => [
+    type,
+    {
+      visibility,
+      ...(deprecated ? { deprecated } : {}),
+      data: withoutTexts(data),
+      ...(previous ? { previous: withoutTexts(previous) } : {}),
+    },
+  ]);
+  return { catalog: 1, types: Object.fromEntries(recorded) };
+}
+
+/**
+ * The differences between two records, breaking ones first.
+ *
+ * @param today a type may be removed after its `sunset`
+ * @throws ConfigurationError `INVALID_CATALOG`
+ */
+export function compareRecords(old: unknown, now: CatalogRecord, today: Date): CatalogChange[] {
+  assertRecord(old);
+  const day = today.toISOString().slice(0, 'YYYY-MM-DD'.length);
+  const changes = Object.entries(old.types).flatMap(([type, before]) => {
+    const after = now.types[type];
+    return after ? typeChanges(type, before, after) : [removed(type, before, day)];
+  });
+  for (const type of Object.keys(now.types)) {
+    if (!old.types[type]) changes.push({ type, path: null, breaking: false, change: 'is new' });
+  }
+  return [...changes.filter(({ breaking }) => breaking), ...changes.filter(({ breaking }) => !breaking)];
+}
+
+function typeChanges(type: string, before: RecordedType, after: RecordedType): CatalogChange[] {
+  const changes: CatalogChange[] = [];
+  if (before.visibility !== after.visibility) {
+    const change = `is ${after.visibility} now`;
+    changes.push({ type, path: null, breaking: after.visibility === 'internal', change });
+  }
+  if (after.deprecated && !before.deprecated) {
+    changes.push({ type, path: null, breaking: false, change: `is deprecated since ${after.deprecated.since}` });
+  }
+  for (const part of ['data', 'previous'] as const) {
+    const [old, now] = [before[part], after[part]];
+    if (old && now) changes.push(...schemaChanges(old, now, part).map((change) => ({ type, ...change })));
+    else if (old) changes.push({ type, path: part, breaking: true, change: 'is not sent any more' });
+    else if (now) changes.push({ type, path: part, breaking: false, change: 'is new' });
+  }
+  return changes;
+}
+
+function removed(type: string, { deprecated }: RecordedType, today: string): CatalogChange {
+  const isAnnounced = deprecated?.sunset !== undefined && deprecated.sunset < today;
+  const change = isAnnounced ? `was removed after its sunset, ${deprecated.sunset}` : 'was removed';
+  return { type, path: null, breaking: !isAnnounced, change };
+}
+
+const TEXTS = new Set(['title', 'description', 'examples', '$comment', 'default']);
+
+/** A schema without what changes nothing for a receiver. The names of properties are no keywords. */
+function withoutTexts(schema: JsonObject): JsonObject {
+  const kept = Object.entries(schema).filter(([keyword]) => !TEXTS.has(keyword));
+  return Object.fromEntries(kept.map(([keyword, value]) => [keyword, withoutTextsIn(keyword, value)]));
+}
+
+function withoutTextsIn(keyword: string, value: Json): Json {
+  if (keyword === 'enum' || keyword === 'const') return value;
+  if (Array.isArray(value)) return value.map((item) => (isPlainObject(item) ? withoutTexts(item as JsonObject) : item));
+  if (!isPlainObject(value)) return value;
+  const isMap = ['properties', 'patternProperties', '$defs', 'definitions'].includes(keyword);
+  if (!isMap) return withoutTexts(value as JsonObject);
+  const entries = Object.entries(value as JsonObject);
+  return Object.fromEntries(
+    entries.map(([name, part]) => [name, isPlainObject(part) ? withoutTexts(part as JsonObject) : part]),
+  );
+}
+
+function assertRecord(given: unknown): asserts given is CatalogRecord {
+  const isRecord =
+    isPlainObject(given) &&
+    given['catalog'] === 1 &&
+    isPlainObject(given['types']) &&
+    Object.values(given['types']).every((type) => isPlainObject(type) && isPlainObject(type['data']));
+  if (isRecord) return;
+  throw new ConfigurationError(
+    'INVALID_CATALOG',
+    `${invalidValue('record', given, 'the result of record() of this version: { catalog: 1, types: {…} }')} Write it again.`,
+  );
+}

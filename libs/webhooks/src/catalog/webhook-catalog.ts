@@ -1,0 +1,66 @@
+import type { JsonObject } from '../json.js';
+import { asyncApiDocument, type AsyncApiDocument } from './async-api.js';
+import { compareRecords, recordOf, type CatalogChange, type CatalogRecord } from './catalog-record.js';
+import type { CatalogType } from './catalog-type.js';
+import { includedTypes, type CatalogDocumentOptions } from './documents.js';
+import { openApiDocument, type OpenApiDocument } from './open-api.js';
+import { typeScriptOf } from './type-script.js';
+
+/** Every event type of one instance, and the documents that describe them. All methods are pure: the same entities give the same texts. */
+export class WebhookCatalog {
+  /** @param types sorted by type @internal */
+  constructor(readonly types: readonly CatalogType[]) {}
+
+  /**
+   * A document of OpenAPI 3.1 whose `webhooks` are the event types.
+   *
+   * @example
+   * const { webhooks, components } = catalog.openApi();
+   * SwaggerModule.createDocument(app, { ...config, openapi: '3.1.0', webhooks, components });
+   */
+  openApi(options: CatalogDocumentOptions = {}): OpenApiDocument {
+    return openApiDocument(this.types, options);
+  }
+
+  /** A document of AsyncAPI 3.1 with one channel, the URL of a listener, and one operation for each event type. */
+  asyncApi(options: CatalogDocumentOptions = {}): AsyncApiDocument {
+    return asyncApiDocument(this.types, options);
+  }
+
+  /** TypeScript for receivers: `WebhookPayloads` with the payload of each event type, and `AnyWebhook`. */
+  typeScript(options: Pick<CatalogDocumentOptions, 'include'> = {}): string {
+    return typeScriptOf(this.types, options);
+  }
+
+  /**
+   * JSON Schemas of the payloads by event type, each without references.
+   *
+   * @param options `baseUrl`: each schema gets the `$id` `{baseUrl}/order.updated.json`
+   */
+  schemas(
+    options: Pick<CatalogDocumentOptions, 'include'> & { readonly baseUrl?: string } = {},
+  ): Record<string, JsonObject> {
+    const { baseUrl } = options;
+    const idOf = (type: string): JsonObject =>
+      baseUrl === undefined ? {} : { $id: `${baseUrl.replace(/\/+$/, '')}/${type}.json` };
+    return Object.fromEntries(
+      includedTypes(this.types, options).map(({ type, schema }) => [type, { ...idOf(type), ...schema }]),
+    );
+  }
+
+  /** What receivers rely on, internal types included, as JSON. Keep it in a file, and compare it in CI: {@link check}. */
+  record(): CatalogRecord {
+    return recordOf(this.types);
+  }
+
+  /**
+   * The differences between an earlier {@link record} and this catalogue, breaking ones first.
+   *
+   * @param record the parsed JSON of the file
+   * @param today decides whether the `sunset` of a removed type is over
+   * @throws ConfigurationError `INVALID_CATALOG` if it is no record
+   */
+  check(record: unknown, today: Date = new Date()): CatalogChange[] {
+    return compareRecords(record, this.record(), today);
+  }
+}

@@ -1,0 +1,114 @@
+import { Option, type Command } from 'commander';
+import type { Attempt, Delivery, DeliveryDetails, DeliveryState } from '../../deliveries/delivery.service.js';
+import { pastTime, wholeNumber } from '../terminal/arguments.js';
+import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
+import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
+import { shownDuration } from '../terminal/durations.js';
+import { print, type Cell } from '../terminal/table.js';
+import type { ExitCode } from '../terminal/terminal.js';
+import { withJsonOption, withSourceOptions } from './options.js';
+
+type Common = SourceOptions & ResultOptions;
+
+const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
+
+/** `deliveries`: list, show, resend. */
+export function addDeliveries(program: Command, cli: Cli): void {
+  const deliveries = program
+    .command('deliveries')
+    .description('Looks into the log of deliveries, and sends one again.');
+  addList(deliveries, cli);
+  const of = (name: string, description: string) =>
+    withJsonOption(withSourceOptions(deliveries.command(name).description(description))).argument('<id>', 'dlv_…');
+  of('show', 'Shows a delivery and its attempts, with the answers of the receiver.').action(
+    handler(cli, (id: string, options: Common) => show(cli, id, options)),
+  );
+  of('resend', 'Sends a delivery again, now.').action(
+    handler(cli, (id: string, options: Common) => resend(cli, id, options)),
+  );
+}
+
+interface ListOptions extends Common {
+  readonly event?: string;
+  readonly listener?: string;
+  readonly type?: string;
+  readonly state?: DeliveryState;
+  readonly owner?: string;
+  readonly since?: Date;
+  readonly until?: Date;
+  readonly limit: number;
+  readonly cursor?: string;
+}
+
+function addList(deliveries: Command, cli: Cli): void {
+  const command = deliveries
+    .command('list')
+    .description('Lists deliveries, the newest first.')
+    .option('--event <id>', 'only of this event, evt_…: the webhook-id of its requests')
+    .option('--listener <id>', 'only to this listener')
+    .option('--type <type>', 'only of this event type')
+    .addOption(new Option('--state <state>', 'only in this state').choices(STATES))
+    .option('--owner <owner>', 'only to listeners of this owner')
+    .option('--since <time>', 'only from this time on, such as 24h ago', pastTime)
+    .option('--until <time>', 'only before this time', pastTime)
+    .option('--limit <count>', 'how many', wholeNumber(1, 500), 50)
+    .option('--cursor <cursor>', 'continue after the last page');
+  withJsonOption(withSourceOptions(command)).action(handler(cli, (options: ListOptions) => list(cli, options)));
+}
+
+async function list(cli: Cli, options: ListOptions): Promise<ExitCode> {
+  const { json, dataSource: _, api: __, token: ___, event, listener, ...filter } = options;
+  return withCommandServices<ExitCode>(cli, options, async ({ deliveries }) => {
+    const page = await deliveries.list({
+      ...filter,
+      ...(event === undefined ? {} : { eventId: event }),
+      ...(listener === undefined ? {} : { listenerId: listener }),
+    });
+    const header = ['ID', 'STATE', 'TYPE', 'ATTEMPTS', 'LAST', 'CREATED', 'EVENT', 'LISTENER'];
+    print(cli.terminal, page, { json, header, rows: page.items.map(rowOf) });
+    if (!json && !page.items.length) cli.terminal.err('There are no such deliveries.');
+    if (!json && page.next !== null) cli.terminal.err(`There are more: --cursor ${page.next}`);
+    return 0;
+  });
+}
+
+function rowOf(delivery: Delivery): Cell[] {
+  const { id, state, type, attemptCount, lastErrorCode, lastStatus, createdAt, eventId, listenerId } = delivery;
+  return [id, state, type, attemptCount, lastOf(lastStatus, lastErrorCode), createdAt, eventId, listenerId];
+}
+
+function lastOf(status: number | null, errorCode: string | null): string | null {
+  return status === null ? errorCode : String(status);
+}
+
+async function show(cli: Cli, id: string, { json, ...source }: Common): Promise<ExitCode> {
+  return withCommandServices<ExitCode>(cli, source, async ({ deliveries }) => {
+    const delivery = await deliveries.get(id);
+    print(cli.terminal, delivery, { json, rows: [...detailsOf(delivery), ...delivery.attempts.flatMap(attemptRows)] });
+    return 0;
+  });
+}
+
+function detailsOf(delivery: DeliveryDetails): Cell[][] {
+  const { attempts: _, context, ...details } = delivery;
+  const rows = Object.entries(details).filter(([, value]) => value !== null) as [string, Cell][];
+  return [...rows, ...(context === null ? [] : [['context', JSON.stringify(context)]])];
+}
+
+function attemptRows(attempt: Attempt): Cell[][] {
+  const { number, outcome, status, errorCode, errorDetail, durationMs, response, startedAt } = attempt;
+  const time = durationMs === null ? '' : ` in ${shownDuration(durationMs)}`;
+  const detail = errorDetail === null ? '' : `: ${errorDetail}`;
+  return [
+    [`attempt ${number}`, `${startedAt.toISOString()} ${outcome} ${lastOf(status, errorCode) ?? ''}${time}${detail}`],
+    ...(response === null || response === '' ? [] : [['', response]]),
+  ];
+}
+
+async function resend(cli: Cli, id: string, { json, ...source }: Common): Promise<ExitCode> {
+  return withCommandServices<ExitCode>(cli, source, async ({ deliveries }) => {
+    const delivery = await deliveries.resend(id);
+    print(cli.terminal, delivery, { json, rows: [[delivery.id, `${delivery.state}: a dispatcher sends it now`]] });
+    return 0;
+  });
+}

@@ -1,0 +1,9 @@
+import { ConfigurationError } from '../../errors.js';
+
+/** For a command to which a data source without entities would look like success. Code `NO_ENTITIES`. @param file of the data source */
+export function noEntities(file: string): ConfigurationError {
+  return new ConfigurationError(
+    'NO_ENTITIES',
+    `The DataSource of ${file} has no entity with webhooks. Only Nest sees the entities of TypeOrmModule.forFeature([...]) and autoLoadEntities. Name your entities in the DataSource, for example entities: [Order] or ["dist/**/*.entity.js"]. The TypeORM CLI also needs these for migrations. Name entities without @Webhook() in the export \`webhooks\`.`,
+  );
+}

@@ -1,0 +1,43 @@
+import { grouped } from './table.js';
+import type { Terminal } from './terminal.js';
+
+const WIDTH = 20;
+/** A bar that is drawn more often only costs time. */
+const AT_MOST_EVERY_MS = 100;
+
+/**
+ * A bar on a terminal, such as `[##########----------] 612 / 1,204   48/s`. Draws nothing elsewhere.
+ *
+ * @param total how much there is to do; an estimate
+ * @param hint a text behind the bar
+ */
+export class Progress {
+  private readonly startedAt = performance.now();
+  private drawnAt = -Infinity;
+
+  constructor(
+    private readonly terminal: Pick<Terminal, 'draw'>,
+    private readonly total: number,
+    private readonly hint = '',
+  ) {}
+
+  /** @param done how much is done so far */
+  show(done: number): void {
+    const now = performance.now();
+    if (now - this.drawnAt < AT_MOST_EVERY_MS) return;
+    this.drawnAt = now;
+    // More work may appear while it runs.
+    const total = Math.max(this.total, done);
+    const filled = total === 0 ? WIDTH : Math.floor((WIDTH * done) / total);
+    const perSecond = Math.round(done / Math.max(0.001, (now - this.startedAt) / 1_000));
+    const bar = `${'#'.repeat(filled)}${'-'.repeat(WIDTH - filled)}`;
+    this.terminal.draw(
+      `[${bar}] ${grouped(done)} / ${grouped(total)}   ${grouped(perSecond)}/s${this.hint && `   ${this.hint}`}`,
+    );
+  }
+
+  /** Removes the bar. */
+  end(): void {
+    this.terminal.draw('');
+  }
+}

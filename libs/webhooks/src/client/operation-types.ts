@@ -1,0 +1,225 @@
+import type { Capability } from '../api/access.js';
+import type { UrlVerdict } from '../api/url-verdict.js';
+import type { SessionPage } from '../api/session-page.js';
+import type { CatalogType } from '../catalog/catalog-type.js';
+import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.service.js';
+import type { StoredEvent, StoredEventSummary } from '../deliveries/event.service.js';
+import type { Task, TaskCount, TaskKind, TaskState } from '../deliveries/task.js';
+import type { JsonObject } from '../json.js';
+import type {
+  CreateListenerInput,
+  Listener,
+  ListenerHealth,
+  ListenerWithSecret,
+  UpdateListenerInput,
+} from '../listeners/listener.js';
+import type { ListenerPreview, PreviewInput } from '../listeners/listener-preview.js';
+import type { AuditAction } from '../store/system/audit.js';
+import type { AuditItem } from '../system/audit-log.js';
+import type { Statistics, StatsStep } from '../system/statistics.js';
+import type { DamagedItem, Sending, SystemChore, SystemOverview } from '../system/system-overview.js';
+
+/** A value as JSON has it: times are texts. */
+export type InJson<T> = T extends Date
+  ? string
+  : T extends readonly (infer Item)[]
+    ? readonly InJson<Item>[]
+    : T extends object
+      ? { [Key in keyof T]: InJson<T[Key]> }
+      : T;
+
+/** One page of a list. */
+export interface ClientPage<T> {
+  readonly items: readonly InJson<T>[];
+  /** Pass it as `cursor` to get the next page; `null` on the last page. */
+  readonly next: string | null;
+}
+
+interface PageQuery {
+  /** 1 to 200. @defaultValue 50 */
+  limit?: number;
+  cursor?: string;
+}
+
+interface Period {
+  /** At this time or later. */
+  since?: Date | string;
+  /** Before this time. */
+  until?: Date | string;
+}
+
+type NewListener = Omit<CreateListenerInput, 'entity' | 'property' | 'value' | 'privateKey' | 'owner'> & {
+  owner?: string | null;
+};
+
+type EventTypeAnswer = Pick<CatalogType, 'type' | 'title' | 'group' | 'description' | 'deprecated' | 'visibility'> & {
+  readonly properties: readonly string[];
+};
+
+type NewSessionPage = { -readonly [Key in keyof SessionPage]?: NonNullable<SessionPage[Key]> };
+
+interface NewSession extends NewSessionPage {
+  kind: 'owner' | 'operator';
+  owner?: string;
+  actor?: string;
+  can: readonly Capability[];
+  expiresInMs?: number;
+}
+
+interface ClientTaskFilter extends Period {
+  listenerId?: string;
+  states?: readonly DeliveryState[];
+  types?: readonly string[];
+  error?: string;
+  entity?: string;
+  entityId?: string;
+  owner?: string;
+  eventId?: string;
+}
+
+interface NewClientTask extends ClientTaskFilter {
+  kind: TaskKind;
+  ratePerSecond?: number;
+  dryRun?: boolean;
+}
+
+/** A task as the API shows it. */
+export type ClientTask = Omit<InJson<Task>, 'filter'> & { readonly filter: ClientTaskFilter };
+
+interface StatsQuery extends Period {
+  step?: StatsStep;
+  by?: 'outcome';
+}
+
+interface OneListener {
+  id: string;
+}
+
+/** Input and answer of each operation. `id` and `type` of a path, parameters of the query and `body` are separate properties. */
+export interface OperationTypes {
+  getMe: {
+    input: undefined;
+    answer: {
+      readonly kind: 'operator' | 'owner';
+      readonly owner: string | null;
+      readonly actor: string | null;
+      readonly can: readonly Capability[];
+      readonly expiresAt: string | null;
+      readonly instance: string;
+      /** Payload formats and signature schemes that the caller may give to listeners. */
+      readonly formats: readonly string[];
+      readonly schemes: readonly string[];
+    } & SessionPage;
+  };
+  getSender: {
+    input: undefined;
+    answer: {
+      readonly addresses: readonly string[];
+      readonly userAgent: string;
+      readonly headers: readonly string[];
+      readonly schedule: readonly number[];
+      readonly timeoutMs: number;
+      readonly success: string;
+      readonly gone: number;
+    };
+  };
+  listEventTypes: { input: undefined; answer: { readonly items: readonly EventTypeAnswer[] } };
+  getEventsOpenApi: { input: undefined; answer: JsonObject };
+  getEventsAsyncApi: { input: undefined; answer: JsonObject };
+  getEventsTypeScript: { input: undefined; answer: string };
+  getEventSchema: { input: { type: string }; answer: JsonObject };
+  getEventType: {
+    input: { type: string };
+    answer: EventTypeAnswer & { readonly schema: JsonObject; readonly examples: readonly JsonObject[] };
+  };
+  listListeners: {
+    input: {
+      query?: PageQuery & { state?: Listener['state']; type?: string; q?: string; health?: 'failing'; owner?: string };
+    };
+    answer: ClientPage<Listener & { readonly health: ListenerHealth }>;
+  };
+  createListener: { input: { body: NewListener }; answer: InJson<ListenerWithSecret> };
+  checkUrl: { input: { body: { url: string } }; answer: UrlVerdict };
+  getListener: { input: OneListener; answer: InJson<Listener & { readonly health: ListenerHealth }> };
+  updateListener: { input: OneListener & { body: UpdateListenerInput }; answer: InJson<Listener> };
+  deleteListener: { input: OneListener; answer: undefined };
+  enableListener: { input: OneListener & { body?: { held?: 'release' | 'discard' } }; answer: InJson<Listener> };
+  disableListener: { input: OneListener & { body?: { reason?: string } }; answer: InJson<Listener> };
+  rotateSecret: {
+    input: OneListener & { body?: { overlapMs?: number; secret?: string } };
+    answer: InJson<Listener> & { readonly secret: string | null };
+  };
+  rotateSigningKey: { input: OneListener & { body?: { overlapMs?: number } }; answer: InJson<Listener> };
+  startHandshake: { input: OneListener; answer: InJson<Listener> };
+  testListener: { input: OneListener & { body?: { type?: string } }; answer: { readonly deliveryId: string } };
+  listDeliveries: {
+    input: {
+      query?: PageQuery &
+        Period & {
+          listenerId?: string;
+          eventId?: string;
+          type?: string;
+          state?: DeliveryState;
+          status?: number | string;
+          error?: string;
+          owner?: string;
+        };
+    };
+    answer: ClientPage<Delivery>;
+  };
+  getDelivery: { input: { id: string }; answer: InJson<DeliveryDetails> };
+  getDeliveryBody: { input: { id: string }; answer: string };
+  resendDelivery: { input: { id: string }; answer: InJson<Delivery> };
+  discardDelivery: { input: { id: string }; answer: InJson<Delivery> };
+  listEvents: {
+    input: { query?: PageQuery & Period & { type?: string; owner?: string } };
+    answer: ClientPage<StoredEventSummary>;
+  };
+  getEvent: {
+    input: { id: string };
+    answer: InJson<StoredEvent> & { readonly deliveries: Readonly<Record<DeliveryState, number>> };
+  };
+  listDeliveriesOfEvent: {
+    input: { id: string; query?: PageQuery & { state?: DeliveryState } };
+    answer: ClientPage<Delivery>;
+  };
+  sendEvent: { input: { id: string; body: { listenerId: string } }; answer: InJson<Delivery> };
+  eraseEvent: { input: { id: string }; answer: undefined };
+  /** With `dryRun`, the answer is a count; otherwise it is the task. */
+  createTask: { input: { body: NewClientTask }; answer: ClientTask | InJson<TaskCount> };
+  listTasks: {
+    input: { query?: PageQuery & { state?: TaskState; kind?: TaskKind } };
+    answer: { readonly items: readonly ClientTask[]; readonly next: string | null };
+  };
+  getTask: { input: { id: string }; answer: ClientTask };
+  cancelTask: { input: { id: string }; answer: ClientTask };
+  getOverview: { input: undefined; answer: InJson<SystemOverview> };
+  getSending: { input: undefined; answer: InJson<Sending> };
+  setSending: { input: { body: { paused: boolean; reason?: string } }; answer: InJson<Sending> };
+  getStatistics: { input: { query?: StatsQuery }; answer: InJson<Statistics> };
+  getListenerStatistics: { input: OneListener & { query?: StatsQuery }; answer: InJson<Statistics> };
+  previewListener: {
+    input: { body: Omit<PreviewInput, 'since'> & { owner?: string; since?: Date | string } };
+    answer: InJson<ListenerPreview>;
+  };
+  listAudit: {
+    input: {
+      query?: PageQuery & Period & { action?: AuditAction; target?: string; actor?: string };
+    };
+    answer: ClientPage<AuditItem>;
+  };
+  listChores: { input: undefined; answer: { readonly items: readonly InJson<SystemChore>[] } };
+  runChores: { input: undefined; answer: { readonly items: readonly InJson<SystemChore>[] } };
+  listDamaged: {
+    input: undefined;
+    answer: { readonly items: readonly InJson<DamagedItem>[]; readonly capped: boolean };
+  };
+  retryDamaged: { input: { id: string }; answer: undefined };
+  createSession: {
+    input: { body: NewSession };
+    answer: { readonly id: string; readonly token: string; readonly expiresAt: string };
+  };
+  revokeSession: { input: { id: string }; answer: undefined };
+  revokeSessionsOfOwner: { input: { query: { owner: string } }; answer: undefined };
+  getOpenApi: { input: undefined; answer: JsonObject };
+}

@@ -1,0 +1,219 @@
+import type { EntityManager } from 'typeorm';
+import type { WebhookClock } from '../clock.js';
+import { BadRequestError } from '../errors.js';
+import { storedCause } from '../events/event-context.js';
+import { textOf } from '../foreign-text.js';
+import type { JsonObject } from '../json.js';
+import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
+import type { CallerTransactions } from '../store/database/caller-transactions.js';
+import type { Database } from '../store/database/database.js';
+import { page, readPage, type WebhookPage, type WebhookPageOptions } from '../store/database/page.js';
+import type { OwnerScope } from '../store/listeners/listener-rows.js';
+import { writeAudit } from '../store/system/audit.js';
+import {
+  listEvents,
+  readListedEvent,
+  type EventFilterRow,
+  type ListedEventRow,
+  type ShownEventRow,
+} from '../store/outbox/listed-events.js';
+import type { BulkWork, Work, WorkBatch, WorkPosition } from './bulk-work.js';
+import { EventNotFoundError, notForOwners } from './errors.js';
+import { pause } from '../time.js';
+import { milliseconds } from './milliseconds.js';
+
+/**
+ * - `pending`: no process has claimed the event yet
+ * - `in_flight`: the deliveries of the event are being sent, or its listeners are being found page by page
+ * - `delivered`: each delivery of the event is on record. A delivery that failed or has to wait is on record, too
+ * - `damaged`: the row cannot be read as an event. The log says why
+ */
+export type StoredEventState = 'pending' | 'in_flight' | 'delivered' | 'damaged';
+
+/** A stored event in a list, without its content. */
+export interface StoredEventSummary {
+  /** `evt_` and a UUIDv7; sent as `webhook-id`. */
+  readonly id: string;
+  readonly type: string;
+  /** When it happened. */
+  readonly timestamp: Date;
+  /** `null`: no owner is declared, or the event is for every owner. */
+  readonly owner: string | null;
+  readonly state: StoredEventState;
+  /** Whether it is the example that `sendTest()` sent to one listener. */
+  readonly test: boolean;
+  /** When the content was erased; `null`: it was not. */
+  readonly erasedAt: Date | null;
+}
+
+/** A stored event with its content. */
+export interface StoredEvent extends StoredEventSummary {
+  /** The complete data, also if the payload that was sent is shorter. `null` for a damaged event, and for an erased event. */
+  readonly data: JsonObject | null;
+  /** On updates: the old values of what changed. */
+  readonly previous: JsonObject | null;
+  /** Names of fields that were too large to store. */
+  readonly droppedFields: readonly string[];
+  /** The context of `withContext()`. For operators: `null` in a service that is bound to an owner. */
+  readonly context: JsonObject | null;
+}
+
+export interface EventFilter {
+  type?: string;
+  owner?: string;
+  /** Happened at this time or later. */
+  since?: Date;
+  /** Happened before this time. */
+  until?: Date;
+}
+
+/** @internal */
+export interface EventServiceParts {
+  readonly database: Database;
+  readonly transactions: CallerTransactions;
+  readonly clock: WebhookClock;
+  readonly work: BulkWork;
+  /** Called when deliveries were discarded. */
+  readonly discarded: (counts: ReadonlyMap<string, number>) => void;
+}
+
+/** Pause before the next look at a delivery that is in flight. */
+const IN_FLIGHT_MS = 100;
+
+/**
+ * The stored events, for as long as `retention` keeps them. `forOwner(id)` returns a service that sees the events of one owner, and those
+ * for every owner.
+ */
+export class EventService {
+  /** @internal */
+  constructor(
+    private readonly parts: EventServiceParts,
+    private readonly boundTo?: OwnerScope,
+    private readonly actor: string | null = null,
+  ) {}
+
+  /** This service bound to one owner (a string): events of other owners are not found. @throws BadRequestError `INVALID_OWNER` */
+  forOwner(owner: string): EventService {
+    const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
+    if (bound === undefined) throw new BadRequestError('INVALID_OWNER', INVALID_OWNER_MESSAGE);
+    if (this.boundTo !== undefined && bound !== this.boundTo) {
+      throw new BadRequestError('INVALID_OWNER', OTHER_OWNER_MESSAGE);
+    }
+    return new EventService(this.parts, bound, this.actor);
+  }
+
+  /**
+   * This service inside a transaction: it sees what that transaction has written.
+   *
+   * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`
+   * @throws TransactionError `WRONG_DATA_SOURCE`
+   */
+  withManager(manager: EntityManager): EventService {
+    return new EventService(
+      { ...this.parts, transactions: this.parts.transactions.withManager(manager) },
+      this.boundTo,
+      this.actor,
+    );
+  }
+
+  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  withActor(actor: string | null): EventService {
+    return new EventService(this.parts, this.boundTo, actor);
+  }
+
+  /**
+   * Newest first. With `type` a page may have fewer items than its limit, and still a next one.
+   *
+   * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_TIME`
+   */
+  async list(options: EventFilter & WebhookPageOptions = {}): Promise<WebhookPage<StoredEventSummary>> {
+    const { limit, after } = readPage(options);
+    const { database } = this.parts;
+    const filter = this.filterRow(options);
+    const { rows, scanEnd } = await this.parts.transactions
+      .here()
+      .run(() => listEvents(database, filter, after, limit + 1));
+    const positionOf = (row: ListedEventRow) => ({ at: Number(row.createdAt), seq: String(row.seq) });
+    return page(rows, limit, positionOf, toSummary, scanEnd);
+  }
+
+  /** @throws EventNotFoundError */
+  async get(id: string): Promise<StoredEvent> {
+    const { database } = this.parts;
+    const row = await this.parts.transactions.here().run(() => readListedEvent(database, textOf(id), this.boundTo));
+    if (!row) throw new EventNotFoundError(textOf(id));
+    return this.toEvent(row);
+  }
+
+  /**
+   * Erases the content of an event: its payload and context, the bodies that were rendered from it, and the answers of receivers. Pending
+   * deliveries are discarded. The method waits for requests in flight, at most until their lease expires. The event stays in the lists,
+   * with `erasedAt`. The content cannot be restored. If the process dies meanwhile, call the method again. To erase the events of a row or
+   * of an owner, create a task of the kind `erase`.
+   *
+   * @throws EventNotFoundError; BadRequestError `NOT_FOR_OWNERS` from a service that is bound to an owner
+   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
+   */
+  async erase(id: string): Promise<void> {
+    const { database, transactions, clock, work: bulk, discarded } = this.parts;
+    const { actor } = this;
+    if (this.boundTo !== undefined) throw notForOwners('erase');
+    transactions.here().refuse('erase()');
+    const { id: eventId } = await this.get(id);
+    const filter = { eventId, since: 0, until: clock.now() + 1, states: [] };
+    const work: Work = { kind: 'erase', scope: undefined, filter };
+    for (let after: WorkPosition | null = null; ;) {
+      const from: WorkPosition | null = after;
+      const batch: WorkBatch = await database.transaction(function* () {
+        // With the first batch, so that an erasure that is interrupted is in the audit log.
+        if (!from) yield* writeAudit(database, { actor, action: 'event.erased', target: eventId }, clock.now());
+        return yield* bulk.batch(work, from);
+      });
+      if (batch.discarded?.size) discarded(batch.discarded);
+      if (batch.next === null) return;
+      after = batch.next;
+      if (batch.isWaiting) await pause(IN_FLIGHT_MS);
+    }
+  }
+
+  private filterRow({ since, until, type, owner }: EventFilter): EventFilterRow {
+    const row: EventFilterRow = { scope: this.boundTo };
+    if (type !== undefined) row.type = textOf(type);
+    if (owner !== undefined) row.owner = textOf(owner);
+    if (since !== undefined) row.since = milliseconds(since, 'since');
+    if (until !== undefined) row.until = milliseconds(until, 'until');
+    return row;
+  }
+
+  private toEvent(row: ShownEventRow): StoredEvent {
+    return {
+      ...toSummary(row),
+      ...readPayload(row.payload),
+      droppedFields: row.droppedFields === null ? [] : (JSON.parse(row.droppedFields) as string[]),
+      context: this.boundTo === undefined ? storedCause(row.context).context : null,
+    };
+  }
+}
+
+function toSummary(row: ListedEventRow): StoredEventSummary {
+  return {
+    id: row.id,
+    type: row.type,
+    timestamp: new Date(Number(row.createdAt)),
+    owner: row.owner,
+    state: row.state,
+    test: row.audience === 'test',
+    erasedAt: row.erasedAt === null ? null : new Date(Number(row.erasedAt)),
+  };
+}
+
+/** A damaged payload has no data: the list must show the other events nevertheless. */
+function readPayload(text: string | null): { data: JsonObject | null; previous: JsonObject | null } {
+  if (text === null) return { data: null, previous: null };
+  try {
+    const { data, previous = null } = JSON.parse(text) as { data: JsonObject; previous?: JsonObject };
+    return { data, previous };
+  } catch {
+    return { data: null, previous: null };
+  }
+}

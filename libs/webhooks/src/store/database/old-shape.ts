@@ -1,0 +1,37 @@
+import type { DataSource, QueryRunner } from 'typeorm';
+import { ConfigurationError } from '../../errors.js';
+import { databaseName, tablePathOf, type WebhookTablesOptions } from './table-names.js';
+
+/**
+ * Refuses tables from before version 2, in which each event has a column for its state. Their pending events are not in the outbox, so they
+ * would be lost.
+ *
+ * @throws ConfigurationError `TABLES_TOO_OLD`
+ */
+export async function assertNewShape(
+  dataSource: DataSource,
+  runner: QueryRunner,
+  at: WebhookTablesOptions,
+): Promise<void> {
+  const column = dataSource.namingStrategy.columnName('state', databaseName('state'), []);
+  if (await runner.hasColumn(tablePathOf(dataSource, at, 'events'), column)) throw tooOld('1');
+}
+
+/** Uses a connection for a question about the schema. */
+export async function withRunner<T>(dataSource: DataSource, work: (runner: QueryRunner) => Promise<T>): Promise<T> {
+  const runner = dataSource.createQueryRunner('master');
+  try {
+    return await work(runner);
+  } finally {
+    await runner.release();
+  }
+}
+
+/** @param version of the tables */
+export function tooOld(version: string): ConfigurationError {
+  return new ConfigurationError(
+    'TABLES_TOO_OLD',
+    `The webhook tables have version ${version}, which this release cannot use or convert. Let a process with the release that created them deliver what is pending. Then revert its migration, or drop the webhook tables, and run the migrations of this release: see docs/upgrades.md.`,
+    { details: { version } },
+  );
+}

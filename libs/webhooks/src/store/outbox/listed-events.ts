@@ -1,0 +1,215 @@
+import sql, { join, type Sql } from 'sql-template-tag';
+import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
+import { canBeStored } from '../database/can-be-stored.js';
+import type { Database } from '../database/database.js';
+import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
+import { readEventStates, type EventState } from './event-state.js';
+import { query, type Script } from '../database/script.js';
+import type { Audience } from '../../events/webhook-event.js';
+import { inList } from '../database/chunks.js';
+import { selectEvent, type ClaimedEvent } from './outbox-events.js';
+import type { OwnerScope } from '../listeners/listener-rows.js';
+
+/** An event in a list. */
+export interface ListedEventRow {
+  seq: unknown;
+  id: string;
+  type: string;
+  state: EventState;
+  audience: Audience;
+  owner: string | null;
+  superTypes: string | null;
+  createdAt: unknown;
+  erasedAt: unknown;
+}
+
+/** An event with its content; JSON columns as text. */
+export interface ShownEventRow extends ListedEventRow {
+  /** `null`: the content was erased. */
+  payload: string | null;
+  droppedFields: string | null;
+  context: string | null;
+}
+
+export interface EventFilterRow {
+  scope: OwnerScope;
+  owner?: string;
+  type?: string;
+  since?: number;
+  until?: number;
+}
+
+/** Without the content: a page of large events would be too large. */
+const LISTED = ['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'createdAt', 'erasedAt'] as const;
+
+/** A row before its state is known. */
+type StatelessRow<T extends ListedEventRow = ListedEventRow> = Omit<T, 'state'>;
+
+/** One page of events: its rows, and where the next page begins if these rows are fewer than the limit. */
+export interface EventPage {
+  readonly rows: ListedEventRow[];
+  readonly scanEnd: ScanEnd;
+}
+
+/**
+ * Newest first. An owner sees the events of their rows and the events for every owner. Each of the two is read in the order of an index,
+ * and both are merged here: no index has both in one order.
+ */
+export function* listEvents(
+  database: Database,
+  filter: EventFilterRow,
+  after: PagePosition | null,
+  limit: number,
+): Script<EventPage> {
+  const { scope, owner } = filter;
+  if (scope === undefined)
+    return yield* listOfKey(database, filter, owner === undefined ? null : ownerKeyOf(owner), {
+      ...{ after, limit },
+      mostScanned: MAX_SCANNED,
+    });
+  if (owner !== undefined && owner !== scope) return { rows: [], scanEnd: null };
+  // The bound is for the page, and so for both of its scans together.
+  const part = { after, limit, mostScanned: MAX_SCANNED / 2 };
+  const own = yield* listOfKey(database, filter, ownerKeyOf(scope), part);
+  const every = yield* listOfKey(database, filter, EVERY_OWNER_KEY, part);
+  const scanEnd = later(own.scanEnd, every.scanEnd);
+  const rows = [...own.rows, ...every.rows].filter((row) => isVisible(row, scope)).toSorted(newestFirst);
+  // A row beyond the end of one of the two scans would come before rows that the other one has not read.
+  return {
+    rows: scanEnd ? rows.filter((row) => !isBeyond(row, scanEnd)).slice(0, limit) : rows.slice(0, limit),
+    scanEnd,
+  };
+}
+
+/** An event that the owner may see; `undefined` also for an event of another owner. */
+export function* readListedEvent(database: Database, id: string, scope: OwnerScope): Script<ShownEventRow | undefined> {
+  if (!canBeStored(id)) return undefined;
+  const { events: e } = database.tables;
+  const [row] = yield* query<StatelessRow<ShownEventRow>>(
+    sql`select ${e.select('e', ...LISTED, 'payload', 'droppedFields', 'context')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+  );
+  // Compare once more with ===: a collation treats some different texts as equal.
+  if (row?.id !== id || !isVisible(row, scope)) return undefined;
+  const stateOf = yield* readEventStates(database, [row.seq]);
+  return { ...row, state: stateOf(row.seq) };
+}
+
+/** The contents of listed events. */
+export function* readContents(database: Database, seqs: readonly unknown[]): Script<ClaimedEvent[]> {
+  const { events: e } = database.tables;
+  return yield* query<ClaimedEvent>(
+    sql`select ${selectEvent(database)} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${inList(seqs)}`,
+  );
+}
+
+/** The same rule as for listeners: events of a type without an owner are for the application only. */
+function isVisible({ audience, owner }: StatelessRow, scope: OwnerScope): boolean {
+  return scope === undefined || audience === 'every' || (audience !== 'application' && owner === scope);
+}
+
+/** One scan of a page. */
+interface EventScan {
+  readonly after: PagePosition | null;
+  readonly limit: number;
+  readonly mostScanned: number;
+}
+
+/** @param key of an owner; `null`: all events */
+function* listOfKey(
+  database: Database,
+  filter: EventFilterRow,
+  key: Buffer | null,
+  { after, limit, mostScanned }: EventScan,
+): Script<EventPage> {
+  const { events: e } = database.tables;
+  const { type } = filter;
+  if (type !== undefined && !canBeStored(type)) return { rows: [], scanEnd: null };
+  const columns = e.select('e', ...LISTED);
+  if (type !== undefined && database.dialect === 'postgres') {
+    const scanned = sql`select ${columns} ${fromEvents(database, filter, key, after, null, [])} limit ${mostScanned}`;
+    return yield* ofTypeAmong(database, scanned, type, { limit, mostScanned });
+  }
+  const scanEnd = type === undefined ? null : yield* scanEndOf(database, filter, key, { after, mostScanned });
+  const ofType = type === undefined ? [] : [sql`e.${e.$.type} = ${type}`];
+  const rows = yield* query<StatelessRow>(
+    sql`select ${columns} ${fromEvents(database, filter, key, after, scanEnd, ofType)} limit ${limit}`,
+  );
+  return { rows: yield* withStates(database, rows), scanEnd };
+}
+
+/**
+ * The rows of a type among these, and the end of these. PostgreSQL expects few rows of a rare type, and would read and sort the whole table
+ * for them. It does not look into a materialized statement.
+ */
+function* ofTypeAmong(
+  database: Database,
+  scanned: Sql,
+  type: string,
+  { limit, mostScanned }: Pick<EventScan, 'limit' | 'mostScanned'>,
+): Script<EventPage> {
+  const rows = yield* query<StatelessRow & { isEnd: boolean }>(
+    sql`with s as materialized (${scanned}) (select s.*, false as "isEnd" from s where s."type" = ${type} order by s."createdAt" desc, s."seq" desc limit ${limit}) union all (select s.*, true from s where (select count(*) from s) = ${mostScanned} order by s."createdAt", s."seq" limit 1)`,
+  );
+  const end = rows.find(({ isEnd }) => isEnd);
+  return {
+    rows: yield* withStates(
+      database,
+      rows.filter(({ isEnd }) => !isEnd),
+    ),
+    scanEnd: end ? { at: Number(end.createdAt), seq: String(end.seq) } : null,
+  };
+}
+
+function* withStates(database: Database, rows: readonly StatelessRow[]): Script<ListedEventRow[]> {
+  const stateOf = yield* readEventStates(
+    database,
+    rows.map(({ seq }) => seq),
+  );
+  return rows.map((row) => ({ ...row, state: stateOf(row.seq) }));
+}
+
+function* scanEndOf(
+  database: Database,
+  filter: EventFilterRow,
+  key: Buffer | null,
+  { after, mostScanned }: Pick<EventScan, 'after' | 'mostScanned'>,
+): Script<ScanEnd> {
+  const { events: e } = database.tables;
+  const [end] = yield* query<{ createdAt: unknown; seq: unknown }>(
+    sql`select ${e.select('e', 'createdAt', 'seq')} ${fromEvents(database, filter, key, after, null, [])} limit 1 offset ${mostScanned - 1}`,
+  );
+  return end ? { at: Number(end.createdAt), seq: String(end.seq) } : null;
+}
+
+function fromEvents(
+  { dialect, tables: { events: e } }: Database,
+  { since, until }: EventFilterRow,
+  key: Buffer | null,
+  after: PagePosition | null,
+  scanEnd: ScanEnd,
+  more: readonly Sql[],
+): Sql {
+  const [createdAt, seq] = [sql`e.${e.$.createdAt}`, sql`e.${e.$.seq}`];
+  const where = [key === null ? sql`1 = 1` : sql`e.${e.$.ownerKey} = ${key}`, ...more];
+  if (since !== undefined) where.push(sql`${createdAt} >= ${since}`);
+  if (until !== undefined) where.push(sql`${createdAt} < ${until}`);
+  if (after) where.push(isAfter(dialect, createdAt, seq, after));
+  if (scanEnd) where.push(isUpTo(dialect, createdAt, seq, scanEnd));
+  const path = key === null ? e.through('createdAt') : e.through('ownerKey', 'createdAt', 'seq');
+  return sql`from ${e.sql} e${path} where ${join(where, ' and ')} order by ${createdAt} desc, ${seq} desc`;
+}
+
+function newestFirst(a: ListedEventRow, b: ListedEventRow): number {
+  return Number(b.createdAt) - Number(a.createdAt) || Number(b.seq) - Number(a.seq);
+}
+
+function isBeyond(row: ListedEventRow, { at, seq }: PagePosition): boolean {
+  const createdAt = Number(row.createdAt);
+  return createdAt < at || (createdAt === at && Number(row.seq) < Number(seq));
+}
+
+/** The end that is newer, because up to there both scans are complete. */
+function later(a: ScanEnd, b: ScanEnd): ScanEnd {
+  if (!a || !b) return a ?? b;
+  return a.at > b.at || (a.at === b.at && Number(a.seq) > Number(b.seq)) ? a : b;
+}

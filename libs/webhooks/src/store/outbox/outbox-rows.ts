@@ -1,0 +1,200 @@
+import sql, { type Sql } from 'sql-template-tag';
+import { anyOf, chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { insertFromRows } from '../database/json-rows.js';
+import { query, type Row, type Script, together } from '../database/script.js';
+import { selectEvent, type ClaimedEvent } from './outbox-events.js';
+
+/** An outbox row that a transaction has locked, with its event. */
+export interface OutboxEvent extends ClaimedEvent {
+  /** How often the event was claimed before. If it was, its deliveries may exist, and may have been sent. */
+  readonly claims: unknown;
+  /** Of a wide event: id of the last listener that was processed. */
+  readonly routedThrough: string | null;
+}
+
+/** The lease of an event, which covers its deliveries that have no row. */
+export interface OutboxLease {
+  readonly seq: string;
+  readonly token: string;
+  /** Deliveries of this process that are not on record. Counted here, because the parts of one statement cannot see each other's rows. */
+  left: number;
+}
+
+export interface LockedOutbox {
+  readonly events: readonly OutboxEvent[];
+  /** Rows whose event was deleted by hand, by an erasure, or by a transaction that has written it again; or has lost its content by an erasure. */
+  readonly orphans: readonly unknown[];
+  /** Sequences of the rows found, including those that another worker has locked. */
+  readonly found: readonly unknown[];
+  /** The rows of the statement that was sent beside the claim; `undefined` if it was not sent. */
+  readonly beside: readonly Row[] | undefined;
+}
+
+interface FoundRow {
+  readonly outboxSeq: unknown;
+  readonly id: string | null;
+  readonly payload: string | null;
+}
+
+/**
+ * Locks the first outbox rows that meet a condition on `o`, with their events. Rows that other workers have locked are skipped.
+ *
+ * @param isAwaited waits for a locked row instead, on MySQL and MariaDB: there, a claim that has come too late still locks the rows that it found
+ * @param beside a statement that does not need the result; MySQL and MariaDB do not get it
+ */
+export function* lockOutbox(
+  database: Database,
+  {
+    where,
+    limit,
+    isAwaited = false,
+    beside,
+  }: { where: Sql; limit: number; isAwaited?: boolean; beside?: Sql | undefined },
+): Script<LockedOutbox> {
+  const { outbox: o, events: e } = database.tables;
+  const columns = sql`o.${o.$.seq} ${o.as('outboxSeq')}, ${o.select('o', 'claims', 'routedThrough')}`;
+  const first = sql`where ${where} order by o.${o.$.seq} limit ${limit}`;
+  if (database.dialect === 'mysql') return yield* lockInSteps(database, { where, columns, first, isAwaited });
+  const lock = database.dialect === 'postgres' ? sql` for update of o skip locked` : sql``;
+  const claim = sql`select ${columns}, ${selectEvent(database)} from ${o.sql} o left join ${e.sql} e on e.${e.$.seq} = o.${o.$.seq} ${first}${lock}`;
+  const [rows, others] = yield* together(beside ? [claim, beside] : [claim], { isEnd: false });
+  const found = (rows?.rows ?? []) as unknown as FoundRow[];
+  return { ...sorted(found), found: found.map(({ outboxSeq }) => outboxSeq), beside: others?.rows };
+}
+
+/**
+ * InnoDB locks every index record that a locking read passes: it finds rows by a plain read, then locks them by key. The events are read
+ * without a lock: a locked event would be skipped, and its outbox row would look like one without an event.
+ */
+function* lockInSteps(
+  database: Database,
+  { where, columns, first, isAwaited }: { where: Sql; columns: Sql; first: Sql; isAwaited: boolean },
+): Script<LockedOutbox> {
+  const { outbox: o, events: e } = database.tables;
+  const found = (yield* query<{ seq: unknown }>(sql`select ${o.select('o', 'seq')} from ${o.sql} o ${first}`)).map(
+    ({ seq }) => seq,
+  );
+  const nothing = { events: [], orphans: [], found, beside: undefined };
+  if (!found.length) return nothing;
+  const locked = yield* query<FoundRow>(
+    sql`select ${columns} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(found)} and ${where} order by o.${o.$.seq}${isAwaited ? database.forUpdate : database.skipLocked}`,
+  );
+  if (!locked.length) return nothing;
+  const events = yield* query<ClaimedEvent>(
+    sql`select ${selectEvent(database)} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${inList(locked.map(({ outboxSeq }) => outboxSeq))}`,
+  );
+  const bySeq = new Map(events.map((event) => [String(event.seq), event]));
+  return {
+    ...nothing,
+    ...sorted(
+      locked.map((row) => Object.assign({}, row, bySeq.get(String(row.outboxSeq)) ?? { id: null, payload: null })),
+    ),
+  };
+}
+
+function sorted(rows: readonly FoundRow[]): Pick<LockedOutbox, 'events' | 'orphans'> {
+  return {
+    events: rows.filter((row) => hasContent(row)) as unknown as OutboxEvent[],
+    orphans: rows.filter((row) => !hasContent(row)).map(({ outboxSeq }) => outboxSeq),
+  };
+}
+
+function hasContent({ id, payload }: FoundRow): boolean {
+  return id !== null && payload !== null;
+}
+
+/** Leases outbox rows that this transaction has locked. */
+export function leasingRows(
+  database: Database,
+  seqs: readonly unknown[],
+  { token, until }: { token: string; until: number },
+): Sql[] {
+  const { sql: path, byKey, $ } = database.tables.outbox;
+  return keyed(
+    database,
+    seqs,
+    (are) =>
+      sql`update ${path}${byKey} set ${$.leaseToken} = ${token}, ${$.leaseUntil} = ${until}, ${$.claims} = ${$.claims} + 1 where ${$.seq} ${are}`,
+  );
+}
+
+/** Deletes outbox rows that this transaction has locked: every delivery of their events is on record. */
+export function deletingRows(database: Database, seqs: readonly unknown[]): Sql[] {
+  const { sql: path, $ } = database.tables.outbox;
+  return keyed(database, seqs, (are) => sql`delete from ${path} where ${$.seq} ${are}`);
+}
+
+/** Moves how far a wide event has come. An event without a cursor is not wide. */
+export function movingCursor(database: Database, seqs: readonly unknown[], through: string): Sql[] {
+  const { sql: path, byKey, $ } = database.tables.outbox;
+  return keyed(
+    database,
+    seqs,
+    (are) => sql`update ${path}${byKey} set ${$.routedThrough} = ${through} where ${$.seq} ${are}`,
+  );
+}
+
+/** Marks events as damaged that cannot be routed: nothing is sent of them until they are put back into the outbox. */
+export function markingDamaged(
+  database: Database,
+  events: readonly { readonly event: ClaimedEvent; readonly reason: string }[],
+  now: number,
+): Sql[] {
+  if (!events.length) return [];
+  const insert = insertFromRows(
+    database,
+    'damaged',
+    { seq: 'bigint', eventAt: 'bigint', reason: 'text', createdAt: now },
+    events.map(({ event, reason }) => ({ seq: String(event.seq), eventAt: Number(event.createdAt), reason })),
+  );
+  const seqs = events.map(({ event }) => event.seq);
+  return [insert, ...deletingRows(database, seqs)];
+}
+
+function keyed({ dialect }: Database, seqs: readonly unknown[], statement: (are: Sql) => Sql): Sql[] {
+  return [...chunks(seqs)].map((some) => statement(dialect === 'postgres' ? anyOf(some) : inList(some)));
+}
+
+/**
+ * Locks outbox rows in the order of their keys, and waits for other transactions that hold them.
+ *
+ * @returns the sequences of the rows that still have the token of their lease
+ */
+export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): Script<Set<string>> {
+  const { outbox: o } = database.tables;
+  const tokens = new Map([...leases].map(({ seq, token }) => [seq, token]));
+  const held = new Set<string>();
+  for (const some of chunks([...tokens.keys()].toSorted((a, b) => Number(a) - Number(b)))) {
+    const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
+      sql`select ${o.select('o', 'seq', 'leaseToken')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(some)} order by o.${o.$.seq}${database.forUpdate}`,
+    );
+    for (const { seq, leaseToken } of rows) if (tokens.get(String(seq)) === leaseToken) held.add(String(seq));
+  }
+  return held;
+}
+
+/** The leases whose last deliveries are among these. */
+export function endingLeases(deliveries: readonly { readonly lease: OutboxLease | null }[]): Set<OutboxLease> {
+  const counts = new Map<OutboxLease, number>();
+  for (const { lease } of deliveries) if (lease) counts.set(lease, (counts.get(lease) ?? 0) + 1);
+  return new Set([...counts].filter(([lease, count]) => count >= lease.left).map(([lease]) => lease));
+}
+
+/** Counts deliveries as on record. Call it after the commit, before the next record of this process begins. */
+export function settleLeases(deliveries: readonly { readonly lease: OutboxLease | null }[]): void {
+  for (const { lease } of deliveries) if (lease) lease.left--;
+}
+
+/** Whether the outbox has more rows than this. It counts only if the sequences are that far apart. */
+export function* hasMoreRows(database: Database, count: number): Script<boolean> {
+  const { outbox: o } = database.tables;
+  const [row] = yield* query<{ span: unknown }>(
+    sql`select max(o.${o.$.seq}) - min(o.${o.$.seq}) as span from ${o.sql} o`,
+  );
+  if (Number(row?.span ?? 0) < count) return false;
+  const beyond = yield* query(
+    sql`select ${o.select('o', 'seq')} from ${o.sql} o order by o.${o.$.seq} limit 1 offset ${count}`,
+  );
+  return beyond.length > 0;
+}

@@ -1,0 +1,28 @@
+import sql from 'sql-template-tag';
+import { inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { query, type Script } from '../database/script.js';
+
+/** The sequence of an event and the id of a listener: `17 lst_…`. */
+export type DeliveryKey = `${string} ${string}`;
+
+export interface ExistingDelivery {
+  readonly seq: unknown;
+  readonly eventSeq: unknown;
+  readonly listenerId: string;
+  readonly state: string;
+  readonly attempts: unknown;
+}
+
+/** Reads which deliveries exist of events in the outbox. The outbox row has the event's time, with which the unique key begins. */
+export function* findExisting(
+  database: Database,
+  eventSeqs: readonly unknown[],
+): Script<Map<DeliveryKey, ExistingDelivery>> {
+  if (!eventSeqs.length) return new Map();
+  const { outbox: o, deliveries: d } = database.tables;
+  const rows = yield* query<ExistingDelivery>(
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state', 'attempts')} from ${o.sql} o join ${d.sql} d${d.through('eventAt', 'eventSeq', 'listenerId')} on d.${d.$.eventAt} = o.${o.$.eventAt} and d.${d.$.eventSeq} = o.${o.$.seq} where o.${o.$.seq} ${inList(eventSeqs)}`,
+  );
+  return new Map(rows.map((row) => [`${String(row.eventSeq)} ${row.listenerId}` as const, row]));
+}

@@ -1,0 +1,74 @@
+import sql from 'sql-template-tag';
+import { compareSequences } from '../database/sequence.js';
+import type { Database } from '../database/database.js';
+import { query, type Script } from '../database/script.js';
+import { expectDeliveries } from '../listeners/listener-state.js';
+import { readEventStates } from '../outbox/event-state.js';
+import { readEvent, selectEvent, type ClaimedEvent } from '../outbox/outbox-events.js';
+import { readCandidateById, wants } from './candidates.js';
+import { insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
+
+/** Why a past event is not sent. */
+export interface Refusal {
+  readonly refused:
+    | ('EVENT_NOT_WANTED' | 'EVENT_NOT_ROUTED' | 'EVENT_DAMAGED')
+    | ('DELIVERY_EXISTS' | 'FORMAT_FAILED' | 'CONTENT_ERASED');
+  readonly erasedAt?: unknown;
+  /** The delivery that exists. */
+  readonly deliveryId?: string;
+  /** The error of the payload format. */
+  readonly cause?: unknown;
+}
+
+/**
+ * Inserts a delivery of one past event for one listener, by the rules of `replayEvents`. Outbox row and event are locked, so that no claim,
+ * retention or erasure runs in the meantime.
+ */
+export function* sendPastEvent(
+  database: Database,
+  eventSeq: unknown,
+  listenerId: string,
+  { now, bodyOf }: { now: number; bodyOf: BodyOf },
+): Script<Refusal | { readonly deliveryId: string }> {
+  const { events: e, outbox: o } = database.tables;
+  const listener = yield* readCandidateById(database, listenerId);
+  // In the order of a claim: first the outbox row, then the event.
+  yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${o.byKey} where o.${o.$.seq} = ${eventSeq}${database.forUpdate}`;
+  const [row] = yield* query<ClaimedEvent & { erasedAt: unknown }>(
+    sql`select ${selectEvent(database)}, ${e.select('e', 'erasedAt')} from ${e.sql} e${e.byKey} where e.${e.$.seq} = ${eventSeq}${database.forUpdate}`,
+  );
+  if (!row || !listener || row.audience === 'test') return { refused: 'EVENT_NOT_WANTED' };
+  if (row.erasedAt !== null) return { refused: 'CONTENT_ERASED', erasedAt: row.erasedAt };
+  const state = (yield* readEventStates(database, [eventSeq]))(eventSeq);
+  if (state === 'damaged') return { refused: 'EVENT_DAMAGED' };
+  const existing = yield* existingDelivery(database, row, listenerId);
+  if (existing !== undefined) return { refused: 'DELIVERY_EXISTS', deliveryId: existing };
+  const everything = { ...listener, afterSeq: 0 };
+  let event: ReturnType<typeof readEvent>;
+  try {
+    event = readEvent(row);
+    if (!wants(everything, event)) return { refused: 'EVENT_NOT_WANTED' };
+  } catch {
+    return { refused: 'EVENT_DAMAGED' };
+  }
+  if (state !== 'delivered' && compareSequences(row.seq, listener.afterSeq) > 0) return { refused: 'EVENT_NOT_ROUTED' };
+  const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
+  const delivery = { ...newDelivery(event, everything, bodyOf, unrendered), orderKey: null };
+  const [failure] = unrendered;
+  if (failure) return { refused: 'FORMAT_FAILED', cause: failure.error };
+  yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
+  yield* expectDeliveries(database, new Map([[listener.id, now]]));
+  return { deliveryId: delivery.id };
+}
+
+function* existingDelivery(
+  database: Database,
+  { seq, createdAt }: ClaimedEvent,
+  listenerId: string,
+): Script<string | undefined> {
+  const { deliveries: d } = database.tables;
+  const [row] = yield* query<{ id: string }>(
+    sql`select ${d.select('d', 'id')} from ${d.sql} d where d.${d.$.eventAt} = ${createdAt} and d.${d.$.eventSeq} = ${seq} and d.${d.$.listenerId} = ${listenerId}`,
+  );
+  return row?.id;
+}

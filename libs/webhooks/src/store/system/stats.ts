@@ -1,0 +1,176 @@
+import sql, { bulk, join, raw, type Sql } from 'sql-template-tag';
+import { ownerKeyOf } from '../../hash.js';
+import { DAY, HOUR, MINUTE } from '../../time.js';
+import { chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { numberOrNull } from '../database/number-or-null.js';
+import { execute, query, type Script } from '../database/script.js';
+
+/** The time that one row of new statistics covers. */
+export const STATS_SPAN_MS = 5 * MINUTE;
+/** After this time, the rows of an hour become one row. */
+export const STATS_FINE_FOR_MS = 7 * DAY;
+/** After this time, rows are deleted. */
+export const STATS_KEPT_MS = 90 * DAY;
+/** Stands for all listeners together, so that the figures of the instance are read from few rows. */
+export const ALL_LISTENERS = 'all';
+
+/** The columns of the histogram, each with the longest duration that it counts. */
+const HISTOGRAM = [
+  ['upTo10', 10],
+  ['upTo25', 25],
+  ['upTo50', 50],
+  ['upTo100', 100],
+  ['upTo250', 250],
+  ['upTo500', 500],
+  ['upTo1000', 1_000],
+  ['upTo2500', 2_500],
+  ['upTo5000', 5_000],
+  ['upTo10000', 10_000],
+  ['upTo30000', 30_000],
+  ['longer', Infinity],
+] as const;
+
+/** The longest duration that each part of a histogram counts, in ms. */
+export const DURATION_BOUNDS: readonly number[] = HISTOGRAM.map(([, bound]) => bound);
+const BUCKETS = HISTOGRAM.map(([column]) => column);
+const COUNTS = ['accepted', 'rejected', 'unreachable', 'blocked', 'exhausted'] as const;
+const SUMS = [...COUNTS, 'durationMs', ...BUCKETS] as const;
+
+/** Figures about attempts. Blocked attempts have no duration here, because it would reveal details of the internal network. */
+export interface StatsFigures {
+  accepted: number;
+  rejected: number;
+  unreachable: number;
+  blocked: number;
+  /** Deliveries whose last attempt failed. */
+  exhausted: number;
+  /** Sum of the durations that the histogram counts. */
+  durationMs: number;
+  /** In ms since 1970. */
+  lastAcceptedAt: number | null;
+  /** Attempts by their duration: see {@link DURATION_BOUNDS}. */
+  readonly histogram: number[];
+}
+
+/** Figures of one listener and one time. */
+export interface StatsEntry {
+  readonly listenerId: string;
+  readonly startsAt: number;
+  readonly figures: StatsFigures;
+}
+
+export function noFigures(): StatsFigures {
+  return {
+    ...{ accepted: 0, rejected: 0, unreachable: 0, blocked: 0, exhausted: 0, durationMs: 0, lastAcceptedAt: null },
+    histogram: DURATION_BOUNDS.map(() => 0),
+  };
+}
+
+export function addFigures(to: StatsFigures, from: StatsFigures): void {
+  for (const key of COUNTS) to[key] += from[key];
+  to.durationMs += from.durationMs;
+  for (const [index, count] of from.histogram.entries()) to.histogram[index] = (to.histogram[index] ?? 0) + count;
+  if (from.lastAcceptedAt !== null) to.lastAcceptedAt = Math.max(to.lastAcceptedAt ?? 0, from.lastAcceptedAt);
+}
+
+/** Rows of one statement. */
+export const ENTRIES_PER_STATEMENT = 200;
+
+/** Adds figures to the rows, by one statement. Give at most {@link ENTRIES_PER_STATEMENT}. */
+export function addStats(database: Database, entries: readonly StatsEntry[], spanMs = STATS_SPAN_MS): Sql {
+  const { stats: t } = database.tables;
+  const columns = ['listenerId', 'startsAt', 'spanMs', 'lastAcceptedAt', ...SUMS] as const;
+  const rows = entries.map(({ listenerId, startsAt, figures }) => [
+    ...[listenerId, startsAt, spanMs, figures.lastAcceptedAt, ...COUNTS.map((key) => figures[key])],
+    ...[figures.durationMs, ...figures.histogram],
+  ]);
+  const isMysql = database.dialect === 'mysql';
+  const into = isMysql ? t.sql : sql`${t.sql} as t`;
+  const before = (column: Sql) => (isMysql ? column : sql`t.${column}`);
+  const added = (column: Sql) => (isMysql ? sql`values(${column})` : sql`excluded.${column}`);
+  const last = t.$.lastAcceptedAt;
+  const sets = [
+    sql`${last} = case when coalesce(${added(last)}, 0) > coalesce(${before(last)}, 0) then ${added(last)} else ${before(last)} end`,
+    ...SUMS.map((key) => sql`${t.$[key]} = ${before(t.$[key])} + ${added(t.$[key])}`),
+  ];
+  const conflict = isMysql
+    ? sql` on duplicate key update `
+    : sql` on conflict (${t.$.listenerId}, ${t.$.startsAt}, ${t.$.spanMs}) do update set `;
+  return sql`insert into ${into} (${join(columns.map((key) => t.$[key]))}) values ${bulk(rows)}${conflict}${join(sets)}`;
+}
+
+type StatsRow = Record<(typeof SUMS)[number] | 'startsAt' | 'lastAcceptedAt', unknown>;
+
+function toFigures(row: StatsRow): StatsFigures {
+  return {
+    accepted: Number(row.accepted),
+    rejected: Number(row.rejected),
+    unreachable: Number(row.unreachable),
+    blocked: Number(row.blocked),
+    exhausted: Number(row.exhausted),
+    durationMs: Number(row.durationMs),
+    lastAcceptedAt: numberOrNull(row.lastAcceptedAt),
+    histogram: BUCKETS.map((key) => Number(row[key])),
+  };
+}
+
+/** Whose figures are read: one listener, the listeners of one owner, or everybody. */
+export type StatsOf = { readonly listenerId: string } | { readonly owner: string } | 'all';
+
+/** Reads figures from `since` until before `until`, by the beginning of each row. */
+export function* readStats(
+  database: Database,
+  of: StatsOf,
+  { since, until }: { since: number; until: number },
+): Script<{ startsAt: number; figures: StatsFigures }[]> {
+  const { stats: t, listeners: l } = database.tables;
+  const ofOwner = (owner: string) =>
+    sql`in (select l.${l.$.id} from ${l.sql} l where l.${l.$.ownerKey} = ${ownerKeyOf(owner)})`;
+  const isOf = of === 'all' ? sql`= ${ALL_LISTENERS}` : 'owner' in of ? ofOwner(of.owner) : sql`= ${of.listenerId}`;
+  const sums = SUMS.map((key) => sql`sum(t.${t.$[key]}) ${t.as(key)}`);
+  const rows = yield* query<StatsRow>(
+    sql`select ${t.select('t', 'startsAt')}, max(t.${t.$.lastAcceptedAt}) ${t.as('lastAcceptedAt')}, ${join(sums)} from ${t.sql} t where t.${t.$.listenerId} ${isOf} and t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} group by t.${t.$.startsAt} order by t.${t.$.startsAt}`,
+  );
+  return rows.map((row) => ({ startsAt: Number(row.startsAt), figures: toFigures(row) }));
+}
+
+const ROLLED_AT_ONCE = 500;
+
+/**
+ * Makes one row of an hour from old rows of five minutes.
+ *
+ * @param after the beginning of the last row that an earlier call has read
+ * @returns the beginning of the last row, and whether there may be more
+ */
+export function* rollStats(
+  database: Database,
+  after: number,
+  before: number,
+): Script<{ last: number; hasMore: boolean }> {
+  const { stats: t } = database.tables;
+  const rows = yield* query<StatsRow & { seq: unknown; listenerId: string }>(
+    sql`select ${t.select('t', 'seq', 'listenerId', 'startsAt', 'lastAcceptedAt', ...SUMS)} from ${t.sql} t where t.${t.$.startsAt} >= ${after} and t.${t.$.startsAt} < ${before} and t.${t.$.spanMs} = ${raw(String(STATS_SPAN_MS))} order by t.${t.$.startsAt} limit ${ROLLED_AT_ONCE}`,
+  );
+  const hours = new Map<string, StatsEntry>();
+  for (const row of rows) {
+    const startsAt = Math.floor(Number(row.startsAt) / HOUR) * HOUR;
+    const key = `${startsAt} ${row.listenerId}`;
+    const entry = hours.get(key) ?? { listenerId: row.listenerId, startsAt, figures: noFigures() };
+    addFigures(entry.figures, toFigures(row));
+    hours.set(key, entry);
+  }
+  for (const some of chunks([...hours.values()], ENTRIES_PER_STATEMENT)) yield addStats(database, some, HOUR);
+  if (rows.length) yield* execute(sql`delete from ${t.sql} where ${t.$.seq} ${inList(rows.map(({ seq }) => seq))}`);
+  return { last: Number(rows.at(-1)?.startsAt ?? after), hasMore: rows.length === ROLLED_AT_ONCE };
+}
+
+/** Deletes old rows. @returns whether there may be more */
+export function* pruneStats(database: Database, before: number): Script<boolean> {
+  const { stats: t } = database.tables;
+  const rows = yield* query<{ seq: unknown }>(
+    sql`select ${t.select('t', 'seq')} from ${t.sql} t where t.${t.$.startsAt} < ${before} order by t.${t.$.startsAt} limit ${ROLLED_AT_ONCE}`,
+  );
+  if (rows.length) yield* execute(sql`delete from ${t.sql} where ${t.$.seq} ${inList(rows.map(({ seq }) => seq))}`);
+  return rows.length === ROLLED_AT_ONCE;
+}

@@ -1,0 +1,17 @@
+import type { ProcessRow } from '../store/system/processes.js';
+import type { SendingState } from '../store/system/sending.js';
+import type { DispatcherProcess, Sending } from './system-overview.js';
+
+/** The switch as a service shows it. */
+export function toSending({ paused, reason, since, actor }: SendingState): Sending {
+  return { paused, reason, since: dateOrNull(since), actor };
+}
+
+/** A process as a service shows it. */
+export function toProcess({ startedAt, seenAt, ...process }: ProcessRow): DispatcherProcess {
+  return { ...process, startedAt: new Date(startedAt), seenAt: new Date(seenAt) };
+}
+
+export function dateOrNull(at: number | null): Date | null {
+  return at === null ? null : new Date(at);
+}

@@ -1,0 +1,215 @@
+import { useState, type ReactNode } from 'react';
+import { href, usePlace } from '../../app/router.js';
+import { Button, LinkButton } from '../../design/button.js';
+import { GridTable, type Columns } from '../../design/grid-table.js';
+import { Card, Page } from '../../design/page.js';
+import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { useSelection } from '../../design/selection.js';
+import { Clock, Upcoming } from '../../design/time.js';
+import { useCan } from '../../session/session.js';
+import type { Delivery } from '../../session/shapes.js';
+import { clockTime } from '../../words/dates.js';
+import { api } from '../../session/api.js';
+import type { Listener } from '../../session/shapes.js';
+import { useLoaded } from '../../session/use-loaded.js';
+import { count, t } from '../../words/words.js';
+import { ListenerName } from '../listeners/listener-name.js';
+import { BulkActions } from './bulk-actions.js';
+import { taskOf } from './bulk-task.js';
+import { DeliveryBadge, resultOf } from './delivery-state.js';
+import { DeliveryFilters } from './delivery-filters.js';
+import { filtersOf, type Filters } from './filters.js';
+import { useDeliveries, type DeliveryList } from './use-deliveries.js';
+
+export function DeliveriesScreen(): ReactNode {
+  const filters = filtersOf(usePlace().query);
+  const [isLive, setLive] = useState(true);
+  const list = useDeliveries(filters, isLive);
+  return (
+    <Page
+      title={t('deliveries.title')}
+      subtitle={t('deliveries.subtitle')}
+      actions={<Live list={list} isLive={isLive} onChange={setLive} />}
+    >
+      <DeliveryFilters filters={filters} />
+      <DeliveryTable list={list} filters={filters} />
+    </Page>
+  );
+}
+
+interface LiveProps {
+  readonly list: DeliveryList;
+  readonly isLive: boolean;
+  readonly onChange: (isLive: boolean) => void;
+}
+
+function Live({ list, isLive, onChange }: LiveProps): ReactNode {
+  return (
+    <>
+      <span aria-live="polite">
+        {list.fresh.length > 0 && (
+          <Button kind="primary" icon="refresh" onClick={list.showFresh}>
+            {count('deliveries.new', list.fresh.length)}
+          </Button>
+        )}
+      </span>
+      <Button icon={isLive ? 'pause' : 'play'} aria-pressed={!isLive} onClick={() => onChange(!isLive)}>
+        {isLive ? t('deliveries.pause') : t('deliveries.live')}
+      </Button>
+      <Button icon="refresh" aria-label={t('action.refresh')} title={t('action.refresh')} onClick={list.reload} />
+    </>
+  );
+}
+
+/** The rows with their states: also part of the screens of a listener and of an event. */
+export function DeliveryTable({
+  list,
+  filters,
+}: {
+  readonly list: DeliveryList;
+  readonly filters: Filters;
+}): ReactNode {
+  const { rows, next, error, isLoading, loadMore, reload } = list;
+  const can = useCan();
+  const selection = useSelection(rows, idOf, ({ type, createdAt }) => `${type}, ${clockTime(createdAt)}`);
+  const isSelectable = can('deliveries:resend');
+  if (rows.length > 0) {
+    return (
+      <Card isFlush>
+        <GridTable
+          label={t('deliveries.title')}
+          columns={columns(filters)}
+          rows={rows}
+          idOf={idOf}
+          hasMore={next !== null}
+          loadMore={loadMore}
+          selection={isSelectable ? selection : undefined}
+        />
+        <div className="grid-foot">
+          {selection.rows.length > 0 ? (
+            <BulkActions selection={selection} reload={reload} />
+          ) : (
+            <>
+              <span>
+                {next === null ? count('deliveries.shown', rows.length) : count('deliveries.more', rows.length)}
+              </span>
+              {isSelectable && (
+                <a className="only-wide" href={taskOf(filters)}>
+                  {t('select.task')}
+                </a>
+              )}
+            </>
+          )}
+        </div>
+      </Card>
+    );
+  }
+  return (
+    <Card>
+      {error !== undefined ? (
+        <Failed error={error} retry={reload} />
+      ) : isLoading ? (
+        <Skeleton lines={8} />
+      ) : (
+        <NoDeliveries filters={filters} />
+      )}
+    </Card>
+  );
+}
+
+function idOf({ id }: Delivery): string {
+  return id;
+}
+
+function NoDeliveries({ filters }: { readonly filters: Filters }): ReactNode {
+  if (Object.keys(filters).length > 0) {
+    return (
+      <Empty
+        icon="filter"
+        title={t('deliveries.none-filtered')}
+        text={t('deliveries.none-filtered.text')}
+        action={<LinkButton href={href('/deliveries')}>{t('action.clear-filters')}</LinkButton>}
+      />
+    );
+  }
+  return <Empty icon="inbox" title={t('deliveries.none')} text={t('deliveries.none.text')} action={<FirstStep />} />;
+}
+
+/** What makes a first delivery: a listener, or else a test event for it. */
+function FirstStep(): ReactNode {
+  const can = useCan();
+  const listener = useFirstListener();
+  if (listener === null && can('listeners:write')) {
+    return (
+      <LinkButton kind="primary" icon="plus" href={href('/listeners/new')}>
+        {t('listeners.new')}
+      </LinkButton>
+    );
+  }
+  if (listener && can('tests:send')) {
+    return (
+      <LinkButton kind="primary" icon="send" href={href(`/listeners/${listener.id}`, { tab: 'test' })}>
+        {t('test.send')}
+      </LinkButton>
+    );
+  }
+  if (!can('listeners:read')) return null;
+  return <LinkButton href={href('/listeners')}>{t('deliveries.none.action')}</LinkButton>;
+}
+
+/** The newest active listener; `null` if there is no listener, `undefined` while it loads. */
+function useFirstListener(): Listener | null | undefined {
+  const can = useCan();
+  const isAllowed = can('listeners:read');
+  const { data } = useLoaded('first listener', async (signal) => {
+    if (!isAllowed) return [];
+    return (await api.listListeners({ query: { limit: 20 } }, { signal })).items;
+  });
+  return data && (data.find(({ state }) => state === 'active') ?? data[0] ?? null);
+}
+
+function columns({ listenerId }: Filters): Columns<Delivery> {
+  return [
+    {
+      name: t('column.event'),
+      width: 'minmax(96px, 1.4fr)',
+      cell: ({ id, type }) => (
+        <a className="row-link" href={href(`/deliveries/${id}`)}>
+          {type}
+        </a>
+      ),
+    },
+    { name: t('column.state'), width: '118px', cell: (delivery) => <DeliveryBadge delivery={delivery} /> },
+    ...(listenerId === undefined
+      ? [
+          {
+            name: t('column.listener'),
+            width: 'minmax(64px, 2fr)',
+            cell: (delivery: Delivery) => (
+              <span className="secondary">
+                <ListenerName id={delivery.listenerId} />
+              </span>
+            ),
+          },
+        ]
+      : []),
+    {
+      name: t('column.result'),
+      width: 'minmax(64px, 1fr)',
+      isOnlyWide: true,
+      cell: (delivery) => resultOf(delivery) ?? <span className="muted">–</span>,
+    },
+    { name: t('column.attempts'), width: '64px', isOnlyWide: true, cell: ({ attemptCount }) => attemptCount },
+    {
+      name: t('column.next'),
+      width: 'minmax(64px, 0.9fr)',
+      isOnlyWide: true,
+      cell: ({ nextAttemptAt }) => <Upcoming at={nextAttemptAt} />,
+    },
+    {
+      name: t('column.created'),
+      width: 'minmax(84px, 1.2fr)',
+      cell: ({ createdAt }) => <Clock at={createdAt} />,
+    },
+  ];
+}

@@ -1,0 +1,93 @@
+import { useState, type ReactNode } from 'react';
+import { go, href } from '../../app/router.js';
+import { Button, LinkButton } from '../../design/button.js';
+import { Confirm } from '../../design/confirm.js';
+import { done, failed } from '../../design/toast.js';
+import { api, newKey } from '../../session/api.js';
+import { useCan } from '../../session/session.js';
+import type { Listener } from '../../session/shapes.js';
+import { t } from '../../words/words.js';
+import { titleOf } from '../listeners/listener-name.js';
+import { RotateSecret } from './rotate-secret.js';
+import { hostOf } from './typed-confirmation.js';
+
+interface ListenerActionsProps {
+  readonly listener: Listener;
+  readonly reload: () => void;
+}
+
+export function ListenerActions({ listener, reload }: ListenerActionsProps): ReactNode {
+  const can = useCan();
+  return (
+    <>
+      {can('listeners:write') && <Remove listener={listener} />}
+      {can('secrets:rotate') && <RotateSecret listener={listener} />}
+      {can('listeners:write') && (
+        <>
+          <Switch listener={listener} reload={reload} />
+          <LinkButton icon="edit" href={href(`/listeners/${listener.id}/edit`)}>
+            {t('action.edit')}
+          </LinkButton>
+        </>
+      )}
+    </>
+  );
+}
+
+/** Disabling can be taken back, so it asks nothing. */
+function Switch({ listener, reload }: ListenerActionsProps): ReactNode {
+  const [isBusy, setBusy] = useState(false);
+  const isDisabled = listener.state === 'disabled';
+  const run = async () => {
+    setBusy(true);
+    try {
+      const { id } = listener;
+      await (isDisabled ? api.enableListener({ id }) : api.disableListener({ id }));
+      reload();
+      done(t(isDisabled ? 'listener.enabled' : 'listener.disabled'));
+    } catch (error) {
+      failed(t('listener.not-changed'), error);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <Button icon={isDisabled ? 'play' : 'pause'} isBusy={isBusy} onClick={() => void run()}>
+      {t(isDisabled ? 'listener.enable' : 'listener.disable')}
+    </Button>
+  );
+}
+
+function Remove({ listener }: { readonly listener: Listener }): ReactNode {
+  const [isAsking, setAsking] = useState(false);
+  const remove = async () => {
+    try {
+      await api.deleteListener({ id: listener.id }, { idempotencyKey: newKey() });
+      done(t('listener.removed-now'), titleOf(listener));
+      go(href('/listeners'));
+    } catch (error) {
+      failed(t('listener.not-removed'), error);
+    }
+  };
+  return (
+    <>
+      <Button
+        kind="ghost"
+        icon="trash"
+        aria-label={t('listener.remove')}
+        title={t('listener.remove')}
+        onClick={() => setAsking(true)}
+      />
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('listener.remove.title', { name: titleOf(listener) })}
+        text={<p>{t('listener.remove.text')}</p>}
+        action={t('listener.remove')}
+        typed={hostOf(listener.url)}
+        isDangerous
+        run={remove}
+      />
+    </>
+  );
+}

@@ -1,0 +1,92 @@
+import type { ReactNode } from 'react';
+import { Tag } from '../../design/badge.js';
+import { Json, Nothing, visible } from '../../design/code.js';
+import { Id } from '../../design/copy.js';
+import { Card, Facts } from '../../design/page.js';
+import { At } from '../../design/time.js';
+import { useMe } from '../../session/session.js';
+import type { Listener } from '../../session/shapes.js';
+import { duration } from '../../words/dates.js';
+import { t } from '../../words/words.js';
+
+export function ListenerSettings({ listener }: { readonly listener: Listener }): ReactNode {
+  const { where, headers, publicKeys } = listener;
+  return (
+    <>
+      <Card title={t('listener.settings')}>
+        <Facts facts={factsOf(listener)} />
+        <OwnerFacts listener={listener} />
+      </Card>
+      <div className="split even">
+        <Card title={t('listener.events')}>
+          <div className="row wrap">
+            {listener.events.map((type) => (
+              <Tag key={type}>{type}</Tag>
+            ))}
+          </div>
+        </Card>
+        <Card title={t('listener.filter')}>
+          {Object.keys(where).length === 0 ? (
+            <p className="muted">{t('listener.no-filter')}</p>
+          ) : (
+            <Json value={where} label={t('listener.filter')} />
+          )}
+        </Card>
+      </div>
+      {Object.keys(headers).length > 0 && (
+        <Card title={t('listener.headers')}>
+          <Json value={headers} label={t('listener.headers')} />
+        </Card>
+      )}
+      {publicKeys.length > 0 && (
+        <Card title={t('listener.public-keys')}>
+          <div className="stack tight">
+            {publicKeys.map((key) => (
+              <Id key={key} id={key} />
+            ))}
+          </div>
+        </Card>
+      )}
+    </>
+  );
+}
+
+function factsOf(listener: Listener): (readonly [string, ReactNode])[] {
+  const { id, url, schemes, format, ordering, rateLimit, auth, createdAt, updatedAt } = listener;
+  return [
+    [
+      t('listener.url'),
+      <span key="url" className="mono">
+        {visible(url)}
+      </span>,
+    ],
+    [t('listener.id'), <Id key="id" id={id} />],
+    [t('listener.schemes'), schemes.join(', ')],
+    [t('listener.format'), format],
+    [t('listener.order'), t(ordering === 'entity' ? 'listener.order.entity' : 'listener.order.none')],
+    [t('listener.rate'), rateLimit === null ? t('listener.rate.none') : rateText(rateLimit)],
+    [t('listener.auth'), auth === null ? <Nothing key="auth" /> : auth.type],
+    [t('column.created'), <At key="created" at={createdAt} />],
+    [t('listener.updated'), <At key="updated" at={updatedAt} />],
+  ];
+}
+
+function rateText({ limit, perSeconds }: NonNullable<Listener['rateLimit']>): string {
+  return t('listener.rate.text', { requests: limit, period: duration(perSeconds * 1000) });
+}
+
+function OwnerFacts({ listener: { owner, externalId, metadata } }: { readonly listener: Listener }): ReactNode {
+  const { kind } = useMe();
+  if (kind !== 'operator') return null;
+  return (
+    <div className="facts-more">
+      <Facts
+        facts={[
+          [t('column.owner'), owner ?? t('listener.no-owner')],
+          [t('listener.external-id'), externalId],
+          [t('listener.metadata'), metadata === null ? null : <code key="metadata">{JSON.stringify(metadata)}</code>],
+        ]}
+      />
+    </div>
+  );
+}

@@ -1,0 +1,41 @@
+import type { ReactNode } from 'react';
+import { Badge, type Tone } from '../../design/badge.js';
+import type { Listener } from '../../session/shapes.js';
+import { relativeInWords } from '../../words/dates.js';
+import { count, t } from '../../words/words.js';
+
+type Health = 'healthy' | 'failing' | 'pending' | 'disabled';
+
+const TONES: Readonly<Record<Health, Tone>> = { healthy: 'green', failing: 'red', pending: 'amber', disabled: 'gray' };
+
+export function healthOf({ state, failuresInARow }: Listener): Health {
+  if (state !== 'active') return state;
+  return failuresInARow > 0 ? 'failing' : 'healthy';
+}
+
+export function HealthBadge({ listener }: { readonly listener: Listener }): ReactNode {
+  const health = healthOf(listener);
+  return <Badge tone={TONES[health]}>{t(`health.${health}`)}</Badge>;
+}
+
+/** How the listener is, in a sentence. */
+export function healthSentence(listener: Listener): string {
+  const { failuresInARow, failingSince, nextAttemptAt, disabledReason, handshakeError } = listener;
+  switch (healthOf(listener)) {
+    case 'healthy':
+      return t('health.healthy.text');
+    case 'pending':
+      return handshakeError === null ? t('health.pending.text') : t('health.pending.error', { code: handshakeError });
+    case 'disabled':
+      return disabledReason === null
+        ? t('health.disabled.text')
+        : t('health.disabled.reason', { reason: disabledReason });
+    case 'failing': {
+      const since = failingSince === null ? '' : t('health.failing.since', { when: relativeInWords(failingSince) });
+      const isDue = nextAttemptAt !== null && new Date(nextAttemptAt).getTime() <= Date.now();
+      const next =
+        nextAttemptAt === null || isDue ? '' : t('health.failing.next', { when: relativeInWords(nextAttemptAt) });
+      return [count('health.failing.text', failuresInARow), since, next].filter(Boolean).join(' ');
+    }
+  }
+}

@@ -1,0 +1,222 @@
+import { useCallback, useDeferredValue, useEffect, useState, type ReactNode } from 'react';
+import { changeQuery, href, usePlace } from '../../app/router.js';
+import { Button, LinkButton } from '../../design/button.js';
+import { Search, Segments } from '../../design/choice.js';
+import { GridTable, type Columns } from '../../design/grid-table.js';
+import { Card, Page } from '../../design/page.js';
+import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { Ago } from '../../design/time.js';
+import { api } from '../../session/api.js';
+import { rememberListeners } from '../../session/listener-names.js';
+import { useCan, useMe } from '../../session/session.js';
+import type { Listener } from '../../session/shapes.js';
+import { useEvery } from '../../session/use-loaded.js';
+import { whole } from '../../words/numbers.js';
+import { count, t } from '../../words/words.js';
+import { LastDay } from '../statistics/last-day.js';
+import { HealthBadge, healthSentence } from './listener-health.js';
+import { shortUrl, titleOf } from './listener-name.js';
+
+const PAGE = 100;
+const POLL_MS = 15_000;
+const HEALTHS = ['active', 'failing', 'pending', 'disabled'] as const;
+
+interface State {
+  readonly rows: readonly Listener[];
+  readonly next: string | null;
+  readonly error: unknown;
+  readonly isLoading: boolean;
+}
+
+const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
+
+export function ListenersScreen(): ReactNode {
+  const { query } = usePlace();
+  const can = useCan();
+  const [text, setText] = useState(query.get('q') ?? '');
+  const q = useDeferredValue(text.trim());
+  const health = query.get('health') ?? '';
+  useEffect(() => {
+    const timer = setTimeout(() => {
+      if ((query.get('q') ?? '') !== q) changeQuery({ q }, '/listeners');
+    }, 250);
+    return () => clearTimeout(timer);
+    // Only typing changes the URL here.
+  }, [q]);
+  return (
+    <Page
+      title={t('listeners.title')}
+      subtitle={t('listeners.subtitle')}
+      actions={can('listeners:write') && <NewListener />}
+    >
+      <div className="filters">
+        <Search label={t('listeners.search')} value={text} onChange={setText} />
+        <Segments
+          label={t('column.state')}
+          value={health}
+          options={[['', t('filter.all')], ...HEALTHS.map((one) => [one, t(`filter.${one}`)] as const)]}
+          onChange={(value) => changeQuery({ health: value })}
+        />
+      </div>
+      <ListenerTable key={health} q={query.get('q') ?? ''} health={health} />
+    </Page>
+  );
+}
+
+function NewListener(): ReactNode {
+  return (
+    <LinkButton kind="primary" icon="plus" href={href('/listeners/new')}>
+      {t('listeners.new')}
+    </LinkButton>
+  );
+}
+
+interface ListenerTableProps {
+  readonly q: string;
+  readonly health: string;
+}
+
+function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
+  const { kind } = useMe();
+  const can = useCan();
+  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
+  const read = useCallback(
+    async (cursor?: string) => {
+      try {
+        const { items, next } = await api.listListeners({
+          query: { limit: PAGE, ...filterOf(q, health), ...(cursor && { cursor }) },
+        });
+        rememberListeners(items);
+        setState((before) => ({
+          ...EMPTY,
+          rows: cursor === undefined ? items : [...before.rows, ...items],
+          next,
+          isLoading: false,
+        }));
+      } catch (error) {
+        setState((before) => ({ ...before, error, isLoading: false }));
+      }
+    },
+    [q, health],
+  );
+  useEffect(() => void read(), [read]);
+  // A list that was scrolled stays as it is.
+  useEvery(rows.length <= PAGE ? POLL_MS : 0, () => void read());
+  const loadMore = useCallback(() => void read(next ?? undefined), [read, next]);
+  if (rows.length > 0) {
+    return (
+      <Card isFlush>
+        <GridTable
+          label={t('listeners.title')}
+          columns={columns(kind === 'operator', can('stats:read'))}
+          rows={rows}
+          idOf={({ id }) => id}
+          hasMore={next !== null}
+          loadMore={loadMore}
+        />
+      </Card>
+    );
+  }
+  if (error !== undefined || isLoading) {
+    return (
+      <Card>{error === undefined ? <Skeleton lines={6} /> : <Failed error={error} retry={() => void read()} />}</Card>
+    );
+  }
+  const isFiltered = q !== '' || health !== '';
+  return (
+    <Card>
+      {isFiltered ? (
+        <Empty
+          icon="filter"
+          title={t('listeners.none-filtered')}
+          action={<Button onClick={() => changeQuery({ q: null, health: null })}>{t('action.clear-filters')}</Button>}
+        />
+      ) : (
+        <Empty
+          icon="listeners"
+          title={t('listeners.none')}
+          text={t('listeners.none.text')}
+          action={can('listeners:write') && <NewListener />}
+        />
+      )}
+    </Card>
+  );
+}
+
+function filterOf(q: string, health: string): { q?: string; health?: 'failing'; state?: Listener['state'] } {
+  const text = q === '' ? {} : { q };
+  if (health === 'failing') return { ...text, health };
+  return health === 'active' || health === 'pending' || health === 'disabled' ? { ...text, state: health } : text;
+}
+
+function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
+  return [
+    {
+      name: t('column.listener'),
+      width: 'minmax(126px, 2.4fr)',
+      cell: (listener) => (
+        <span className="row" title={listener.url}>
+          <a className="row-link truncate" href={href(`/listeners/${listener.id}`)}>
+            {titleOf(listener)}
+          </a>
+          {listener.name && <span className="muted truncate only-wide">{shortUrl(listener.url)}</span>}
+        </span>
+      ),
+    },
+    {
+      name: t('column.state'),
+      width: '118px',
+      cell: (listener) => (
+        <span title={healthSentence(listener)}>
+          <HealthBadge listener={listener} />
+        </span>
+      ),
+    },
+    {
+      name: t('column.types'),
+      width: 'minmax(80px, 1.4fr)',
+      isOnlyWide: true,
+      cell: ({ events }) => <span className="secondary">{typesOf(events)}</span>,
+    },
+    ...(hasOwners
+      ? [
+          {
+            name: t('column.owner'),
+            width: 'minmax(56px, 0.9fr)',
+            isOnlyWide: true,
+            cell: ({ owner }: Listener) => owner ?? <span className="muted">–</span>,
+          },
+        ]
+      : []),
+    ...(hasStats
+      ? [
+          {
+            name: t('column.last-24h'),
+            width: 'minmax(72px, 1.2fr)',
+            isOnlyWide: true,
+            cell: ({ id }: Listener) => <LastDay listenerId={id} />,
+          },
+        ]
+      : []),
+    {
+      name: t('column.last-accepted'),
+      width: 'minmax(80px, 1fr)',
+      isOnlyWide: true,
+      cell: ({ health: { lastAcceptedAt } }) =>
+        lastAcceptedAt === null ? <span className="muted">–</span> : <Ago at={lastAcceptedAt} />,
+    },
+    {
+      name: t('column.waiting'),
+      width: '64px',
+      isOnlyWide: true,
+      cell: ({ health: { waiting } }) => (waiting === 0 ? <span className="muted">0</span> : whole(waiting)),
+    },
+  ];
+}
+
+/** `order.*`, or `order.created and 3 more`. */
+function typesOf(events: readonly string[]): string {
+  const [first = '', ...more] = events;
+  if (events.includes('*')) return t('types.all');
+  return more.length === 0 ? first : count('types.more', more.length, { first });
+}

@@ -1,0 +1,218 @@
+import type { OperationTypes } from 'nestjs-entity-webhooks/client';
+import { useCallback, useEffect, useState, type ReactNode } from 'react';
+import { changeQuery, href, usePlace } from '../../app/router.js';
+import { Button } from '../../design/button.js';
+import { Chip } from '../../design/chip.js';
+import { Choice } from '../../design/choice.js';
+import { visible } from '../../design/code.js';
+import { Card } from '../../design/page.js';
+import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { Clock } from '../../design/time.js';
+import { api } from '../../session/api.js';
+import { absolute } from '../../words/dates.js';
+import { t } from '../../words/words.js';
+
+type Query = NonNullable<OperationTypes['listAudit']['input']['query']>;
+type Action = NonNullable<Query['action']>;
+type Item = OperationTypes['listAudit']['answer']['items'][number];
+
+const PAGE = 50;
+
+const ACTIONS: readonly Action[] = [
+  ...(['listener.created', 'listener.updated', 'listener.removed', 'listener.enabled', 'listener.disabled'] as const),
+  ...(['listener.secret_rotated', 'listener.signing_key_rotated', 'secrets.resealed', 'delivery.resent'] as const),
+  ...(['delivery.discarded', 'deliveries.recovered', 'deliveries.replayed', 'deliveries.discarded'] as const),
+  ...(['event.sent', 'event.erased', 'task.created', 'task.cancelled', 'sending.paused', 'sending.resumed'] as const),
+  ...(['session.created', 'session.revoked', 'sessions.revoked', 'owner.erased', 'chores.run'] as const),
+  'damaged.retried',
+];
+
+interface State {
+  readonly rows: readonly Item[];
+  readonly next: string | null;
+  readonly error: unknown;
+  readonly isLoading: boolean;
+}
+
+const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
+
+/** Who changed what. */
+export function AuditLog(): ReactNode {
+  const { query } = usePlace();
+  const [action, actor, target] = ['action', 'actor', 'target'].map((name) => query.get(name) ?? '') as [
+    string,
+    string,
+    string,
+  ];
+  return (
+    <>
+      <div className="filters">
+        <Choice
+          label={t('system.audit.action')}
+          value={action}
+          options={ACTIONS.map((one) => [one, one])}
+          onChange={(value) => changeQuery({ action: value })}
+        />
+        {actor !== '' && (
+          <Chip onRemove={() => changeQuery({ actor: null })}>
+            {t('column.actor')}: {visible(actor)}
+          </Chip>
+        )}
+        {target !== '' && (
+          <Chip onRemove={() => changeQuery({ target: null })}>
+            {t('column.target')}: {visible(target)}
+          </Chip>
+        )}
+      </div>
+      <Entries
+        key={`${action} ${actor} ${target}`}
+        query={{
+          ...(action !== '' && { action: action as Action }),
+          ...(actor !== '' && { actor }),
+          ...(target !== '' && { target }),
+        }}
+      />
+    </>
+  );
+}
+
+function Entries({ query }: { readonly query: Query }): ReactNode {
+  const key = JSON.stringify(query);
+  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
+  const read = useCallback(
+    async (cursor?: string) => {
+      try {
+        const page = await api.listAudit({ query: { ...query, limit: PAGE, ...(cursor !== undefined && { cursor }) } });
+        setState((before) => ({
+          ...EMPTY,
+          rows: cursor === undefined ? page.items : [...before.rows, ...page.items],
+          next: page.next,
+          isLoading: false,
+        }));
+      } catch (error) {
+        setState((before) => ({ ...before, error, isLoading: false }));
+      }
+    },
+    // The key stands for the query.
+    [key],
+  );
+  useEffect(() => void read(), [read]);
+  if (rows.length === 0) {
+    return (
+      <Card>
+        {error !== undefined ? (
+          <Failed error={error} retry={() => void read()} />
+        ) : isLoading ? (
+          <Skeleton lines={6} />
+        ) : (
+          <NoEntries isFiltered={Object.keys(query).length > 0} />
+        )}
+      </Card>
+    );
+  }
+  return (
+    <Card isFlush>
+      <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.tab.audit')}>
+        <table className="table rows">
+          <thead>
+            <tr>
+              <th scope="col">{t('column.when')}</th>
+              <th scope="col">{t('column.action')}</th>
+              <th scope="col">{t('column.actor')}</th>
+              <th scope="col">{t('column.target')}</th>
+              <th scope="col">{t('column.details')}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((row, index) => (
+              // Entries have no id, and new ones come on top only when the list is read again.
+              <Entry key={rows.length - index} item={row} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {next !== null && (
+        <div className="card-note">
+          <Button icon="down" onClick={() => void read(next)}>
+            {t('system.audit.more')}
+          </Button>
+        </div>
+      )}
+    </Card>
+  );
+}
+
+function NoEntries({ isFiltered }: { readonly isFiltered: boolean }): ReactNode {
+  if (!isFiltered) {
+    return <Empty icon="system" title={t('system.audit.none')} text={t('system.audit.none.text')} />;
+  }
+  return (
+    <Empty
+      icon="filter"
+      title={t('system.audit.none-filtered')}
+      action={
+        <Button onClick={() => changeQuery({ action: null, actor: null, target: null })}>
+          {t('action.clear-filters')}
+        </Button>
+      }
+    />
+  );
+}
+
+/** Where an object is shown, by the prefix of its id. */
+const SCREENS: Readonly<Record<string, string>> = {
+  lst: '/listeners',
+  dlv: '/deliveries',
+  evt: '/events',
+  tsk: '/tasks',
+};
+
+function Entry({ item: { at, actor, action, target, details } }: { readonly item: Item }): ReactNode {
+  const { path } = usePlace();
+  const screen = SCREENS[target?.slice(0, 3) ?? ''];
+  return (
+    <tr>
+      <td>
+        <Clock at={at} />
+      </td>
+      <td className="mono nowrap">{action}</td>
+      <td className="cell-actor">
+        {actor === null ? (
+          <span className="muted">{t('system.audit.application')}</span>
+        ) : (
+          <a href={href(path, { tab: 'audit', actor })}>{visible(actor)}</a>
+        )}
+      </td>
+      <td>
+        {target === null ? (
+          <span className="muted">{t('system.audit.instance')}</span>
+        ) : screen === undefined ? (
+          <span className="break">{visible(target)}</span>
+        ) : (
+          <a className="mono nowrap" href={href(`${screen}/${target}`)}>
+            {short(target)}
+          </a>
+        )}
+      </td>
+      <td className="secondary cell-details">{(details !== null && visible(textOf(details))) || '–'}</td>
+    </tr>
+  );
+}
+
+/** `lst_019b…4f2a` */
+function short(id: string): string {
+  return id.length <= 20 ? id : `${id.slice(0, 8)}…${id.slice(-6)}`;
+}
+
+/** `properties: url, events`: the details of a change in a line. */
+function textOf(details: NonNullable<Item['details']>): string {
+  return Object.entries(details as Readonly<Record<string, unknown>>)
+    .filter(([, value]) => value !== null)
+    .map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(', ') : shown(value)}`)
+    .join(' · ');
+}
+
+function shown(value: unknown): string {
+  if (typeof value !== 'string') return JSON.stringify(value);
+  return /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(value) ? absolute(value) : value;
+}

@@ -1,0 +1,82 @@
+import { useState, type ReactNode } from 'react';
+import type { OperationTypes } from 'nestjs-entity-webhooks/client';
+import { Badge } from '../../design/badge.js';
+import { Button } from '../../design/button.js';
+import { Card } from '../../design/page.js';
+import { Upcoming } from '../../design/time.js';
+import { done, failed } from '../../design/toast.js';
+import { api } from '../../session/api.js';
+import { useCan } from '../../session/session.js';
+import { t } from '../../words/words.js';
+
+interface ChoresProps {
+  readonly chores: OperationTypes['listChores']['answer']['items'];
+  readonly reload: () => void;
+}
+
+/** Periodic work, when it is due, and a button that makes it due now. */
+export function Chores({ chores, reload }: ChoresProps): ReactNode {
+  const can = useCan();
+  const [isBusy, setBusy] = useState(false);
+  const run = async () => {
+    setBusy(true);
+    try {
+      await api.runChores();
+      done(t('system.chores.started'));
+    } catch (error) {
+      failed(t('system.chores.not-started'), error);
+    } finally {
+      setBusy(false);
+      reload();
+    }
+  };
+  return (
+    <Card
+      title={t('system.chores')}
+      isFlush
+      actions={
+        can('system:write') && (
+          <Button isSmall icon="play" isBusy={isBusy} onClick={() => void run()}>
+            {t('system.chores.run')}
+          </Button>
+        )
+      }
+    >
+      <p className="secondary card-note">
+        {t('system.chores.text')} {chores.length === 0 && t('system.chores.none')}
+      </p>
+      {chores.length > 0 && <Table chores={chores} />}
+    </Card>
+  );
+}
+
+function Table({ chores }: Pick<ChoresProps, 'chores'>): ReactNode {
+  return (
+    <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.chores')}>
+      <table className="table rows">
+        <thead>
+          <tr>
+            <th scope="col">{t('column.name')}</th>
+            <th scope="col">{t('column.state')}</th>
+            <th scope="col">{t('column.due')}</th>
+          </tr>
+        </thead>
+        <tbody>
+          {chores.map(({ name, dueAt, isRunning }) => (
+            <tr key={name}>
+              <td className="cell-name mono">{name}</td>
+              <td>
+                <Badge tone={isRunning ? 'blue' : 'gray'}>
+                  {t(isRunning ? 'system.chores.running' : 'system.chores.waiting')}
+                </Badge>
+              </td>
+              <td>
+                <Upcoming at={dueAt} />
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}

@@ -1,0 +1,106 @@
+import { useState, type ReactNode } from 'react';
+import { Button } from '../../design/button.js';
+import { visible } from '../../design/code.js';
+import { Confirm } from '../../design/confirm.js';
+import { Icon } from '../../design/icon.js';
+import { done, failed } from '../../design/toast.js';
+import { api } from '../../session/api.js';
+import { useCan } from '../../session/session.js';
+import type { Sending } from '../../session/shapes.js';
+import { t } from '../../words/words.js';
+import { whoAndWhen } from '../overview/paused-banner.js';
+
+const MAX_REASON = 500;
+
+interface SendingCardProps {
+  readonly sending: Sending;
+  readonly reload: () => void;
+}
+
+/** Whether webhooks are sent, and the switch for all processes. */
+export function SendingCard({ sending, reload }: SendingCardProps): ReactNode {
+  const can = useCan();
+  const { paused, reason } = sending;
+  return (
+    <section className={paused ? 'card sending is-paused' : 'card sending'} aria-live="polite">
+      <span className="sending-mark">
+        <Icon name={paused ? 'pause' : 'play'} size={22} />
+      </span>
+      <div className="grow">
+        <h2>{t(paused ? 'system.sending.off' : 'system.sending.on')}</h2>
+        {paused && reason !== null && <p className="break">{visible(reason)}</p>}
+        <p className="secondary">
+          {paused ? `${whoAndWhen(sending)} ${t('system.sending.off.text')}` : t('system.sending.on.text')}
+        </p>
+      </div>
+      {can('system:write') && (paused ? <Resume reload={reload} /> : <Pause reload={reload} />)}
+    </section>
+  );
+}
+
+async function set(body: { paused: boolean; reason?: string }, reload: () => void): Promise<void> {
+  try {
+    await api.setSending({ body });
+    done(t(body.paused ? 'system.paused' : 'system.resumed'));
+  } catch (error) {
+    failed(t('system.not-changed'), error);
+  }
+  reload();
+}
+
+function Pause({ reload }: { readonly reload: () => void }): ReactNode {
+  const [isAsking, setAsking] = useState(false);
+  const [reason, setReason] = useState('');
+  const given = reason.trim();
+  return (
+    <>
+      <Button kind="danger-quiet" icon="pause" onClick={() => setAsking(true)}>
+        {t('system.pause')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('system.pause.title')}
+        text={<p>{t('system.pause.text')}</p>}
+        action={t('system.pause')}
+        isDangerous
+        run={() => set({ paused: true, ...(given !== '' && { reason: given }) }, reload)}
+      >
+        <div className="field popup-field">
+          <label htmlFor="reason">{t('system.pause.reason')}</label>
+          <input
+            id="reason"
+            className="input"
+            maxLength={MAX_REASON}
+            autoComplete="off"
+            aria-describedby="reason-hint"
+            value={reason}
+            onChange={(event) => setReason(event.target.value)}
+          />
+          <span id="reason-hint" className="hint">
+            {t('system.pause.reason.hint')}
+          </span>
+        </div>
+      </Confirm>
+    </>
+  );
+}
+
+function Resume({ reload }: { readonly reload: () => void }): ReactNode {
+  const [isAsking, setAsking] = useState(false);
+  return (
+    <>
+      <Button kind="primary" icon="play" onClick={() => setAsking(true)}>
+        {t('system.resume')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('system.resume.title')}
+        text={<p>{t('system.resume.text')}</p>}
+        action={t('system.resume')}
+        run={() => set({ paused: false }, reload)}
+      />
+    </>
+  );
+}

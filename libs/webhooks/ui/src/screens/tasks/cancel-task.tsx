@@ -1,0 +1,47 @@
+import { useState, type ReactNode } from 'react';
+import { Button } from '../../design/button.js';
+import { Confirm } from '../../design/confirm.js';
+import { done, failed } from '../../design/toast.js';
+import { api } from '../../session/api.js';
+import { useCan } from '../../session/session.js';
+import type { Task } from '../../session/shapes.js';
+import { t } from '../../words/words.js';
+import { KINDS } from './task-kinds.js';
+import { isActive } from './task-state.js';
+
+interface CancelTaskProps {
+  readonly task: Task;
+  readonly reload: () => void;
+}
+
+/** Absent for tasks that have ended, and for people who may not. */
+export function CancelTask({ task, reload }: CancelTaskProps): ReactNode {
+  const can = useCan();
+  const [isAsking, setAsking] = useState(false);
+  if (!isActive(task) || !can(KINDS[task.kind].capability)) return null;
+  const cancel = async () => {
+    try {
+      await api.cancelTask({ id: task.id });
+      done(t('tasks.cancelled'));
+    } catch (error) {
+      failed(t('tasks.not-cancelled'), error);
+    }
+    reload();
+  };
+  return (
+    <>
+      <Button icon="cross" onClick={() => setAsking(true)}>
+        {t('tasks.cancel')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('tasks.cancel.title')}
+        text={<p>{t('tasks.cancel.text')}</p>}
+        action={t('tasks.cancel')}
+        isDangerous
+        run={cancel}
+      />
+    </>
+  );
+}

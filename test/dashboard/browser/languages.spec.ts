@@ -1,0 +1,64 @@
+// Words of other languages. cspell:ignore Endpunkte terminaison
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { startShop, type Shop } from '../shop-app.js';
+import { describeInBrowser, useBrowser, watch } from './browser.js';
+import { settled } from './settled.js';
+
+const TITLES = [
+  ['de', 'Endpunkte'],
+  ['fr', 'Points de terminaison'],
+  ['es', 'Endpoints'],
+  ['pt-BR', 'Endpoints'],
+  ['ja', 'エンドポイント'],
+] as const;
+
+describeInBrowser('a page in the language of its reader', () => {
+  const browser = useBrowser();
+  let shop: Shop;
+  beforeAll(async () => {
+    shop = await startShop();
+    await shop.listeners.create({ owner: 'acme', url: shop.url('hooks.acme.test/x'), events: ['order.*'] });
+  });
+  afterAll(() => shop?.close());
+
+  async function open(session: object, browserLocale = 'en-GB') {
+    const context = await browser.newContext({ locale: browserLocale });
+    const page = await context.newPage();
+    page.setDefaultTimeout(20_000);
+    const complaints = await watch(page, [shop.origin]);
+    const scripts: string[] = [];
+    page.on('request', (request) => {
+      const [name] = /[^/]+\.js$/.exec(request.url()) ?? [];
+      if (name !== undefined) scripts.push(name);
+    });
+    await page.goto(
+      `${shop.origin}/webhooks/portal#t=${await shop.tokenOf({ owner: 'acme', ...session })}&next=/listeners`,
+    );
+    await settled(page);
+    const title = await page.locator('h1').textContent();
+    const language = await page.locator('html').getAttribute('lang');
+    const state = await page.locator('.badge').first().textContent();
+    await context.close();
+    complaints.none();
+    return { title, language, state, scripts };
+  }
+
+  it.each(TITLES)(
+    'speaks %s because its session says so, and loads the words of this language only',
+    async (locale, title) => {
+      const english = await open({});
+      expect(english).toMatchObject({ title: 'Endpoints', language: 'en', state: 'Healthy' });
+      const other = await open({ locale });
+      expect(other).toMatchObject({ title, language: locale });
+      expect(other.state).not.toBe('Healthy');
+      const more = other.scripts.filter((name) => !english.scripts.includes(name));
+      expect(more.map((name) => name.replace(/-.{8}\.js$/, ''))).toEqual([locale]);
+    },
+  );
+
+  it('follows the browser if the session says nothing, and speaks English if the language is not there', async () => {
+    expect(await open({}, 'pt-PT')).toMatchObject({ language: 'pt-BR' });
+    expect(await open({}, 'fi-FI')).toMatchObject({ language: 'en' });
+    expect(await open({ locale: 'en' }, 'de-DE')).toMatchObject({ language: 'en' });
+  });
+});
