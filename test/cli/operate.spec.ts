@@ -297,7 +297,8 @@ describe('the command line beside a running application', () => {
     expect(out).toMatch(/^secrets +not sealed: 1 listener$/m);
     expect(out).toMatch(new RegExp(`^failing +${id} {2}http://127.0.0.1:\\d+/hooks {2}HTTP_STATUS for `, 'm'));
     expect(out).toMatch(/^sending +on$/m);
-    expect(out).toMatch(/^processes +\S+ \(\d+\.\d+\.\d+, 0 of \d+ requests\)$/m);
+    // The number of requests is of the last heartbeat, up to 15 s ago.
+    expect(out).toMatch(/^processes +\S+ \(\d+\.\d+\.\d+, \d+ of \d+ requests\)$/m);
     // Not a terminal, so there are neither colors nor lines that are drawn again.
     // oxlint-disable-next-line no-control-regex -- the escapes of a terminal are control characters
     expect(out).not.toMatch(/\u001b/);
