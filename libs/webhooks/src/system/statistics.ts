@@ -20,9 +20,9 @@ const STEPS: Readonly<Record<StatsStep, number>> = { '1m': MINUTE, '5m': 5 * MIN
 const MAX_POINTS = 2_200;
 
 /**
- * What the series tell apart:
+ * What each series counts:
  *
- * - `outcome`: one series of all attempts. Each point tells the outcomes apart
+ * - `outcome`: one series of all attempts. Each point has a count for each outcome
  * - `listener`: a series for each of the ten listeners with the most attempts, and one for all others
  */
 export type StatsBy = 'outcome' | 'listener';
