@@ -20,7 +20,7 @@ const anyObject = (description: string, more: Schema = {}): Schema => ({
 const oneOf = (description: string, values: readonly string[]): Schema => text(description, { enum: values });
 const list = (items: Schema, description: string): Schema => ({ type: 'array', items, description });
 
-/** An object in an answer: every property is there. */
+/** The schema of an object in an answer: every property is required. */
 const shape = (description: string, properties: Readonly<Record<string, Schema>>): Schema => ({
   type: 'object',
   description,
@@ -148,7 +148,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   Listener: shape('A listener, without secrets.', LISTENER),
   ListenerWithSecret: shape('A listener with its secret, which no other answer shows.', {
     ...LISTENER,
-    // Not after a repeated request, if the secret was replaced since.
+    // Missing in the answer to a repeated request if the secret was replaced in the meantime.
     secret: textOrNull('The secret that signs.'),
   }),
   ListenerDetails: shape('A listener with its health, without secrets.', { ...LISTENER, health: HEALTH }),

@@ -67,7 +67,7 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     errors: [404, 410],
     async run({ deliveries, id }) {
       const { body, contentType } = await deliveries.body(id);
-      // The type is in its own header: a browser must never run a body that a customer can influence.
+      // A separate header has the content type of the webhook, because a browser must never run a body that a customer can influence.
       return {
         text: body,
         contentType: 'text/plain; charset=utf-8',
