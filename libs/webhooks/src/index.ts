@@ -108,21 +108,21 @@ export type {
   WhereConditions,
 } from './listeners/listener.js';
 
-export {
-  DeliveryService,
-  type Attempt,
-  type Delivery,
-  type DeliveryDetails,
-  type DeliveryFilter,
-  type DeliveryState,
-  type BulkOptions,
-  type DiscardOptions,
-  type FailedState,
-  type RecoverOptions,
-  type ReplayOptions,
-  type PendingState,
-  type StatusClass,
-} from './deliveries/delivery.service.js';
+export { DeliveryService } from './deliveries/delivery.service.js';
+export type {
+  Attempt,
+  BulkOptions,
+  Delivery,
+  DeliveryDetails,
+  DeliveryFilter,
+  DeliveryState,
+  DiscardOptions,
+  FailedState,
+  PendingState,
+  RecoverOptions,
+  ReplayOptions,
+  StatusClass,
+} from './deliveries/delivery.js';
 export {
   EventService,
   type EventFilter,

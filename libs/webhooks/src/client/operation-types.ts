@@ -2,7 +2,7 @@ import type { Capability } from '../api/access.js';
 import type { UrlVerdict } from '../api/url-verdict.js';
 import type { SessionPage } from '../api/session-page.js';
 import type { CatalogType } from '../catalog/catalog-type.js';
-import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.service.js';
+import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.js';
 import type { StoredEvent, StoredEventSummary } from '../deliveries/event.service.js';
 import type { Task, TaskCount, TaskKind, TaskState } from '../deliveries/task.js';
 import type { JsonObject } from '../json.js';
