@@ -8,7 +8,8 @@ import {
   type IncomingWebhookHeaders,
 } from 'nestjs-entity-webhooks/receiver';
 import { isDerivedInBoundedTime } from '../../libs/webhooks/src/listeners/credentials/encrypted-key.js';
-import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { compileFilter, matchesFilter, type Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { OPERATORS } from '../../libs/webhooks/src/routing/operators.js';
 import { assertTls } from '../../libs/webhooks/src/listeners/credentials/listener-tls.js';
 import {
   AddressGuard,

@@ -3,6 +3,7 @@ import { BadRequestError } from '../errors.js';
 import { type Json, type JsonObject, isPlainObject } from '../json.js';
 import { knownNames, listedNames } from '../known-names.js';
 import { compareDecimals, normaliseDecimal, parseDecimal } from './decimal.js';
+import { MAX_CONDITIONS, OPERATORS, type Operator } from './operators.js';
 import { isDropped, isJsonObject, segmentsOf, valueAt } from './payload-path.js';
 import { kindOf } from '../show.js';
 
@@ -36,31 +37,6 @@ export interface FilterFields {
   readonly names: () => readonly string[];
 }
 
-/**
- * The operators of a condition.
- *
- * - `equals`, `in`, `ne`: two values are equal if they have the same type and exactly the same text. Case, accents and
- *   trailing spaces count. `null` also matches a missing property. Lists and objects equal nothing.
- * - `gt`, `gte`, `lt`, `lte`: compare numbers by value and texts by code point (so ISO dates by time). `null` and mixed
- *   types never match.
- * - `exists`: whether the value is present and not null.
- * - `changed`, `changedFrom`, `changedTo`: for updates. In an event without `previous`, no property counts as changed.
- */
-export const OPERATORS = [
-  'equals',
-  'in',
-  'ne',
-  'gt',
-  'gte',
-  'lt',
-  'lte',
-  'exists',
-  'changed',
-  'changedFrom',
-  'changedTo',
-] as const;
-type Operator = (typeof OPERATORS)[number];
-
 /** One compiled condition. */
 export interface Condition {
   /** The path in `data` (and in `previous`), with dots for nested properties. */
@@ -91,8 +67,6 @@ export interface Filterable {
   readonly dropped?: ReadonlySet<string>;
 }
 
-/** Maximum number of conditions of one filter. Each condition is evaluated for each candidate event. */
-const MAX_CONDITIONS = 20;
 /** Maximum number of values of one `in`. Each value can become a row of the routes table for each pattern. */
 const MAX_IN_VALUES = 100;
 /** Maximum length of one value, in UTF-8 bytes. */
