@@ -4,13 +4,9 @@ import { describe, expect, expectTypeOf, it } from 'vitest';
 import type { WhereConditions } from 'nestjs-entity-webhooks';
 import { BadRequestError } from '../../libs/webhooks/src/errors.js';
 import type { JsonObject } from '../../libs/webhooks/src/json.js';
-import {
-  compileFilter,
-  matchesFilter,
-  MAX_VALUE_BYTES,
-  type FieldInfo,
-  type Filter,
-} from '../../libs/webhooks/src/routing/filter.js';
+import { compileFilter, MAX_VALUE_BYTES } from '../../libs/webhooks/src/routing/compile-filter.js';
+import type { FieldInfo, Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { matchesFilter } from '../../libs/webhooks/src/routing/match-filter.js';
 import { OPERATORS, type Operator } from '../../libs/webhooks/src/routing/operators.js';
 
 const SCALAR: FieldInfo = { numeric: false, routable: true };

@@ -1,6 +1,7 @@
 import { BadRequestError } from '../errors.js';
 import { textOf } from '../foreign-text.js';
-import { type Filter, matchesFilter } from '../routing/filter.js';
+import type { Filter } from '../routing/filter.js';
+import { matchesFilter } from '../routing/match-filter.js';
 import { matchesAnyPattern, reaches } from '../routing/route-key.js';
 import { invalidValue } from '../show.js';
 import { chunks } from '../store/database/chunks.js';
