@@ -33,6 +33,8 @@ export function remoteServices(api: string, token: string | undefined): CommandS
     events: eventsOf(client),
     tasks: tasksOf(client),
     system: {
+      statistics: async (query = {}) => revived(await client.getStatistics({ query })),
+      statisticsOf: async ({ id }, query = {}) => revived(await client.getListenerStatistics({ id, query })),
       overview: async () => revived(await client.getOverview()),
       sending: async () => revived(await client.getSending()),
       pauseSending: async (options) => revived(await client.setSending({ body: { paused: true, ...options } })),
