@@ -1,4 +1,4 @@
-import type { DeliveryFilter } from '../deliveries/delivery.service.js';
+import type { DeliveryFilter } from '../deliveries/delivery.js';
 import type { EventFilter } from '../deliveries/event.service.js';
 import type { WebhookPageOptions } from '../store/database/page.js';
 import { DELIVERY_STATES, ref } from './components.js';

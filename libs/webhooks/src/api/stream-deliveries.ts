@@ -1,4 +1,4 @@
-import { toAttempt, toDelivery } from '../deliveries/delivery.service.js';
+import { toAttempt, toDelivery } from '../deliveries/shown-deliveries.js';
 import { lastSequence, readAttempted, readNewDeliveries } from '../store/queue/changed-deliveries.js';
 import type { AttemptRow, DeliveryRow } from '../store/queue/delivery-rows.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';

@@ -2,7 +2,7 @@ import type { Capability } from '../api/access.js';
 import type { UrlVerdict } from '../api/url-verdict.js';
 import type { SessionPage } from '../api/session-page.js';
 import type { CatalogType } from '../catalog/catalog-type.js';
-import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.service.js';
+import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.js';
 import type { StoredEvent, StoredEventSummary } from '../deliveries/event.service.js';
 import type { Task, TaskCount, TaskKind, TaskState } from '../deliveries/task.js';
 import type { JsonObject } from '../json.js';
@@ -16,7 +16,7 @@ import type {
 import type { ListenerPreview, PreviewInput } from '../listeners/listener-preview.js';
 import type { AuditAction } from '../store/system/audit.js';
 import type { AuditItem } from '../system/audit-log.js';
-import type { Statistics, StatsStep } from '../system/statistics.js';
+import type { Statistics, StatsBy, StatsStep } from '../system/statistics.js';
 import type { DamagedItem, Sending, SystemChore, SystemOverview } from '../system/system-overview.js';
 
 /** A value after it was sent as JSON: a `Date` is a string. */
@@ -88,7 +88,7 @@ export type ClientTask = Omit<InJson<Task>, 'filter'> & { readonly filter: Clien
 
 interface StatsQuery extends Period {
   step?: StatsStep;
-  by?: 'outcome';
+  by?: StatsBy;
 }
 
 interface OneListener {

@@ -1,4 +1,4 @@
-import type { Attempt, Delivery } from '../deliveries/delivery.service.js';
+import type { Attempt, Delivery } from '../deliveries/delivery.js';
 import type { Listener } from '../listeners/listener.js';
 import type { SystemOverview } from '../system/system-overview.js';
 import type { ClientTask, InJson } from './operation-types.js';
