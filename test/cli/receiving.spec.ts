@@ -63,7 +63,9 @@ describe('verify', () => {
   });
 
   it('names a wrong secret, spaces around the secret, another scheme and a missing header', async () => {
-    expect(await verify(signed(BODY, { key: OTHER }), BODY, ...secret)).toEqual(says(1, 'this is not the secret of the listener'));
+    expect(await verify(signed(BODY, { key: OTHER }), BODY, ...secret)).toEqual(
+      says(1, 'this is not the secret of the listener'),
+    );
     const quoted = await verify(signed(BODY), BODY, '--scheme', 'stripe', '--secret', ` "${SECRET}"`);
     expect(quoted).toEqual(says(1, 'The header stripe-signature is missing.'));
     const stripe = new StripeScheme().sign({
