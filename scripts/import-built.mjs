@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 336,
+    files: 338,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
