@@ -151,7 +151,7 @@ describe('the command line beside a running application', () => {
     const unasked = await run(...recover);
     expect(unasked).toMatchObject({
       code: 2,
-      err: expect.stringMatching(/^INVALID_ARGUMENT: Nobody can be asked/) as string,
+      err: expect.stringMatching(/^INVALID_ARGUMENT: Nobody can confirm this here/) as string,
     });
     expect(await run(...recover, '--dry-run')).toEqual(fine('3 deliveries would be sent again.\n'));
     expect((await app.deliveries.counts()).exhausted).toBe(before + 3);
@@ -170,14 +170,14 @@ describe('the command line beside a running application', () => {
     for (const name of ['m', 'n']) await save(name);
     await finished('exhausted', before + 2);
     const recover = ['recover', '--listener', id, '--since', '1h', '-d', 'data-source.js'];
-    const no = await cli.onTerminal(recover, { 'Go on? [y/N]': 'n' });
+    const no = await cli.onTerminal(recover, { 'Continue? [y/N]': 'n' });
     expect(no).toMatchObject({
       code: 1,
-      out: expect.stringContaining('2 deliveries would be sent again. Go on?') as string,
+      out: expect.stringContaining('2 deliveries would be sent again. Continue?') as string,
     });
     expect((await app.deliveries.counts()).exhausted).toBe(before + 2);
     app.receiver.respond({ status: 204 });
-    const yes = await cli.onTerminal(recover, { 'Go on? [y/N]': 'y' });
+    const yes = await cli.onTerminal(recover, { 'Continue? [y/N]': 'y' });
     expect(yes).toMatchObject({ code: 0, out: expect.stringMatching(/\[#{20}\] 2 \/ 2 {3}[\d,]+\/s/) as string });
     expect(yes.out).toContain('2 deliveries were sent again.');
     // oxlint-disable-next-line no-control-regex -- colors are control characters

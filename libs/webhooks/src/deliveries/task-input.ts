@@ -4,6 +4,7 @@ import { ownerText, OWNER_TEXTS } from '../owner.js';
 import { invalidValue, show } from '../show.js';
 import type { OwnerScope } from '../store/listeners/listener-rows.js';
 import type { WorkFilter } from './bulk-work.js';
+import { FAILED_STATES, PENDING_STATES } from './delivery.js';
 import { notForOwners } from './errors.js';
 import { milliseconds } from './milliseconds.js';
 import type { NewTask, TaskFilter, TaskKind } from './task.js';
@@ -28,15 +29,15 @@ const KINDS: Readonly<Record<TaskKind, KindRules>> = {
   recover: {
     allowed: DELIVERIES,
     required: ['since'],
-    states: ['exhausted', 'discarded'],
+    states: FAILED_STATES,
     defaultStates: ['exhausted'],
     isForOwners: true,
   },
   discard: {
     allowed: DELIVERIES,
     required: [],
-    states: ['due', 'held'],
-    defaultStates: ['due', 'held'],
+    states: PENDING_STATES,
+    defaultStates: PENDING_STATES,
     isForOwners: true,
   },
   replay: {

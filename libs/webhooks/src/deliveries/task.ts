@@ -1,4 +1,4 @@
-import type { DeliveryState } from './delivery.service.js';
+import type { DeliveryState } from './delivery.js';
 import type { TaskKind } from './task-kind.js';
 
 export type { TaskKind } from './task-kind.js';
