@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 341,
+    files: 344,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',

@@ -1,4 +1,5 @@
 export { WebhooksModule } from './webhooks.module.js';
+export { WebhooksWorkerModule } from './webhooks-worker.module.js';
 export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
@@ -71,7 +72,7 @@ export { SystemService } from './system/system.service.js';
 export type { AuditFilter, AuditItem } from './system/audit-log.js';
 export { AUDIT_ACTIONS, type AuditAction } from './store/system/audit.js';
 export { DamagedNotFoundError } from './system/errors.js';
-export type { Statistics, StatsOptions, StatsPoint, StatsStep } from './system/statistics.js';
+export type { Statistics, StatsBy, StatsOptions, StatsPoint, StatsStep } from './system/statistics.js';
 export type { ListenerPreview, PreviewInput, PreviewSample } from './listeners/listener-preview.js';
 export type {
   DamagedItem,

@@ -16,7 +16,7 @@ import type {
 import type { ListenerPreview, PreviewInput } from '../listeners/listener-preview.js';
 import type { AuditAction } from '../store/system/audit.js';
 import type { AuditItem } from '../system/audit-log.js';
-import type { Statistics, StatsStep } from '../system/statistics.js';
+import type { Statistics, StatsBy, StatsStep } from '../system/statistics.js';
 import type { DamagedItem, Sending, SystemChore, SystemOverview } from '../system/system-overview.js';
 
 /** A value after it was sent as JSON: a `Date` is a string. */
@@ -88,7 +88,7 @@ export type ClientTask = Omit<InJson<Task>, 'filter'> & { readonly filter: Clien
 
 interface StatsQuery extends Period {
   step?: StatsStep;
-  by?: 'outcome';
+  by?: StatsBy;
 }
 
 interface OneListener {

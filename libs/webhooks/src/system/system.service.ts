@@ -14,12 +14,25 @@ import { readOwnerFigures, readSystemFigures } from '../store/queue/system-overv
 import { listAudit, writeAudit, type AuditEntry } from '../store/system/audit.js';
 import { readProcesses } from '../store/system/processes.js';
 import { readSending, writeSending, type SendingState } from '../store/system/sending.js';
-import { readStats, type StatsOf } from '../store/system/stats.js';
+import {
+  readBusiestListeners,
+  readListenerStats,
+  readStats,
+  type StatsOf,
+  type TimedFigures,
+} from '../store/system/stats.js';
 import { SECOND } from '../time.js';
 import { dateOrNull, toProcess, toSending } from './shown-system.js';
 import { auditFilterRow, timeOf, toAuditItem, type AuditFilter, type AuditItem } from './audit-log.js';
 import { DamagedNotFoundError } from './errors.js';
-import { statisticsOf, statsRange, type Statistics, type StatsOptions } from './statistics.js';
+import {
+  statisticsByKey,
+  statisticsOf,
+  statsBy,
+  statsRange,
+  type Statistics,
+  type StatsOptions,
+} from './statistics.js';
 import type { DamagedItem, FailingListenerSummary, Sending, SystemChore, SystemOverview } from './system-overview.js';
 
 /** The parts that {@link SystemService} needs. @internal */
@@ -41,6 +54,8 @@ export interface SystemServiceParts {
 }
 
 const FAILING_SHOWN = 5;
+/** Listeners that have a series of their own in the statistics by listener. */
+const LISTENERS_SHOWN = 10;
 const MAX_REASON_LENGTH = 500;
 /** Times of owners are rounded: exact times would reveal how long a blocked attempt took. */
 const SHOWN_TIME_MS = 10 * SECOND;
@@ -129,7 +144,7 @@ export class SystemService {
    * Attempts over time, of every listener that the service sees. Figures are written every 10 seconds, so those of other processes may be
    * late. A process that is killed loses the figures of up to 10 seconds.
    *
-   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_TIME`
+   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_STATS_BY`, `INVALID_TIME`
    */
   statistics(options: StatsOptions = {}): Promise<Statistics> {
     return this.readStatistics(this.boundTo === undefined ? 'all' : { owner: this.boundTo }, options);
@@ -139,7 +154,7 @@ export class SystemService {
    * Attempts over time, to one listener.
    *
    * @param listener the result of `get()` or `list()` of a `ListenerService`
-   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_TIME`
+   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_STATS_BY`, `INVALID_TIME`
    */
   statisticsOf(
     { id, owner }: { readonly id: string; readonly owner: string | null },
@@ -237,13 +252,24 @@ export class SystemService {
     await database.transaction(() => writeAudit(database, { ...entry, actor }, clock.now()));
   }
 
-  private async readStatistics(of: StatsOf, { since, until, step }: StatsOptions): Promise<Statistics> {
+  private async readStatistics(of: StatsOf, { since, until, step, by: given }: StatsOptions): Promise<Statistics> {
     const { database, clock, writeStats } = this.parts;
+    const by = statsBy(given);
     const asked = { since: timeOf(since, 'since'), until: timeOf(until, 'until'), step };
     const range = statsRange(asked, clock.now());
     // So a single process shows every attempt.
     await writeStats();
-    return statisticsOf(range, await database.single(() => readStats(database, of, range)));
+    if (by === 'outcome') return statisticsOf(range, await database.single(() => readStats(database, of, range)));
+    return database.single(function* () {
+      const parts = new Map<string, TimedFigures[]>();
+      const ids =
+        of !== 'all' && 'listenerId' in of
+          ? [of.listenerId]
+          : yield* readBusiestListeners(database, of, range, LISTENERS_SHOWN);
+      for (const id of ids) parts.set(id, []);
+      for (const row of yield* readListenerStats(database, ids, range)) parts.get(row.listenerId)?.push(row);
+      return statisticsByKey(range, yield* readStats(database, of, range), parts);
+    });
   }
 
   private async switch(paused: boolean, givenReason: string | undefined): Promise<Sending> {
