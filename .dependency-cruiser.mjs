@@ -85,7 +85,7 @@ const EXCEPTIONS = [
 
 /** Files of the root that put the parts together. All others of the root are single files. */
 const RUNTIME =
-  '(tokens|webhooks\\.module|webhooks-core\\.module|webhooks-runtime|runtime-parts|create-services|open-database|check-database|event-handlers|registered-parts|webhooks-exception\\.filter|ambient-managers)';
+  '(tokens|webhooks\\.module|webhooks-core\\.module|webhooks-worker\\.module|webhooks-runtime|runtime-parts|create-services|open-database|check-database|check-stored-work|event-handlers|registered-parts|webhooks-exception\\.filter|ambient-managers)';
 
 /** @param {string} folder */
 function filesOf(folder) {

@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 339,
+    files: 342,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
