@@ -107,7 +107,10 @@ export class ListenerChecks {
     isOwned: boolean,
   ) {
     if (events !== undefined) {
-      throw new InvalidListenerError('INVALID_LISTENER', '`entity` and `events` exclude each other. Give one of them.');
+      throw new InvalidListenerError(
+        'INVALID_LISTENER',
+        '`entity` cannot be combined with `events`. Give only one of them.',
+      );
     }
     return [this.parts.catalog.patternOf(entity, isOwned)];
   }

@@ -115,7 +115,7 @@ function toPreview(
     return { eventId, type, timestamp: new Date(Number(createdAt)), matched: failed.length === 0, failedOn: failed };
   });
   const matched = samples.filter((one) => one.matched);
-  // Events that are near to a match say more than events of other types.
+  // Show events that nearly match before events of other types, because they help more.
   const unmatched = samples
     .filter((one) => !one.matched)
     .toSorted((a, b) => Number(isOtherType(a)) - Number(isOtherType(b)));
