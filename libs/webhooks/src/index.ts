@@ -1,4 +1,5 @@
 export { WebhooksModule } from './webhooks.module.js';
+export { WebhooksWorkerModule } from './webhooks-worker.module.js';
 export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
