@@ -160,13 +160,82 @@ describeDatabases('the routes about the whole system', (database) => {
     expect(await api.call('GET', `/listeners/${other}/stats`, { as: 'acme' })).toMatchObject({ status: 404 });
     expect((await get(`/listeners/${id}`)).health.lastAcceptedAt).toBe(new Date(api.clock.now()).toJSON());
     for (const query of [
-      'step=1m',
-      'by=type',
+      'step=2m',
+      'by=entity',
       'since=2026-01-01T00:00:00Z&step=1h',
       'until=2020-01-01T00:00:00Z&since=2021-01-01T00:00:00Z',
     ])
       expect(await api.call('GET', `/stats?${query}`, { as: 'acme' })).toMatchObject({ status: 400 });
     for (const one of [id, other]) await api.listeners.remove(one);
+  });
+
+  it('count the attempts of the busiest listeners apart, and those of all others together', async () => {
+    api.clock.advance(DAY);
+    const since = new Date(api.clock.now()).toJSON();
+    const ids: string[] = [];
+    for (let n = 0; n < 12; n++) {
+      const { id } = await api.listeners.create({
+        ...{ owner: n ? 'busy' : 'quiet', url: api.receiver.url },
+        ...{ events: [n % 2 ? 'order.*' : 'order.created'] },
+      });
+      ids.push(id);
+    }
+    for (const customer of ['busy', 'busy', 'quiet']) await order(customer);
+    const updated = await api.dataSource.getRepository(Order).findOneByOrFail({ customer: 'busy' });
+    await api.dataSource.getRepository(Order).save({ ...updated, status: 'paid' });
+    await api.dispatcher.drain();
+    api.clock.advance(5 * MINUTE);
+    const stats = async (path: string, as: string) => {
+      const { series, totals, step } = await get(`${path}?since=${since}&by=listener`, as);
+      const counts = series.map(({ key, points }: Answer['body']) => [
+        key,
+        points.reduce((sum: number, [, accepted]: number[]) => sum + Number(accepted), 0),
+      ]);
+      return { step, counts, accepted: totals.accepted };
+    };
+    // Those with odd numbers got the update, too.
+    const odd = ids.filter((_, n) => n % 2);
+    const even = ids.filter((_, n) => n && n % 2 === 0);
+    const ranked = [...odd.toSorted().map((id) => [id, 3]), ...even.toSorted().map((id) => [id, 2])];
+    expect(await stats('/stats', 'operator')).toEqual({
+      ...{ step: '5m', accepted: 6 * 3 + 5 * 2 + 1 },
+      counts: [...ranked.slice(0, 10), ['other', 3]],
+    });
+    expect(await stats('/stats', 'busy')).toEqual({
+      ...{ step: '5m', accepted: 6 * 3 + 5 * 2 },
+      counts: [...ranked.slice(0, 10), ['other', 2]],
+    });
+    expect(await stats('/stats', 'quiet')).toMatchObject({ accepted: 1, counts: [[ids[0], 1]] });
+    expect(await stats(`/listeners/${ids[0]}/stats`, 'quiet')).toMatchObject({ accepted: 1, counts: [[ids[0], 1]] });
+    expect(await stats('/stats', 'nobody')).toMatchObject({ accepted: 0, counts: [] });
+    for (const one of ids) await api.listeners.remove(one);
+  });
+
+  it('count attempts of each minute for six hours', async () => {
+    const { id } = await api.listeners.create({ owner: 'acme', events: ['order.*'], url: api.receiver.url });
+    api.clock.advance(5 * MINUTE - (api.clock.now() % (5 * MINUTE)));
+    const first = api.clock.now();
+    for (let n = 0; n < 3; n++) {
+      await order('acme');
+      await api.dispatcher.drain();
+      api.clock.advance(MINUTE);
+    }
+    const asked = `since=${new Date(first).toJSON()}&until=${new Date(api.clock.now()).toJSON()}`;
+    const counts = async () => {
+      const { step, series } = await get(`/listeners/${id}/stats?${asked}&step=1m`, 'acme');
+      return [step, ...series[0].points.map(([at, accepted]: number[]) => [(Number(at) - first) / MINUTE, accepted])];
+    };
+    const minutes = ['1m', [0, 1], [1, 1], [2, 1]];
+    expect(await counts()).toEqual(minutes);
+    api.clock.advance(5 * 60 * MINUTE);
+    await api.dispatcher.runChores();
+    expect(await counts()).toEqual(minutes);
+    api.clock.advance(65 * MINUTE);
+    await api.dispatcher.runChores();
+    expect(await counts()).toEqual(['5m', [0, 3]]);
+    const rows = await api.dataSource.query(`select span_ms as span from webhook_stats where listener_id = '${id}'`);
+    expect(rows.map(({ span }: { span: unknown }) => Number(span))).toEqual([5 * MINUTE]);
+    await api.listeners.remove(id);
   });
 
   it('keep figures of five minutes for 7 days, of hours for 90 days, and then none', async () => {

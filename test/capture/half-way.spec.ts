@@ -77,6 +77,12 @@ describeDatabases('a write that fails half-way and whose error is swallowed', (d
     expect(await manager.countBy(Parent, { id: 1 })).toBe(events.length);
   });
 
+  // On MySQL and MariaDB, TRUNCATE commits by itself, so clear() is not captured.
+  it.skipIf(['mariadb', 'mysql2'].includes(database.name))('has no events of a clear() that failed', async () => {
+    expect(await swallowing((inner) => inner.clear(Parent))).toEqual([]);
+    expect(await manager.count(Parent)).toBe(1);
+  });
+
   it('has events of the rows that were updated before, and sends no statement after', async () => {
     await manager.save(Parent, [{ id: 1 }, { id: 2 }, { id: 3 }]);
     await manager.query('DELETE FROM webhook_events');

@@ -139,7 +139,7 @@ describe('doctor on SQLite', () => {
     expect(finding('damaged rows')?.text).toMatch(/^1 damaged event, 0 damaged images/);
     expect(finding('dispatcher')?.text).toMatch(/^the oldest event waits 10(\.\d)? min$/);
     expect(finding('processes')?.text).toMatch(
-      /^1 process stopped without a goodbye, such as one on web-1, not seen for 10(\.\d)? min$/,
+      /^1 process stopped without a shutdown, for example on web-1, not seen for 10(\.\d)? min$/,
     );
     expect(finding('sending')?.text).toMatch(/^paused since .+ by ann: a leak$/);
     for (const [check, level] of Object.entries(levels))

@@ -1,9 +1,10 @@
-// Misspelt on purpose. cspell:ignore parcle statsu
+// Misspelt on purpose. cspell:ignore parcle statusu
 import { userInfo } from 'node:os';
 import { EntitySchema } from 'typeorm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   RetrySchedule,
+  SystemService,
   SystemWebhookClock,
   type Delivery,
   type Listener,
@@ -151,7 +152,7 @@ describe('the command line beside a running application', () => {
     const unasked = await run(...recover);
     expect(unasked).toMatchObject({
       code: 2,
-      err: expect.stringMatching(/^INVALID_ARGUMENT: Nobody can be asked/) as string,
+      err: expect.stringMatching(/^INVALID_ARGUMENT: Nobody can confirm this here/) as string,
     });
     expect(await run(...recover, '--dry-run')).toEqual(fine('3 deliveries would be sent again.\n'));
     expect((await app.deliveries.counts()).exhausted).toBe(before + 3);
@@ -170,14 +171,14 @@ describe('the command line beside a running application', () => {
     for (const name of ['m', 'n']) await save(name);
     await finished('exhausted', before + 2);
     const recover = ['recover', '--listener', id, '--since', '1h', '-d', 'data-source.js'];
-    const no = await cli.onTerminal(recover, { 'Go on? [y/N]': 'n' });
+    const no = await cli.onTerminal(recover, { 'Continue? [y/N]': 'n' });
     expect(no).toMatchObject({
       code: 1,
-      out: expect.stringContaining('2 deliveries would be sent again. Go on?') as string,
+      out: expect.stringContaining('2 deliveries would be sent again. Continue?') as string,
     });
     expect((await app.deliveries.counts()).exhausted).toBe(before + 2);
     app.receiver.respond({ status: 204 });
-    const yes = await cli.onTerminal(recover, { 'Go on? [y/N]': 'y' });
+    const yes = await cli.onTerminal(recover, { 'Continue? [y/N]': 'y' });
     expect(yes).toMatchObject({ code: 0, out: expect.stringMatching(/\[#{20}\] 2 \/ 2 {3}[\d,]+\/s/) as string });
     expect(yes.out).toContain('2 deliveries were sent again.');
     // oxlint-disable-next-line no-control-regex -- colors are control characters
@@ -304,6 +305,23 @@ describe('the command line beside a running application', () => {
     expect(out).not.toMatch(/\u001b/);
   });
 
+  it('counts attempts over time, and by listener', async () => {
+    const { id } = await listen();
+    const before = (await app.deliveries.counts()).succeeded;
+    await save('counted');
+    await finished('succeeded', before + 1);
+    // Writes what the process of the application has counted. Otherwise it writes within 10 s.
+    await app.app.get(SystemService).statistics();
+    const shown = await run('stats', id, '--since', '1h', '--step', '1m');
+    expect(shown).toMatchObject({ code: 0, err: '' });
+    expect(shown.out).toMatch(
+      /^TIME +ACCEPTED +REJECTED +UNREACHABLE +BLOCKED +P50 MS +P95 MS\n\S+Z +1 +0 +0 +0 +\d+ +\d+\n$/,
+    );
+    expect((await run('stats', '--by', 'listener')).out).toMatch(new RegExp(`^${id} +1 +0 +0 +0$`, 'm'));
+    expect(await json('stats', id)).toMatchObject({ step: '5m', totals: { accepted: 1, rejected: 0 } });
+    expect((await run('stats', '--step', '2m')).err).toContain('Allowed choices are 1m, 5m, 1h, 1d.');
+  });
+
   it('pauses and resumes sending', async () => {
     await listen();
     expect(await run('sending', 'status')).toEqual(fine('on\n'));
@@ -368,7 +386,7 @@ describe('the command line beside a running application', () => {
     });
     const help = await cli.run(['--help']);
     expect(help).toMatchObject(fine(expect.stringContaining('Exit codes: 0 fine; 1 found something')));
-    expect((await cli.run(['statsu'])).err).toMatch(/unknown command 'statsu'\n\(Did you mean status\?\)/);
+    expect((await cli.run(['statusu'])).err).toMatch(/unknown command 'statusu'\n\(Did you mean status\?\)/);
     expect((await cli.run(['status', '--jsn'])).err).toMatch(/unknown option '--jsn'\n\(Did you mean --json\?\)/);
     expect(await cli.run(['recover', '--since', 'yesterday'])).toMatchObject({
       code: 2,

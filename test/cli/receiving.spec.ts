@@ -49,13 +49,13 @@ describe('verify', () => {
   it('names the change of the body that breaks the signature', async () => {
     const lineEnds = BODY.replaceAll(',', ',\n');
     const cases: [string, string, string][] = [
-      [`${BODY}\n`, BODY, 'fits the body with a newline at its end'],
-      [BODY, `${BODY}\n`, 'fits the body without the newline at its end'],
-      [BODY, JSON.stringify(JSON.parse(BODY), null, 2), 'fits the body as compact JSON'],
-      [JSON.stringify(JSON.parse(BODY), null, 4), BODY, 'fits the body as JSON with an indent of 4'],
-      [lineEnds, lineEnds.replaceAll('\n', '\r\n'), 'fits the body with LF line ends instead of CRLF'],
-      [lineEnds.replaceAll('\n', '\r\n'), lineEnds, 'fits the body with CRLF line ends instead of LF'],
-      [BODY, `\ufeff${BODY}`, 'fits the body without the byte order mark at its start'],
+      [`${BODY}\n`, BODY, 'matches the body with a newline at its end'],
+      [BODY, `${BODY}\n`, 'matches the body without the newline at its end'],
+      [BODY, JSON.stringify(JSON.parse(BODY), null, 2), 'matches the body as compact JSON'],
+      [JSON.stringify(JSON.parse(BODY), null, 4), BODY, 'matches the body as JSON with an indent of 4'],
+      [lineEnds, lineEnds.replaceAll('\n', '\r\n'), 'matches the body with LF line ends instead of CRLF'],
+      [lineEnds.replaceAll('\n', '\r\n'), lineEnds, 'matches the body with CRLF line ends instead of LF'],
+      [BODY, `\ufeff${BODY}`, 'matches the body without the byte order mark at its start'],
     ];
     for (const [sent, received, text] of cases) {
       expect(await verify(signed(sent), received, ...secret)).toEqual(says(1, text));
@@ -63,7 +63,9 @@ describe('verify', () => {
   });
 
   it('names a wrong secret, spaces around the secret, another scheme and a missing header', async () => {
-    expect(await verify(signed(BODY, { key: OTHER }), BODY, ...secret)).toEqual(says(1, 'the secret is another one'));
+    expect(await verify(signed(BODY, { key: OTHER }), BODY, ...secret)).toEqual(
+      says(1, 'this is not the secret of the listener'),
+    );
     const quoted = await verify(signed(BODY), BODY, '--scheme', 'stripe', '--secret', ` "${SECRET}"`);
     expect(quoted).toEqual(says(1, 'The header stripe-signature is missing.'));
     const stripe = new StripeScheme().sign({
@@ -77,14 +79,14 @@ describe('verify', () => {
     );
     const github = { 'x-hub-signature-256': `sha256=${createHmac('sha256', SECRET).update(BODY).digest('hex')}` };
     const both = { ...signed(BODY, { key: OTHER }), ...github };
-    expect(await verify(both, BODY, ...secret)).toEqual(says(1, "The signature of the scheme 'github' fits."));
+    expect(await verify(both, BODY, ...secret)).toEqual(says(1, "The request is signed by the scheme 'github'."));
     expect(await verify({ 'webhook-id': ID }, BODY, ...secret)).toEqual(says(1, 'webhook-timestamp is missing'));
   });
 
   it('names an old timestamp, and accepts it at its time', async () => {
     const headers = signed(BODY, { age: HOUR });
     expect(await verify(headers, BODY, ...secret)).toEqual(
-      says(1, 'The signature fits the body. The webhook was signed more than 300'),
+      says(1, 'The signature matches the body. The webhook was signed more than 300'),
     );
     expect(await verify(headers, BODY, ...secret, '--at', headers['webhook-timestamp'] as string)).toEqual(
       says(0, 'valid: '),
@@ -163,7 +165,7 @@ describe('listen', () => {
     expect((await post(url)).status).toBe(204);
     await printed(new RegExp(`\\d\\d:\\d\\d:\\d\\d order\\.updated ${ID} verified -> 204\n`));
     expect((await post(url, BODY, signed(BODY, { key: OTHER }))).status).toBe(400);
-    await printed(/NOT VALID: The signature does not fit .* -> 400\n/);
+    await printed(/NOT VALID: The signature does not match .* -> 400\n/);
   });
 
   it('prints the full request, and answers with the given status, after a delay', async () => {

@@ -270,6 +270,7 @@ describe('an error that a customer causes', () => {
       await tasks.cancel(id);
     },
     INVALID_STATS_RANGE: ({ system }) => system.statistics({ since: new Date(1), until: new Date(0) }),
+    INVALID_STATS_BY: ({ system }) => system.statistics({ by: 'hour' as never }),
     INVALID_STATUS: ({ deliveries }) => deliveries.list({ status: 42 }),
     INVALID_STATE: ({ deliveries }) => deliveries.list({ state: 'lost' as never }),
     INVALID_TIME: ({ deliveries }) => deliveries.list({ since: new Date(NaN) }),

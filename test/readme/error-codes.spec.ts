@@ -44,4 +44,16 @@ describe('docs/errors.md', () => {
     const explained = new Set([...page.matchAll(/^\| `([A-Z_]+)`/gm)].map(([, code = '']) => code));
     expect([...explained].toSorted()).toEqual([...codes].toSorted());
   });
+
+  it('has each section once, and each code once in a section', async () => {
+    const page = await readFile(join(WORKSPACE, 'docs/errors.md'), 'utf8');
+    const found: string[] = [];
+    let section = '';
+    for (const line of page.split('\n')) {
+      if (line.startsWith('## ')) found.push((section = line));
+      const code = /^\| (`[A-Z_]+`)/.exec(line)?.[1];
+      if (code !== undefined) found.push(`${section}: ${code}`);
+    }
+    expect(found.filter((one, at) => found.indexOf(one) !== at)).toEqual([]);
+  });
 });

@@ -114,6 +114,30 @@ describe('the steps of docs/production.md, on an empty PostgreSQL', () => {
     }
   }, 60_000);
 
+  it('send from a worker process, beside a web process that sends nothing', async () => {
+    const module = await readFile(join(project.folder, 'src/app.module.ts'), 'utf8');
+    const application = await codeBlock('docs/production.md', 'worker-application');
+    const changed = module.replace(/^ *WebhooksModule\.forRoot\(\{.*?^ *\}\),\n/ms, () => application);
+    expect(changed).toContain(application);
+    await project.write('src/app.module.ts', `import { webhooks } from './webhooks-options.js';\n${changed}`);
+    const options = await codeBlock('docs/production.md', 'src/webhooks-options.ts');
+    const security = `security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true },`;
+    await project.write('src/webhooks-options.ts', options.replace(/^\};$/m, `  ${security}\n};`));
+    await project.write('src/worker.ts', await codeBlock('docs/production.md', 'src/worker.ts'));
+    await shell('npm run build');
+    const web = await start();
+    const worker = startProgram('node', ['dist/worker.js'], { cwd: project.folder, env });
+    try {
+      await web.printed(`received order.updated { id: 3, status: 'paid', total: '42.00' } { status: 'new' }`);
+      const sending = () => onDatabase((db) => db.query('SELECT concurrency FROM webhook_processes'));
+      await expect.poll(sending, { timeout: 20_000 }).toEqual([{ concurrency: 128 }]);
+      expect(worker.output()).not.toContain('ERROR');
+    } finally {
+      await worker.stop();
+      await web.stop();
+    }
+  }, 120_000);
+
   it('find no change afterwards, and with a new column generate that column alone', async () => {
     await expect(shell('npx typeorm migration:generate -d dist/data-source.js src/migrations/Nothing')).rejects.toThrow(
       /No changes in database schema were found/,

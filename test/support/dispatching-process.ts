@@ -58,6 +58,29 @@ if (uncommitted) {
 console.log('ready');
 `;
 
+/** A worker: it has neither the entity nor EventEmitterModule. */
+const WORKER = `
+import 'reflect-metadata';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { TypeOrmModule } from '@nestjs/typeorm';
+import { WebhooksWorkerModule } from 'nestjs-entity-webhooks';
+
+const { database, webhooks } = JSON.parse(process.env.PROCESS ?? '{}');
+
+@Module({
+  imports: [
+    TypeOrmModule.forRoot({ ...database, entities: [], synchronize: false, retryAttempts: 0 }),
+    WebhooksWorkerModule.forRoot(webhooks),
+  ],
+})
+class WorkerModule {}
+
+const worker = await NestFactory.createApplicationContext(WorkerModule, { logger: ['error', 'warn'] });
+worker.enableShutdownHooks();
+console.log('ready');
+`;
+
 /** Loaded first: it changes the time for the whole process. */
 const SHIFT = `
 const { clockShiftMs } = JSON.parse(process.env.PROCESS ?? '{}');
@@ -84,8 +107,8 @@ export interface DispatchingProcessOptions {
 /** A process that runs. */
 export interface DispatchingProcess {
   kill(signal: NodeJS.Signals): void;
-  /** Resolves when it has ended. */
-  readonly ended: Promise<unknown>;
+  /** Resolves with its exit code and the signal that ended it. */
+  readonly ended: Promise<unknown[]>;
   /** Kills it, and waits for its end. */
   stop(): Promise<void>;
 }
@@ -94,6 +117,8 @@ export interface DispatchingProcess {
 export interface DispatchingProcesses {
   /** Resolves when it runs and has saved its parcels. It dispatches unless its options prevent it. */
   start(options: DispatchingProcessOptions): Promise<DispatchingProcess>;
+  /** Like `start()`, for a worker: it only sends. */
+  startWorker(options: Pick<DispatchingProcessOptions, 'database' | 'webhooks'>): Promise<DispatchingProcess>;
   remove(): Promise<void>;
 }
 
@@ -101,33 +126,37 @@ export interface DispatchingProcesses {
 export async function prepareProcesses(): Promise<DispatchingProcesses> {
   const scratch = await createScratchProject();
   await scratch.write('src/main.ts', MAIN);
+  await scratch.write('src/worker.ts', WORKER);
   await scratch.write('src/shift.ts', SHIFT);
   await scratch.transpile();
   const dist = (file: string) => join(scratch.folder, 'dist', file);
+  async function run(program: string, options: DispatchingProcessOptions): Promise<DispatchingProcess> {
+    const { database, webhooks, clockShiftMs = 0, saves = [], uncommitted } = options;
+    const settings = { database, webhooks: { security: LOOPBACK, ...webhooks }, clockShiftMs, saves, uncommitted };
+    const child = spawn(process.execPath, ['--import', dist('shift.js'), dist(program)], {
+      env: { ...process.env, PROCESS: JSON.stringify(settings) },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = once(child, 'exit');
+    const lines = createInterface(child.stdout);
+    const isReady = (async () => {
+      for await (const line of lines) if (line === 'ready') return;
+      throw new Error('the process ended before it was ready');
+    })();
+    await isReady;
+    child.stdout.resume();
+    return {
+      kill: (signal) => void child.kill(signal),
+      ended,
+      async stop() {
+        child.kill('SIGKILL');
+        await ended;
+      },
+    };
+  }
   return {
-    async start({ database, webhooks, clockShiftMs = 0, saves = [], uncommitted }) {
-      const settings = { database, webhooks: { security: LOOPBACK, ...webhooks }, clockShiftMs, saves, uncommitted };
-      const child = spawn(process.execPath, ['--import', dist('shift.js'), dist('main.js')], {
-        env: { ...process.env, PROCESS: JSON.stringify(settings) },
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      const ended = once(child, 'exit');
-      const lines = createInterface(child.stdout);
-      const isReady = (async () => {
-        for await (const line of lines) if (line === 'ready') return;
-        throw new Error('the process ended before it was ready');
-      })();
-      await isReady;
-      child.stdout.resume();
-      return {
-        kill: (signal) => void child.kill(signal),
-        ended,
-        async stop() {
-          child.kill('SIGKILL');
-          await ended;
-        },
-      };
-    },
+    start: (options) => run('main.js', options),
+    startWorker: (options) => run('worker.js', options),
     remove: () => scratch.remove(),
   };
 }

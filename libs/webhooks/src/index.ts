@@ -1,4 +1,5 @@
 export { WebhooksModule } from './webhooks.module.js';
+export { WebhooksWorkerModule } from './webhooks-worker.module.js';
 export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
@@ -71,7 +72,7 @@ export { SystemService } from './system/system.service.js';
 export type { AuditFilter, AuditItem } from './system/audit-log.js';
 export { AUDIT_ACTIONS, type AuditAction } from './store/system/audit.js';
 export { DamagedNotFoundError } from './system/errors.js';
-export type { Statistics, StatsOptions, StatsPoint, StatsStep } from './system/statistics.js';
+export type { Statistics, StatsBy, StatsOptions, StatsPoint, StatsStep } from './system/statistics.js';
 export type { ListenerPreview, PreviewInput, PreviewSample } from './listeners/listener-preview.js';
 export type {
   DamagedItem,
@@ -108,21 +109,21 @@ export type {
   WhereConditions,
 } from './listeners/listener.js';
 
-export {
-  DeliveryService,
-  type Attempt,
-  type Delivery,
-  type DeliveryDetails,
-  type DeliveryFilter,
-  type DeliveryState,
-  type BulkOptions,
-  type DiscardOptions,
-  type FailedState,
-  type RecoverOptions,
-  type ReplayOptions,
-  type PendingState,
-  type StatusClass,
-} from './deliveries/delivery.service.js';
+export { DeliveryService } from './deliveries/delivery.service.js';
+export type {
+  Attempt,
+  BulkOptions,
+  Delivery,
+  DeliveryDetails,
+  DeliveryFilter,
+  DeliveryState,
+  DiscardOptions,
+  FailedState,
+  PendingState,
+  RecoverOptions,
+  ReplayOptions,
+  StatusClass,
+} from './deliveries/delivery.js';
 export {
   EventService,
   type EventFilter,

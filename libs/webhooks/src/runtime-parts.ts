@@ -10,10 +10,14 @@ import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import type { WebhookTransport } from './sending/transport.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 
+/** `worker`: a process that only sends. It has no entities but those in trigger mode, and needs no EventEmitter2. */
+export type InstanceRole = 'application' | 'worker';
+
 /** The parts that Nest injects into an instance. */
 export interface RuntimeParts {
   /** Name of the data source, and of the instance. */
   readonly name: string;
+  readonly role: InstanceRole;
   readonly options: ResolvedWebhooksOptions;
   readonly dataSource: DataSource;
   readonly registry: EntityRegistry;

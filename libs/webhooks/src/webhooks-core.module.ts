@@ -19,11 +19,18 @@ import { show } from './show.js';
 import { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 import type { PayloadFormat } from './events/payload-format.js';
 import {
+  resolveInstanceOptions,
   resolveOptions,
   type ResolvedInstanceOptions,
   type ResolvedWebhooksOptions,
 } from './options/resolve-options.js';
-import type { WebhooksOptions, WebhooksPart, WebhooksParts } from './options/webhooks-options.js';
+import type {
+  WebhooksModuleAsyncOptions,
+  WebhooksModuleOptions,
+  WebhooksPart,
+  WebhooksParts,
+} from './options/webhooks-options.js';
+import type { InstanceRole } from './runtime-parts.js';
 import { boundedLookup } from './sending/lookup.js';
 import { HttpTransport } from './sending/http-transport.js';
 import { WebhookTransport } from './sending/transport.js';
@@ -52,12 +59,13 @@ const SCHEMES = Symbol('nestjs-entity-webhooks:schemes');
 @Global()
 @Module({})
 export class WebhooksCoreModule {
-  /** @param options the factory of the module's options, without defaults */
-  static create(
-    { dataSource: name, parts }: ResolvedInstanceOptions,
-    options: Omit<FactoryProvider, 'provide'>,
-    imports: DynamicModule['imports'] = [],
-  ): DynamicModule {
+  static forRoot({ dataSource, parts, ...options }: WebhooksModuleOptions, role: InstanceRole): DynamicModule {
+    return WebhooksCoreModule.forRootAsync({ dataSource, parts, useFactory: () => options }, role);
+  }
+
+  static forRootAsync(options: WebhooksModuleAsyncOptions, role: InstanceRole): DynamicModule {
+    const { imports = [], inject = [], useFactory } = options;
+    const { dataSource: name, parts } = resolveInstanceOptions(options);
     const services: Provider[] = [
       service(getWebhooksToken(name), name, (runtime) => runtime.webhooks),
       service(getListenersToken(name), name, (runtime) => runtime.listeners),
@@ -75,9 +83,8 @@ export class WebhooksCoreModule {
           provide: optionsToken(name),
           // The given options are not a separate provider. These options contain the sealing keys as text, and the container would
           // keep them in memory.
-          useFactory: async (...args: unknown[]) =>
-            resolveOptions((await options.useFactory(...args)) as WebhooksOptions),
-          inject: options.inject ?? [],
+          useFactory: async (...args: unknown[]) => resolveOptions(await useFactory(...args)),
+          inject,
         },
         { provide: registryToken(name), useFactory: () => new EntityRegistry() },
         { provide: WebhookClock, useClass: SystemWebhookClock },
@@ -103,7 +110,7 @@ export class WebhooksCoreModule {
         },
         { provide: getWebhooksHttpToken(name), useFactory: ({ http }: WebhooksHttp) => http, inject: [HTTP] },
         ...partProviders(parts, name),
-        runtimeProvider(name),
+        runtimeProvider(name, role),
         ...services,
       ],
       exports: [registryToken(name), runtimeToken(name), getWebhooksHttpToken(name), ...services.map(tokenOfProvider)],
@@ -164,7 +171,7 @@ function arrayProvider(token: symbol, parts: readonly PartProvider[]): Provider 
   };
 }
 
-function runtimeProvider(name: string): Provider {
+function runtimeProvider(name: string, role: InstanceRole): Provider {
   return {
     provide: runtimeToken(name),
     useFactory: (
@@ -182,6 +189,7 @@ function runtimeProvider(name: string): Provider {
     ) =>
       WebhooksRuntime.create({
         name,
+        role,
         options,
         dataSource,
         registry,

@@ -4,13 +4,14 @@ import {
   type OnApplicationShutdown,
   type OnModuleInit,
 } from '@nestjs/common';
-import type { EventEmitter2 } from '@nestjs/event-emitter';
+import { EventEmitter2 } from '@nestjs/event-emitter';
 import { AmbientManagers } from './ambient-managers.js';
 import { EntityCapture } from './capture/entity-capture.js';
 import { EntityPlans } from './capture/plans/entity-plans.js';
-import { checkTriggers } from './capture/triggers/check-triggers.js';
+import { checkTriggers, warnOfForeignTables } from './capture/triggers/check-triggers.js';
 import { ImageConverter } from './capture/triggers/image-converter.js';
 import { checkDatabase } from './check-database.js';
+import { checkStoredWork } from './check-stored-work.js';
 import type { WebhookClock } from './clock.js';
 import { createServices, type Services } from './create-services.js';
 import type { DeliveryService } from './deliveries/delivery.service.js';
@@ -85,6 +86,7 @@ export class WebhooksRuntime
   readonly sealing: Sealing;
   /** @internal for telemetry */
   readonly diagnostics: Diagnostics;
+  private readonly formatNames: ReadonlySet<string>;
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
   private readonly plans: EntityPlans;
@@ -114,6 +116,7 @@ export class WebhooksRuntime
     const schemes = registerSchemes(parts.signatureSchemes, options);
     const formats = registerFormats(parts.payloadFormats, options);
     this.schemes = schemes.byName;
+    this.formatNames = formats.names;
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
     this.wakeUps = this.createWakeUps();
     this.notices = new Notices({
@@ -308,7 +311,9 @@ export class WebhooksRuntime
    * `DATA_SOURCE_SERVED_TWICE`, `INVALID_PART`, `CLASS_TRANSFORMER_UNKNOWN`
    */
   static async create(parts: RuntimeParts): Promise<WebhooksRuntime> {
-    const { emitter, options, dataSource } = parts;
+    const { options, dataSource, role } = parts;
+    // A worker may have no handlers, and so no EventEmitterModule.
+    const emitter = parts.emitter ?? (role === 'worker' ? new EventEmitter2() : undefined);
     assertSupportedTypeorm();
     assertOneTypeorm(dataSource);
     await loadExposure();
@@ -332,11 +337,11 @@ export class WebhooksRuntime
   }
 
   /**
-   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TABLES_TOO_OLD`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, or a
+   * @throws ConfigurationError `TABLES_MISSING`, `TABLES_TOO_NEW`, `TABLES_TOO_OLD`, `TRIGGERS_MISSING`, `TRIGGERS_OUTDATED`, `UNSUPPORTED_SQL_MODE`, `WORKER_INCOMPLETE`, or a
    * code for invalid options of an entity
    */
   async onModuleInit(): Promise<void> {
-    const { registry, dataSource, options } = this.parts;
+    const { registry, clock, dataSource, options, role } = this.parts;
     this.ambient.reset();
     this.plans.make();
     const forgotten = registry.forgotten(dataSource);
@@ -347,7 +352,11 @@ export class WebhooksRuntime
     }
     const { database, logger } = this;
     await checkDatabase({ name: this.parts.name, dataSource, database, options, logger });
-    await checkTriggers({ dataSource, database, registry, options, logger });
+    const { foreignTables } = await checkTriggers({ dataSource, database, registry, options, logger });
+    if (role === 'worker') {
+      const { schemes, formatNames } = this;
+      await checkStoredWork({ database, options, schemes, formatNames, now: clock.now(), foreignTables });
+    } else warnOfForeignTables(foreignTables, logger);
   }
 
   onApplicationBootstrap(): void {

@@ -3,7 +3,6 @@ import type { EntityRegistry } from './entities/entity-registry.js';
 import { registeredEntity, type WebhookFeature } from './entities/webhook-feature.js';
 import type { EntityClass, WebhookOptions } from './entities/webhook.decorator.js';
 import { ConfigurationError } from './errors.js';
-import { resolveInstanceOptions } from './options/resolve-options.js';
 import type { WebhooksModuleAsyncOptions, WebhooksModuleOptions } from './options/webhooks-options.js';
 import { DEFAULT_INSTANCE, registryToken } from './instance.js';
 import { WebhooksCoreModule } from './webhooks-core.module.js';
@@ -38,12 +37,7 @@ export class WebhooksModule {
    * An invalid option stops the bootstrap with a `ConfigurationError` that names the option.
    */
   static forRoot(options: WebhooksModuleOptions = {}): DynamicModule {
-    const { dataSource, parts, ...rest } = options;
-    const instance = resolveInstanceOptions({ dataSource, parts });
-    return {
-      module: WebhooksModule,
-      imports: [WebhooksCoreModule.create(instance, { useFactory: () => rest })],
-    };
+    return { module: WebhooksModule, imports: [WebhooksCoreModule.forRoot(options, 'application')] };
   }
 
   /**
@@ -51,12 +45,7 @@ export class WebhooksModule {
    * pass these two options directly.
    */
   static forRootAsync(options: WebhooksModuleAsyncOptions): DynamicModule {
-    const { imports, inject = [], useFactory } = options;
-    const instance = resolveInstanceOptions(options);
-    return {
-      module: WebhooksModule,
-      imports: [WebhooksCoreModule.create(instance, { useFactory, inject }, imports)],
-    };
+    return { module: WebhooksModule, imports: [WebhooksCoreModule.forRootAsync(options, 'application')] };
   }
 
   /**

@@ -49,9 +49,9 @@ export const ABOUT_ROUTES: readonly ApiRoute[] = [
   },
 ];
 
-/** Headers of every request that the standard scheme signs. Listeners may add others. */
+/** The headers of every request that the scheme `standard` signs. Listeners may add more headers. */
 const HEADERS = ['content-type', 'user-agent', 'webhook-id', 'webhook-timestamp', 'webhook-signature'];
-/** A schedule that never ends is shown up to here. */
+/** The number of delays that are shown of a schedule that never ends. */
 const DELAYS_SHOWN = 50;
 
 function scheduleOf(schedule: RetrySchedule): number[] {
@@ -167,7 +167,7 @@ async function createSession({ parts, principal, system, body }: ApiCall): Promi
   if (expiresInMs > sessions.maxTtlMs) {
     throw invalidRequest([{ pointer: '/expiresInMs', detail: `must be at most ${sessions.maxTtlMs}` }]);
   }
-  // Nobody can give more than they have.
+  // A caller can grant a session only capabilities that the caller has.
   const allowed: readonly Capability[] = kind === 'owner' ? OWNER_CAPABILITIES : principal.can;
   const refused = can.findIndex((one) => !allowed.includes(one) || !principal.can.includes(one));
   if (refused >= 0) throw invalidRequest([{ pointer: `/can/${refused}`, detail: 'is not a capability of the caller' }]);

@@ -3,7 +3,7 @@ import { ownerText } from '../owner.js';
 import { kindOf } from '../show.js';
 import { NO_PAGE, type SessionPage } from './session-page.js';
 
-/** What an owner may be allowed to do. */
+/** Capabilities that an owner can have. */
 export const OWNER_CAPABILITIES = [
   'listeners:read',
   'listeners:write',
@@ -16,7 +16,7 @@ export const OWNER_CAPABILITIES = [
   'catalog:read',
 ] as const;
 
-/** What an operator may be allowed to do. */
+/** Capabilities that an operator can have. */
 export const CAPABILITIES = [...OWNER_CAPABILITIES, 'system:read', 'system:write', 'sessions:create', 'erase'] as const;
 
 /**
@@ -43,31 +43,31 @@ export const VIEW: readonly Capability[] = Object.freeze([
   'catalog:read',
 ]);
 
-/** {@link VIEW}, and sees payloads, resends deliveries and sends test events. */
+/** Everything of {@link VIEW}, and also sees payloads, resends deliveries and sends test events. */
 export const OPERATE: readonly Capability[] = Object.freeze([
   ...VIEW,
   ...(['payloads:read', 'deliveries:resend', 'tests:send'] as const),
 ]);
 
-/** {@link OPERATE}, and changes listeners and their secrets: everything that an owner may do. */
+/** Everything of {@link OPERATE}, and also changes listeners and their secrets: every capability that an owner can have. */
 export const MANAGE: readonly Capability[] = Object.freeze([
   ...OPERATE,
   ...(['listeners:write', 'secrets:rotate'] as const),
 ]);
 
-/** `access: OPEN_ACCESS` makes every caller an operator. Only for development, and behind another login. */
+/** `access: OPEN_ACCESS` makes every caller an operator. Use it only in development, or if another login protects the API. */
 export const OPEN_ACCESS: unique symbol = Symbol('OPEN_ACCESS');
 
 /** A caller that sees everything of the instance. */
 export interface OperatorAccess {
   readonly kind: 'operator';
-  /** Who it is, for limits. Shown by `/me`. */
+  /** Identifies the caller for the limits of requests. `/me` shows it. */
   readonly actor?: string;
   /** @defaultValue every capability */
   readonly can?: readonly Capability[];
 }
 
-/** A caller that sees what belongs to one owner. Every call goes through `forOwner(owner)`. */
+/** A caller that sees what belongs to one owner. The API calls only services that are bound to this owner: `forOwner(owner)`. */
 export interface OwnerAccess {
   readonly kind: 'owner';
   /** A string, compared exactly: the owner of listeners and events. */
@@ -77,10 +77,10 @@ export interface OwnerAccess {
   readonly can: readonly Capability[];
 }
 
-/** What `access(request)` returns. `null`: nobody is logged in, and the answer is 401. */
+/** The result of `access(request)`. `null` means that nobody is logged in: the answer is 401. */
 export type Access = OperatorAccess | OwnerAccess | null;
 
-/** Decides who calls. The request is that of Express or Fastify, after your guards. */
+/** Identifies the caller of a request. It gets the request of Express or Fastify, and runs after your guards. */
 export type AccessResolver = (request: never) => Access | Promise<Access>;
 
 /** A caller whose access was checked. */
@@ -89,9 +89,9 @@ export interface Principal {
   readonly owner: string | null;
   readonly actor: string | null;
   readonly can: readonly Capability[];
-  /** Of its session; `null` without a session. */
+  /** When the session of the caller expires; `null` without a session. */
   readonly expiresAt: Date | null;
-  /** How a page shows its session. */
+  /** The look of the page, as the session sets it. */
   readonly page: SessionPage;
 }
 
@@ -99,13 +99,13 @@ const NO_SESSION = { expiresAt: null, page: NO_PAGE } as const;
 const OPERATOR: Principal = { kind: 'operator', owner: null, actor: null, can: CAPABILITIES, ...NO_SESSION };
 
 /**
- * Checks what `access()` returned: a mistake there must not open anything.
+ * Checks the result of `access()`, so that a mistake in that function gives nobody access.
  *
  * @throws ConfigurationError `INVALID_ACCESS`
  */
 export function principalOf(access: Access): Principal | null {
   if (access === null) return null;
-  // The resolver may be JavaScript, and an `undefined` must not log anybody in.
+  // `access` may be written in JavaScript, and `undefined` must not log anybody in.
   const { kind, owner, actor = null, can } = (access ?? {}) as unknown as Readonly<Record<string, unknown>>;
   if (actor !== null && typeof actor !== 'string') throw invalidAccess('`actor` must be a string');
   if (kind === 'operator') return { ...OPERATOR, actor, can: capabilities(can ?? CAPABILITIES, CAPABILITIES) };

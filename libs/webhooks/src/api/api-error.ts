@@ -41,7 +41,7 @@ export function invalidRequest(faults: readonly Omit<RequestFault, 'code'>[]): A
   });
 }
 
-/** A body of a thousand wrong items must not make a larger answer. */
+/** An answer lists at most this many problems, even if a body has a thousand wrong items. */
 const MAX_FAULTS = 20;
 
 /** @param retryAt ms since 1970 */

@@ -13,28 +13,31 @@ import { NO_PAGE } from './session-page.js';
 import { TOKEN_PREFIX, unauthenticated } from './sessions.js';
 import type { ReservedStream } from './streams.js';
 
-/** An answer as it goes out. */
+/** A complete answer, ready to send. */
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   /** `undefined`: no body. */
   readonly text: string | undefined;
-  /** Instead of a text. */
+  /** Sends a stream of events instead of a text. */
   readonly stream?: ReservedStream;
 }
 
-/** Of every answer: it may have data of one customer, and is never to be run by a browser. */
+/** Headers of every answer: an answer may contain data of one customer, and a browser must never run it. */
 const HEADERS = { 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' } as const;
-/** Browsers keep what describes the webhooks, and ask each time whether it changed. Proxies do not: an operator sees more than an owner. */
+/**
+ * For answers with an `ETag`: browsers cache them and revalidate them each time. Proxies must not cache them, because an operator sees more
+ * than an owner.
+ */
 const CACHED = { 'Cache-Control': 'private, no-cache' } as const;
-/** Proxies must not keep a stream, compress it, or collect it before they send it on (nginx). */
+/** Proxies must not cache, compress or buffer a stream. `x-accel-buffering` is for nginx. */
 const STREAMED = { 'Cache-Control': 'no-cache, no-transform', 'X-Accel-Buffering': 'no' } as const;
 const NOT_MODIFIED = 304;
 const JSON_TYPE = 'application/json; charset=utf-8';
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
 const BEARER = /^Bearer\s+(\S+)\s*$/i;
 
-/** Everybody, with `catalog: { public: true }`: an owner that has nothing, because nobody knows its name. */
+/** The caller without a login, with `catalog: { public: true }`: an owner with a random name, to whom nothing belongs. */
 const ANYBODY: Principal = {
   kind: 'owner',
   owner: randomUUID(),
@@ -44,13 +47,15 @@ const ANYBODY: Principal = {
   page: NO_PAGE,
 };
 
-/** The token of a session that a request has; `undefined` if it has none. */
+/** The session token of a request; `undefined` if the request has none. */
 export function sessionTokenOf(request: HttpRequest): string | undefined {
   const [, token] = BEARER.exec(headerOf(request, 'authorization') ?? '') ?? [];
   return token?.startsWith(TOKEN_PREFIX) ? token : undefined;
 }
 
-/** Handles requests: who calls, whether they may, the checks, the call of the route, and its answer. */
+/**
+ * Handles a request from login to answer: identifies the caller, checks capabilities and input, calls the route, and renders its result.
+ */
 export class ApiHandler {
   private readonly logger = new WebhooksLogger('WebhooksApi');
   private readonly counts = new PerMinute();
@@ -67,7 +72,7 @@ export class ApiHandler {
     this.idempotency = new Idempotency(parts.runtime);
   }
 
-  /** Call it once for each start. */
+  /** Call this method once, when the application starts. */
   warnIfOpen(): void {
     if (this.options.access !== OPEN_ACCESS) return;
     this.logger.warn(
@@ -75,12 +80,12 @@ export class ApiHandler {
     );
   }
 
-  /** Ends the streams: the server cannot end before its connections. */
+  /** Ends the streams, because the HTTP server waits for open connections before it closes. */
   async close(): Promise<void> {
     await this.parts.streams.close();
   }
 
-  /** Never throws: every error is an answer. */
+  /** Never throws: every error becomes an answer. */
   async handle(route: ApiRoute, request: HttpRequest): Promise<HttpAnswer> {
     try {
       return await this.answer(route, request);
@@ -89,7 +94,7 @@ export class ApiHandler {
     }
   }
 
-  /** The answer to an error, also of a guard or a parser. */
+  /** The answer to an error, including errors of guards and body parsers. */
   problem(error: unknown): HttpAnswer {
     const instance = `urn:uuid:${randomUUID()}`;
     const { problem, headers, isFault } = problemOf(error, instance, this.parts.runtime.clock.now());
@@ -111,7 +116,7 @@ export class ApiHandler {
     const { capability } = route;
     const needed = neededBy(capability);
     if (needed.length && !needed.some((one) => principal.can.includes(one))) {
-      throw new ApiError('CAPABILITY_MISSING', 403, `This needs the capability ${needed.join(' or ')}.`);
+      throw new ApiError('CAPABILITY_MISSING', 403, `This call needs the capability ${needed.join(' or ')}.`);
     }
     const query = readQuery(request, route);
     const body = readBody(request, route);
@@ -131,7 +136,7 @@ export class ApiHandler {
     return route.isCatalog ? validated(request, answer) : answer;
   }
 
-  /** Anybody may read a public catalogue as often as they like: the answers are made once. */
+  /** No limit applies to a public catalogue, because its answers are made only once. */
   private async principalFor(route: ApiRoute, request: HttpRequest): Promise<Principal> {
     const isPublic = route.isCatalog && this.options.catalog.public && !this.isOfSession(request);
     if (isPublic) return ANYBODY;
@@ -174,13 +179,13 @@ export class ApiHandler {
     return principal;
   }
 
-  /** An owner never gets a service that is not bound to them. */
+  /** For an owner, every service is bound to that owner. */
   private servicesOf({
     owner,
     actor,
   }: Principal): Pick<ApiCall, 'listeners' | 'deliveries' | 'events' | 'tasks' | 'system'> {
     const { runtime } = this.parts;
-    // The audit log says who made a change, also if the application gives no name.
+    // The audit log must name who made a change, even if `access()` gave no name.
     const name = actor ?? (owner === null ? 'an operator' : `owner ${owner}`);
     const listeners = runtime.listeners.withActor(name);
     const deliveries = runtime.deliveries.withActor(name);
@@ -237,7 +242,7 @@ function withoutStream({ stream, ...answer }: HttpAnswer): HttpAnswer {
   return answer;
 }
 
-/** The answer with its tag, or that the caller has it already. */
+/** The answer with its `ETag`, or 304 if the caller already has it. */
 function validated(request: HttpRequest, { status, headers, text = '' }: HttpAnswer): HttpAnswer {
   const ETag = etagOf(text);
   const { 'Content-Type': type = JSON_TYPE, ...others } = headers;

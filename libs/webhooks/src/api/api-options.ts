@@ -39,13 +39,13 @@ export interface WebhooksApiOptions {
    */
   dataSource?: string;
   /**
-   * Guards of the application, classes or instances. They run in this order, and not for requests with a token of a session.
+   * Guards of the application, classes or instances. They run in this order. They do not run for requests with a session token.
    *
    * @defaultValue none
    */
   guards?: readonly (Type<CanActivate> | CanActivate)[];
   /**
-   * Modules that export what the guards inject.
+   * Modules that export the dependencies of the guards.
    *
    * @defaultValue none
    */
@@ -74,7 +74,7 @@ export interface WebhooksApiOptions {
   senderAddresses?: readonly string[];
 }
 
-/** Tokens of the API. */
+/** Sessions of the API. */
 export interface ApiSessionOptions {
   /** Keys that sign the tokens: the first signs, the others verify older tokens. `openssl rand -base64 32` makes a key. */
   keys: readonly SealingKeyOptions[];
@@ -89,8 +89,9 @@ export interface ApiSessionOptions {
 /** Who may read the event types. */
 export interface ApiCatalogOptions {
   /**
-   * Whether everybody may read the event types and their documents, without a login: those to which an owner may subscribe. For these routes
-   * neither {@link WebhooksApiOptions.guards} nor `access` runs, and no limit counts. A token of a session shows what its caller may see.
+   * Whether everybody may read the event types to which owners may subscribe, and their documents, without a login. For these routes
+   * neither {@link WebhooksApiOptions.guards} nor `access` runs, and no limit applies. A request with a session token still gets the types
+   * of its caller.
    *
    * @defaultValue false
    */

@@ -28,12 +28,12 @@ import { describeForSwagger, hideFromSwagger } from './swagger.js';
 export const HANDLER = Symbol('nestjs-entity-webhooks:api-handler');
 
 /**
- * Sends an answer through the adapter, so that no interceptor of the application can change it, and headers of helmet and CORS stay. The
- * text is complete: no serializer of the framework runs.
+ * Sends an answer through the adapter, so that no interceptor of the application can change it and the headers of helmet and CORS stay. The
+ * text is already serialized, so no serializer of the framework runs.
  */
 export function send({ httpAdapter }: HttpAdapterHost, response: unknown, answer: HttpAnswer): void {
   const { status, headers, text, stream } = answer;
-  // An interceptor of the application may fail after the answer.
+  // The answer is already sent: an interceptor of the application has thrown afterwards.
   if (httpAdapter.isHeadersSent(response)) return stream?.cancel();
   for (const [name, value] of Object.entries(headers)) httpAdapter.setHeader(response, name, value);
   if (stream) stream.open(rawResponse(response, status));
@@ -46,7 +46,7 @@ interface FastifyReply {
   readonly getHeaders: () => Record<string, string | string[] | number | undefined>;
 }
 
-/** The response of Node.js, with its headers sent: no part of the framework collects, wraps or ends a stream. */
+/** The response of Node.js, with its headers already sent, so that the framework cannot buffer, wrap or end a stream. */
 function rawResponse(response: unknown, status: number): ServerResponse {
   const { raw, hijack } = response as Partial<FastifyReply>;
   const node = raw ?? (response as ServerResponse);
@@ -55,7 +55,7 @@ function rawResponse(response: unknown, status: number): ServerResponse {
     for (const [name, value] of Object.entries((response as FastifyReply).getHeaders()))
       if (value !== undefined) node.setHeader(name, value);
   }
-  // A connection that stays open would hold up the end of the application, on Fastify for 72 s.
+  // An open connection would delay the shutdown of the application, on Fastify by 72 s.
   node.shouldKeepAlive = false;
   node.writeHead(status);
   node.flushHeaders();
@@ -75,7 +75,7 @@ export class ApiProblemFilter implements ExceptionFilter {
   }
 }
 
-/** What `apiController()` needs of the options. */
+/** The options that `apiController()` needs. */
 export interface ControllerOptions {
   readonly path: string;
   readonly guards: readonly (Type<CanActivate> | CanActivate)[];
@@ -139,7 +139,7 @@ function addNoRoute(controller: Type, routes: readonly ApiRoute[]): void {
 
 const NO_ROUTE = 'noRoute';
 
-/** Gives the route for everything else the path in the form of the framework. Call it before the routes are registered. */
+/** Sets the path of the catch-all route, which Express and Fastify write differently. Call it before the routes are registered. */
 export function setWildcard(controller: Type, framework: string): void {
   const prototype = controller.prototype as object;
   const descriptor = Object.getOwnPropertyDescriptor(prototype, NO_ROUTE) as PropertyDescriptor;
@@ -177,7 +177,7 @@ function addMethod(
 
 type Skips = (context: ExecutionContext) => boolean;
 
-/** Requests with a token of a session are checked by their token, and a public catalogue is for everybody. */
+/** Runs the application's guard, except for requests with a session token, which the token authenticates, and for a public catalogue. */
 function skipsGuards(routes: readonly ApiRoute[], { hasSessions, isCatalogPublic }: ControllerOptions): Skips {
   const open = routes.filter(({ isCatalog }) => isCatalog && isCatalogPublic).map(({ operation }) => operation);
   return (context) => {
@@ -190,7 +190,7 @@ function skippable(guard: Type<CanActivate> | CanActivate, skips: Skips): Type<C
   if (typeof guard !== 'function') {
     return { canActivate: (context) => skips(context) || guard.canActivate(context) };
   }
-  // A subclass, so that Nest injects what the guard injects.
+  // A subclass, so that Nest injects the dependencies of the guard.
   return class extends guard {
     override canActivate(context: ExecutionContext): ReturnType<CanActivate['canActivate']> {
       return skips(context) || super.canActivate(context);

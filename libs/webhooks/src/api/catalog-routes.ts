@@ -6,15 +6,15 @@ import type { EventTypesView } from './event-types.js';
 import type { ApiAnswer, ApiCall, ApiRoute } from './route.js';
 import type { Schema } from './schema.js';
 
-/** Browsers show plain text, and do not run it. */
+/** The content type of TypeScript: browsers show plain text and do not run it. */
 const TEXT_TYPE = 'text/plain; charset=utf-8';
 const ANY_DOCUMENT: Schema = { type: 'object', description: 'The document.', additionalProperties: true };
-/** A view has only what its callers may see, so its documents have all of it. */
+/** The catalogue of a caller contains only types that the caller may see, so the documents show all its types. */
 const ALL = { include: 'all' } as const;
 
 const COMMON = { method: 'GET', capability: 'catalog:read', status: 200, isCatalog: true, errors: [] } as const;
 
-/** The documents stand before `{type}`, because Express takes the first route that fits. */
+/** The routes of the documents come before `{type}`, because Express takes the first route that matches. */
 export const CATALOG_ROUTES: readonly ApiRoute[] = [
   {
     ...COMMON,

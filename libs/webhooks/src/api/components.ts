@@ -20,7 +20,7 @@ const anyObject = (description: string, more: Schema = {}): Schema => ({
 const oneOf = (description: string, values: readonly string[]): Schema => text(description, { enum: values });
 const list = (items: Schema, description: string): Schema => ({ type: 'array', items, description });
 
-/** An object in an answer: every property is there. */
+/** The schema of an object in an answer: every property is required. */
 const shape = (description: string, properties: Readonly<Record<string, Schema>>): Schema => ({
   type: 'object',
   description,
@@ -37,7 +37,7 @@ const page = (name: string): Schema =>
     next: textOrNull('Pass it as cursor to get the next page; null on the last page.'),
   });
 
-const STEPS = ['5m', '1h', '1d'];
+const STEPS = ['1m', '5m', '1h', '1d'];
 const STATES = ['active', 'pending', 'disabled'];
 export const DELIVERY_STATES = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
@@ -148,7 +148,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   Listener: shape('A listener, without secrets.', LISTENER),
   ListenerWithSecret: shape('A listener with its secret, which no other answer shows.', {
     ...LISTENER,
-    // Not after a repeated request, if the secret was replaced since.
+    // Missing in the answer to a repeated request if the secret was replaced in the meantime.
     secret: textOrNull('The secret that signs.'),
   }),
   ListenerDetails: shape('A listener with its health, without secrets.', { ...LISTENER, health: HEALTH }),
@@ -291,12 +291,15 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     actor: textOrNull('Who did it.'),
   }),
   Statistics: shape('Attempts over time.', {
-    step: oneOf('The time of a point. Longer than asked for if figures are kept for each hour.', STEPS),
+    step: oneOf(
+      'The time of a point. Longer than asked for if no figures of this time are kept for so short a step.',
+      STEPS,
+    ),
     since: time('When the first point begins.'),
     until: time('When the last point ends.'),
     series: list(
       shape('Points in the order of time.', {
-        key: text('all'),
+        key: text('all; by listener: the id of a listener, or other.'),
         points: list(
           list(
             {},
@@ -305,7 +308,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
           'One for each step.',
         ),
       }),
-      'One: all attempts.',
+      'One: all attempts. By listener: at most ten listeners, the busiest first, and the others together.',
     ),
     totals: shape('The sums of the whole time.', {
       accepted: count('Attempts that were accepted.'),

@@ -1,4 +1,4 @@
-import type { DeliveryFilter } from '../deliveries/delivery.service.js';
+import type { DeliveryFilter } from '../deliveries/delivery.js';
 import type { EventFilter } from '../deliveries/event.service.js';
 import type { WebhookPageOptions } from '../store/database/page.js';
 import { DELIVERY_STATES, ref } from './components.js';
@@ -67,7 +67,7 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     errors: [404, 410],
     async run({ deliveries, id }) {
       const { body, contentType } = await deliveries.body(id);
-      // The type is in its own header: a browser must never run a body that a customer can influence.
+      // A separate header has the content type of the webhook, because a browser must never run a body that a customer can influence.
       return {
         text: body,
         contentType: 'text/plain; charset=utf-8',

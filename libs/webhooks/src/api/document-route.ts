@@ -1,7 +1,7 @@
 import { openApiDocument } from './openapi.js';
 import type { ApiRoute } from './route.js';
 
-/** The document of the other routes and of itself. */
+/** The route of the OpenAPI document, which describes all routes, this one included. */
 export function documentRoute(routes: readonly ApiRoute[]): ApiRoute {
   const route: ApiRoute = {
     operation: 'getOpenApi',
@@ -13,7 +13,7 @@ export function documentRoute(routes: readonly ApiRoute[]): ApiRoute {
     isCatalog: true,
     answer: { type: 'object', description: 'The document.', additionalProperties: true },
     errors: [],
-    // Relative to the document (OpenAPI 3.1, 4.8.5), so that it is right under every prefix and proxy.
+    // The URL of the server is relative to the document (OpenAPI 3.1, 4.8.5), so it is correct behind every prefix and proxy.
     run: () => ({ body: openApiDocument([...routes, route], '.') }),
   };
   return route;

@@ -6,7 +6,10 @@ export function etagOf(text: string): string {
   return `"${hash('sha256', text, 'base64url').slice(0, 27)}"`;
 }
 
-/** Whether the caller has the text already. Weak tags count (RFC 9110, 13.1.2): a proxy that compresses makes a tag weak. */
+/**
+ * Whether `If-None-Match` contains the tag, so that the caller already has the text. Weak tags count (RFC 9110, 13.1.2), because a proxy
+ * that compresses an answer makes its tag weak.
+ */
 export function isKnown(request: HttpRequest, etag: string): boolean {
   const given = headerOf(request, 'if-none-match') ?? '';
   return given.trim() === '*' || given.split(',').some((one) => one.trim().replace(/^W\//, '') === etag);

@@ -2,7 +2,7 @@ import type { CatalogType } from '../catalog/catalog-type.js';
 import type { WebhookCatalog } from '../catalog/webhook-catalog.js';
 import type { EventCatalog } from '../listeners/event-catalog.js';
 
-/** The event types that some callers see, and the documents that they read. */
+/** The event types that one kind of caller sees, and the catalogue for their documents. */
 export class EventTypesView {
   private readonly documents = new Map<string, string>();
 
@@ -21,7 +21,7 @@ export class EventTypesView {
     return this.known.fieldsOf([type], this.isOwned).names().toSorted();
   }
 
-  /** Made when it is first asked for. */
+  /** Made at the first use. */
   document(name: string, make: (catalog: WebhookCatalog) => string): string {
     const made = this.documents.get(name) ?? make(this.catalog);
     this.documents.set(name, made);
@@ -30,8 +30,8 @@ export class EventTypesView {
 }
 
 /**
- * The event catalogue of one instance. The code of the catalogue is loaded, and the catalogue made, when it is first asked for: once for
- * owners, and once for operators.
+ * The event catalogue of one instance. The first use loads the code of the catalogue and makes the catalogue: once for owners, and once for
+ * operators.
  */
 export class EventTypes {
   private readonly views = new Map<boolean, Promise<EventTypesView>>();

@@ -15,16 +15,16 @@ import { IDEMPOTENCY_KEY } from './openapi.js';
 import type { ApiAnswer } from './route.js';
 import { violations } from './schema.js';
 
-/** A request without an answer after this time was handled by a process that died. */
+/** If a request has no answer after this time, the process that handled it has died. */
 const ABANDONED_AFTER_MS = 2 * MINUTE;
 
-/** An answer as it is kept: without the secret, which stays in the row of its listener only. */
+/** A stored answer. It does not contain the secret of a listener: only the listener's row does. */
 interface KeptAnswer {
   readonly status?: number;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
   readonly secretOf?: string;
-  /** Hash of the stored form of the secret, so that a secret that was replaced is not shown. */
+  /** Hash of the stored secret. A repeated request gets the secret only while the hash still matches. */
   readonly secretMark?: string;
 }
 
@@ -36,7 +36,7 @@ export interface KeyedRequest {
   readonly body: string;
 }
 
-/** Makes a repeated request get the first answer, and do nothing. */
+/** Gives a repeated request the answer to the first request, and does nothing else. */
 export class Idempotency {
   constructor(private readonly runtime: WebhooksRuntime) {}
 
@@ -59,7 +59,10 @@ export class Idempotency {
     return { answer, isReplayed: false };
   }
 
-  /** A refused request did nothing. After another error nobody knows, so the key stays taken until the request counts as abandoned. */
+  /**
+   * A refused request has changed nothing, so its key is free again. After any other error the effect is unknown, so the key stays in use
+   * until the request counts as abandoned.
+   */
   private async run(key: Buffer, run: () => Promise<ApiAnswer>): Promise<ApiAnswer> {
     const { database } = this.runtime;
     try {
@@ -100,7 +103,7 @@ export class Idempotency {
     return { body: rest, headers, secretOf, ...(newest ? { secretMark: markOf(newest.value) } : {}) };
   }
 
-  /** `null` if the secret was replaced since. */
+  /** `null` if the secret was replaced in the meantime. */
   private async secretOf(listenerId: string, mark: string): Promise<string | null> {
     const [newest] = await this.secretsOf(listenerId);
     const stored = newest && markOf(newest.value) === mark ? newest : null;

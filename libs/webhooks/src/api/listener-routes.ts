@@ -246,7 +246,7 @@ async function verdictOf(listeners: ListenerService, given: string): Promise<Url
   }
 }
 
-/** How often a change is tried again because of another change, if the caller named no revision. */
+/** How often a change is retried after a concurrent change, if the caller gave no revision. */
 const TRIES = 3;
 
 async function patchListener(call: ApiCall): Promise<Listener> {

@@ -1,6 +1,9 @@
 import type { Listener, UpdateListenerInput } from '../listeners/listener.js';
 
-/** Objects that a patch changes key by key. Of the others, `null` is a value of filters, and secrets are never shown. */
+/**
+ * Objects that a patch changes key by key. Other objects are replaced as a whole: in `where`, `null` is a value to compare with, and
+ * callers do not know the secrets in `auth` and `tls`.
+ */
 const MERGED = ['headers', 'metadata', 'rateLimit'] as const;
 
 /** The input that has the effect of a JSON merge patch (RFC 7396) on a listener. */
@@ -13,7 +16,10 @@ export function mergePatch(listener: Listener, patch: UpdateListenerInput): Upda
   return input;
 }
 
-/** Deeper objects are replaced: a patch that is nested ten thousand times must not end in a RangeError. */
+/**
+ * Objects that are nested deeper are replaced as a whole. Without this limit, a patch that is nested ten thousand times would cause a
+ * RangeError.
+ */
 const MAX_DEPTH = 32;
 
 /** RFC 7396, 2. */

@@ -6,7 +6,7 @@ import type { Schema } from './schema.js';
 type Json = Record<string, unknown>;
 
 const MERGED_PARAMETERS = { id: 'The id.', type: 'The event type.' } as const;
-/** Every route may answer these. */
+/** Statuses that every route can answer. */
 const COMMON_ERRORS = [400, 401, 403, 429, 500, 503];
 
 /** The document of this API, in OpenAPI 3.1. @param server the path of the API, with `/v1` */

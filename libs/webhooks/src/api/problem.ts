@@ -11,11 +11,11 @@ export interface Problem {
   readonly type: string;
   readonly title: string;
   readonly status: number;
-  /** Not in answers of 500 and above. */
+  /** Missing in answers with a status of 500 or above. */
   readonly detail?: string;
-  /** The id of the request. The log has it, too. */
+  /** The id of the request. The log line about the error contains it, too. */
   readonly instance: string;
-  /** Stable: branch on it. `docs/errors.md` lists the codes. */
+  /** A stable code for programs. `docs/errors.md` lists the codes. */
   readonly code: string;
   readonly errors?: readonly RequestFault[];
 }
@@ -24,13 +24,13 @@ export interface Problem {
 export interface ProblemAnswer {
   readonly problem: Problem;
   readonly headers: Readonly<Record<string, string>>;
-  /** Whether the application has to know: the log gets the error. */
+  /** Whether to log the error, because the application has to repair something. */
   readonly isFault: boolean;
 }
 
 const RETRY_AFTER_MS = 5_000;
 
-/** The property of a listener that each code of the core is about. */
+/** For error codes of the core: the property of a listener that the code is about. */
 const POINTERS: Readonly<Record<string, string>> = {
   ...{ INVALID_URL: '/url', URL_SCHEME: '/url', URL_CREDENTIALS: '/url', URL_ADDRESS_BLOCKED: '/url' },
   ...{ URL_PORT_BLOCKED: '/url', INVALID_EVENT_TYPE: '/events', UNKNOWN_EVENT_TYPE: '/events' },
@@ -53,7 +53,7 @@ const CODES: Readonly<Record<number, string>> = {
   429: 'TOO_MANY_REQUESTS',
 };
 
-/** The answer to any error. An error that the application did not mean for callers becomes a 500 without a text. */
+/** The answer to any error. If an error is not meant for callers, the answer is a 500 without the text of the error. */
 export function problemOf(error: unknown, instance: string, now: number): ProblemAnswer {
   if (error instanceof BadRequestError) return ofBadRequest(error, instance, now);
   if (error instanceof UnreadableSecretError) {

@@ -17,7 +17,7 @@ export const PERIOD: Query = {
   until: { type: 'string', format: 'date-time', description: 'Before this time.' },
 };
 
-/** An owner that names an owner in the query gets what the owner-bound service says about it; the same for every name. */
+/** The error for an owner that filters by owner. The owner-bound service decides the error, which is the same for every name. */
 export function withoutOwner({ query, principal }: ApiCall): Record<string, unknown> {
   const { owner, ...rest } = query;
   if (owner === undefined || owner === principal.owner) return rest;

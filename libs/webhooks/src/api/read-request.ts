@@ -6,7 +6,7 @@ import { violations, type Schema } from './schema.js';
 export interface HttpRequest {
   readonly method: string;
   readonly url: string;
-  /** Express: `url` is cut below a mounted router. */
+  /** Only on Express, which cuts `url` below a mounted router. */
   readonly originalUrl?: string;
   readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
   readonly params?: Readonly<Record<string, string | undefined>>;
@@ -20,8 +20,8 @@ export function headerOf({ headers }: HttpRequest, name: string): string | undef
 }
 
 /**
- * The parameters of the query, checked and converted. They are read from the URL, because applications may choose how Express and Fastify
- * parse a query.
+ * The parameters of the query, checked and converted. They are parsed here from the URL, because applications can replace the query parser
+ * of Express and Fastify.
  *
  * @throws ApiError `INVALID_REQUEST`
  */
@@ -41,7 +41,7 @@ export function readQuery(request: HttpRequest, { query = {} }: ApiRoute): Recor
         detail: known.length ? `is unknown. Known: ${known.join(', ')}` : 'is unknown: the route has no parameters',
       });
     } else if (others.length) {
-      faults.push({ parameter, detail: 'is there twice' });
+      faults.push({ parameter, detail: 'is given twice' });
     } else {
       const value = converted(schema, first);
       faults.push(...violations(schema, value).map(({ detail }) => ({ parameter, detail })));
@@ -74,7 +74,7 @@ export function readBody(request: HttpRequest, route: ApiRoute): Record<string, 
 
 const NO_BODY: Schema = { type: 'object', additionalProperties: false };
 
-/** Without a body there is no content type. Fastify and Express do not say it in the same way. */
+/** Whether the request has a body. Fastify and Express show a missing body differently. */
 function hasContent(request: HttpRequest): boolean {
   const length = headerOf(request, 'content-length');
   return headerOf(request, 'transfer-encoding') !== undefined || (length !== undefined && length !== '0');
@@ -99,8 +99,8 @@ export function readIfMatch(request: HttpRequest, { hasRevision }: ApiRoute): nu
 }
 
 /**
- * A request of a page of another site, with the cookie or password that the browser sends by itself, must do nothing. A token in a header
- * is never sent by itself, and a page of another site cannot set these headers without the permission of `enableCors()`.
+ * Refuses a request that a page of another site makes with the cookie or password of the browser. A browser never adds a token to a header
+ * by itself, and a page of another site can set these headers only if `enableCors()` allows it.
  *
  * @throws ApiError `CROSS_SITE_REQUEST`
  */

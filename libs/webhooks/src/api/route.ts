@@ -10,7 +10,7 @@ import type { Schema } from './schema.js';
 import type { Sessions } from './sessions.js';
 import type { ReservedStream, Streams } from './streams.js';
 
-/** What every route of one module works with. */
+/** The services and settings that all routes of one module share. */
 export interface ApiParts {
   readonly runtime: WebhooksRuntime;
   readonly sessions: Sessions | null;
@@ -20,7 +20,7 @@ export interface ApiParts {
   readonly instance: string;
 }
 
-/** One request, after every check. The services are bound to the owner if the principal is one. */
+/** One request that has passed every check. If the principal is an owner, the services are bound to this owner. */
 export interface ApiCall {
   readonly principal: Principal;
   readonly parts: ApiParts;
@@ -43,18 +43,18 @@ export interface ApiCall {
   readonly checkSession: (() => Promise<unknown>) | null;
 }
 
-/** What a route answers. */
+/** The result of a route. */
 export interface ApiAnswer {
-  /** Instead of the status of the route. */
+  /** Overrides the status of the route. */
   readonly status?: number;
   readonly body?: unknown;
-  /** Instead of a `body` in JSON: exact text. */
+  /** Exact text, instead of a `body` in JSON. */
   readonly text?: string;
   readonly contentType?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** The listener whose secret is in the body: it is not stored with the answer. */
+  /** The listener whose secret is in the body. The secret is not stored with the answer for repeated requests. */
   readonly secretOf?: string;
-  /** Instead of a `body`: events, for as long as the connection is open. */
+  /** A stream of events while the connection is open, instead of a `body`. */
   readonly stream?: ReservedStream;
 }
 
@@ -71,7 +71,10 @@ export interface ApiRoute {
   /** Below `/v1`, with `{id}` for a parameter. */
   readonly path: string;
   readonly summary: string;
-  /** `null`: every principal may call it. A list: one of them is enough, and the route checks which. */
+  /**
+   * `null`: every principal may call it. If it is a list, one of these capabilities is enough, and the route checks which one the call
+   * needs.
+   */
   readonly capability: Capability | readonly Capability[] | null;
   readonly query?: Readonly<Record<string, Schema>>;
   readonly body?: Schema;
@@ -80,7 +83,7 @@ export interface ApiRoute {
   readonly isCheckedByService?: boolean;
   readonly status: 200 | 201 | 202 | 204;
   readonly answer?: Schema;
-  /** Another success, with its own answer. */
+  /** A second successful status, with its own body. */
   readonly otherAnswer?: { readonly status: 200; readonly answer: Schema };
   /** The content type of the answer, if it is not JSON. */
   readonly answerType?: string;
@@ -88,14 +91,17 @@ export interface ApiRoute {
   readonly isIdempotent?: boolean;
   /** Honours `If-Match`. */
   readonly hasRevision?: boolean;
-  /** Describes, and has no data of customers: its answer has an `ETag`, and `catalog: { public: true }` shows it to everybody. */
+  /**
+   * Whether the answer describes event types and contains no data of customers. Such an answer has an `ETag`, and `catalog: { public: true
+   * }` shows it to everybody.
+   */
   readonly isCatalog?: boolean;
-  /** Further statuses of errors, for the document. */
+  /** More error statuses, for the OpenAPI document. */
   readonly errors: readonly number[];
   readonly run: (call: ApiCall) => Promise<ApiAnswer> | ApiAnswer;
 }
 
-/** The capabilities of which a caller needs one; empty: none. */
+/** A caller needs one of these capabilities. If the list is empty, the caller needs none. */
 export function neededBy(capability: ApiRoute['capability']): readonly Capability[] {
   if (capability === null) return [];
   return typeof capability === 'string' ? [capability] : capability;

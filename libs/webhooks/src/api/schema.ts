@@ -34,7 +34,7 @@ export interface Violation {
 
 const DATE_TIME = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$/;
 
-/** What a schema and a value do not agree about. @param components the schemas that `$ref` may name */
+/** The violations of a schema by a value. @param components the schemas that `$ref` may name */
 export function violations(
   schema: Schema,
   value: unknown,
@@ -135,7 +135,7 @@ function unknownDetail(known: readonly string[]): string {
   return known.length ? `is unknown. Known: ${known.join(', ')}` : 'is unknown: nothing is allowed here';
 }
 
-/** RFC 6901, 3. The value is cut: it is foreign text. */
+/** RFC 6901, 3. The value is cut, because it is foreign text. */
 function escaped(key: string): string {
   return key.slice(0, 64).replaceAll('~', '~0').replaceAll('/', '~1');
 }

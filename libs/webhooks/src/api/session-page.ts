@@ -2,9 +2,9 @@ import { parseUrl } from '../parse-url.js';
 import { invalidRequest } from './api-error.js';
 import type { Schema } from './schema.js';
 
-/** How a page in a browser shows a session. Signed with the token, so that nobody changes it on the way. */
+/** The look of the dashboard or portal in one session. It is part of the signed token, so nobody can change it on the way. */
 export interface SessionPage {
-  /** The colours of the page; `null`: those of the module. */
+  /** The colours of the page; `null` means the colours that the dashboard module sets. */
   readonly theme: 'auto' | 'light' | 'dark' | null;
   /** The language of the page, such as `pt-BR`. */
   readonly locale: string | null;
@@ -12,15 +12,15 @@ export interface SessionPage {
   readonly accent: string | null;
   /** A `data:` URL of an image, or a path on the same origin. */
   readonly logo: string | null;
-  /** The only origins whose pages may contain the page in a frame; `null`: each that the module allows. */
+  /** The only origins whose pages may contain the page in a frame; `null` means every origin that the dashboard module allows. */
   readonly parentOrigins: readonly string[] | null;
-  /** Where the page sends its reader when the session is over. */
+  /** The URL to which the page leads when the session is over. */
   readonly returnUrl: string | null;
   /** The first screen. */
   readonly next: string | null;
 }
 
-/** Of a session that names nothing, and of callers without a session. */
+/** The look without settings: of callers without a session, and of sessions that set nothing. */
 export const NO_PAGE: SessionPage = Object.freeze({
   theme: null,
   locale: null,
@@ -31,7 +31,7 @@ export const NO_PAGE: SessionPage = Object.freeze({
   next: null,
 });
 
-// All together stay below 8 KB, the header that proxies accept by default.
+// With these limits a token stays below 8 KB, the header size that proxies accept by default.
 const MAX_LOCALE_LENGTH = 35; // RFC 5646, 4.4.1
 const MAX_LOGO_LENGTH = 1024;
 const MAX_URL_LENGTH = 1024;
@@ -84,7 +84,7 @@ export const SESSION_PAGE_SCHEMA = {
   },
 } satisfies Record<keyof SessionPage, Schema>;
 
-/** In the answer of `/me`. */
+/** The schema of the property `page` in the answer of `/me`. */
 export const SHOWN_SESSION_PAGE: Readonly<Record<string, Schema>> = Object.fromEntries(
   Object.entries(SESSION_PAGE_SCHEMA as Record<string, Schema>).map(
     ([name, { type, description = '', enum: values, items }]) => [
@@ -101,7 +101,7 @@ export const SHOWN_SESSION_PAGE: Readonly<Record<string, Schema>> = Object.fromE
 ) as Readonly<Record<string, Schema>>;
 
 /**
- * The part of a checked body that is about the page.
+ * Reads the settings of the page from a checked body.
  *
  * @throws ApiError `INVALID_REQUEST`
  */
@@ -125,7 +125,7 @@ export function readSessionPage(body: Readonly<Record<string, unknown>>): Sessio
   return page;
 }
 
-/** Of a token that was verified: only our own keys sign, so its values were checked before. */
+/** Reads the settings from a verified token. They were checked when the token was signed. */
 export function signedPage(claims: unknown): SessionPage {
   return typeof claims === 'object' && claims !== null ? { ...NO_PAGE, ...claims } : NO_PAGE;
 }
@@ -135,7 +135,7 @@ function isOrigin(text: string): boolean {
   return url !== null && /^https?:$/.test(url.protocol) && url.origin === text;
 }
 
-/** A link in a page: never a script. */
+/** Whether a text can be a link in a page. A `javascript:` URL is not allowed. */
 function isReturnUrl(text: string): boolean {
   if (/[\p{Cc}\s\\]/u.test(text)) return false;
   return /^\/(?!\/)/.test(text) || (/^https?:\/\//i.test(text) && parseUrl(text) !== null);

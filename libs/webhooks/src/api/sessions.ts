@@ -9,7 +9,7 @@ import { CAPABILITIES, OWNER_CAPABILITIES, type Capability, type Principal } fro
 import { ApiError } from './api-error.js';
 import { signedPage, type SessionPage } from './session-page.js';
 
-/** A token of a session begins with this text, so that it is found in a leak, and never taken for another token. */
+/** The prefix of session tokens. With it, secret scanners find a leaked token, and nobody takes it for another kind of token. */
 export const TOKEN_PREFIX = 'whs_';
 const ALGORITHM = 'HS256';
 
@@ -19,7 +19,7 @@ export interface SessionKey {
   readonly key: KeyObject;
 }
 
-/** What a session is for. */
+/** The owner or operator, the capabilities and the limits of a session. */
 export interface NewSession {
   readonly kind: 'operator' | 'owner';
   readonly owner: string | null;
@@ -29,7 +29,7 @@ export interface NewSession {
   readonly page: SessionPage;
 }
 
-/** Times are in ms, although those of JWTs are in seconds: a session that was created just after a revocation is valid. */
+/** Times are in ms, although JWTs use seconds. So a session that is created right after a revocation is valid. */
 interface Claims {
   readonly jti?: string;
   readonly kind?: unknown;

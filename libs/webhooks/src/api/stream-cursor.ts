@@ -1,9 +1,9 @@
 import { invalidRequest } from './api-error.js';
 
-/** A position of each source, by its key. */
+/** The position in each source, by the key of the source. */
 export type Positions = Readonly<Record<string, number>>;
 
-/** Up to where a reader has everything. */
+/** A reader has received every change up to these positions. */
 export interface StreamCursor {
   /** When the process wrote it, in ms since 1970. */
   readonly at: number;
@@ -12,7 +12,7 @@ export interface StreamCursor {
 
 const FORM = /^t(\d{1,16})((?:\.[a-z]+\d{1,16})*)$/;
 
-/** As the id of an event: `Last-Event-ID` brings it back. */
+/** The cursor as the `id` of an event. A client returns it in `Last-Event-ID`. */
 export function writeCursor({ at, positions }: StreamCursor): string {
   const parts = Object.entries(positions).map(([key, position]) => `.${key}${Math.max(0, position)}`);
   return Buffer.from(`t${Math.max(0, at)}${parts.join('')}`).toString('base64url');

@@ -1,4 +1,4 @@
-import { toAttempt, toDelivery } from '../deliveries/delivery.service.js';
+import { toAttempt, toDelivery } from '../deliveries/shown-deliveries.js';
 import { lastSequence, readAttempted, readNewDeliveries } from '../store/queue/changed-deliveries.js';
 import type { AttemptRow, DeliveryRow } from '../store/queue/delivery-rows.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
@@ -13,7 +13,7 @@ const BY_SEQUENCE = {
   farthest: 100_000,
 } as const;
 
-/** New deliveries: those that wait, and those that were recorded together with their first attempt. */
+/** New deliveries: pending ones, and deliveries that were recorded together with their first attempt. */
 export function newDeliveries({ database }: Pick<WebhooksRuntime, 'database'>): StreamSource {
   return {
     ...BY_SEQUENCE,
@@ -50,14 +50,14 @@ type ShownAttempt = DeliveryRow & Omit<AttemptRow, 'response'>;
 function attemptChange(row: ShownAttempt): Omit<StreamChange, 'position'> {
   return {
     ...placeOf(row),
-    // After a lost lease two attempts have the same number, but not the same start.
+    // After a lost lease, two attempts may have the same number. Their start times differ.
     id: `${row.id}.${Number(row.number)}.${Number(row.startedAt)}`,
     at: Number(row.startedAt) + Number(row.durationMs),
     dataFor: (kind) => ({ delivery: toDelivery(row), attempt: attemptOf(row, kind === 'operator') }),
   };
 }
 
-/** Without the answer of the receiver, which may have 4 KB: the route of the delivery shows it. */
+/** The attempt without the receiver's answer, which may have 4 KB. The route of the delivery shows the answer. */
 function attemptOf(row: ShownAttempt, isOperator: boolean) {
   const { response: _, ...attempt } = toAttempt({ ...row, response: null }, isOperator);
   return attempt;

@@ -3,7 +3,9 @@ import { HOUR, SECOND } from '../time.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import type { StreamSource } from './stream-source.js';
 
-/** More changes at once are a migration, such as new keys for all secrets, and no reader wants them one by one. */
+/**
+ * If more listeners change at once, the cause is bulk work, such as new keys for all secrets. Readers get `reset` instead of each change.
+ */
 const MOST_ROWS = 1_000;
 
 /** Listeners that were created, changed, enabled, disabled or removed. A position is a time. */

@@ -2,7 +2,7 @@ import { SECOND } from '../time.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import type { StreamChange, StreamSource } from './stream-source.js';
 
-/** An overview takes several queries for each owner who reads a stream. */
+/** The interval between overviews. Each overview takes several queries for each owner that reads a stream. */
 const EVERY_MS = 10 * SECOND;
 
 /** The overview, every 10 seconds. A position is a time, in steps of 10 seconds. */
@@ -11,7 +11,7 @@ export function overviews({ clock, system }: Pick<WebhooksRuntime, 'clock' | 'sy
     key: 'o',
     event: 'overview',
     capability: 'stats:read',
-    // Only the last one counts, so nothing is read again.
+    // Only the newest overview matters, so no older one is read again.
     overlap: [0, 0],
     beginsBefore: 0,
     step: Infinity,

@@ -6,11 +6,11 @@ import { SECOND } from '../time.js';
 import type { Principal } from './access.js';
 import type { StreamChange, StreamSource } from './stream-source.js';
 
-/** What a reader has not read may take this much memory. */
+/** The maximum size of the text that waits for one reader. A reader that falls further behind is cut off. */
 const MOST_UNREAD_BYTES = 1_024 * 1_024;
 const READS_WITHIN_MS = 30 * SECOND;
 
-/** What a reader asks for. */
+/** The part of the stream that a reader may see and has asked for. */
 export interface StreamFilter {
   readonly principal: Principal;
   readonly listenerId: string | null;
@@ -22,7 +22,7 @@ export interface StreamFilter {
 
 /** One open stream. */
 export class StreamReader {
-  /** What happens while the reader gets what it missed; `null`: nothing is kept back. */
+  /** Changes that occur while the reader receives the changes that it missed. `null` after that: changes are sent at once. */
   private kept: string[] | null = [];
   private keptBytes = 0;
   private readonly closed = new AbortController();
@@ -30,7 +30,7 @@ export class StreamReader {
   constructor(
     readonly filter: StreamFilter,
     private readonly response: ServerResponse,
-    /** What happened before is no news for this reader. */
+    /** Changes before this time are not sent as new. */
     private readonly newsFrom: number,
   ) {
     response.once('close', () => this.closed.abort());
@@ -44,7 +44,7 @@ export class StreamReader {
     return !this.response.destroyed && !this.response.writableEnded;
   }
 
-  /** The query has found it in the scope of some reader; this is the exact comparison for this one. */
+  /** Whether this reader gets the change. The query selects the changes for all readers together, so each reader compares again. */
   accepts({ capability }: StreamSource, change: StreamChange): boolean {
     const { principal, listenerId, type } = this.filter;
     if (change.at < this.newsFrom || !principal.can.includes(capability)) return false;
@@ -54,7 +54,7 @@ export class StreamReader {
     return type === null || change.type === null || matchesPattern(type, change.type);
   }
 
-  /** Sends what happens now: at once, or after what the reader has missed. */
+  /** Sends a new change at once, or, if the reader is still receiving missed changes, after them. */
   sendLive(text: string): void {
     if (this.kept === null) return this.send(text);
     this.kept.push(text);
@@ -62,21 +62,21 @@ export class StreamReader {
     if (this.keptBytes > MOST_UNREAD_BYTES) this.cutOff();
   }
 
-  /** Sends a part of what the reader has missed, and waits until the reader has read. */
+  /** Sends one of the changes that the reader missed, and waits until the connection can take more. */
   async sendMissed(text: string): Promise<void> {
     if (!this.isOpen || this.response.write(text)) return;
     const signal = AbortSignal.any([AbortSignal.timeout(READS_WITHIN_MS), this.closed.signal]);
     await once(this.response, 'drain', { signal }).catch(() => this.cutOff());
   }
 
-  /** From now on nothing is kept back. */
+  /** Ends the phase of missed changes: sends the changes that were kept back, and later changes at once. */
   begin(): void {
     const kept = this.kept ?? [];
     this.kept = null;
     for (const text of kept) this.send(text);
   }
 
-  /** A reader that does not read is cut off: it comes back with its last id, and then misses nothing. */
+  /** A reader that is too slow is cut off. It reconnects with its last id, so it misses nothing. */
   private send(text: string): void {
     if (!this.isOpen) return;
     this.response.write(text);

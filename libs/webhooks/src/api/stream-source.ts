@@ -3,50 +3,50 @@ import type { Capability, Principal } from './access.js';
 
 /** One change that a stream sends. */
 export interface StreamChange {
-  /** The same in every process and after every restart. A reader drops a change whose id it has seen. */
+  /** The id is the same in every process and after every restart. A client drops a change whose id it has seen. */
   readonly id: string;
   /** The place of the change in its source: see {@link StreamSource.last}. */
   readonly position: number;
   /** When it happened, in ms since 1970. */
   readonly at: number;
-  /** Compared exactly: an owner gets only their own changes. */
+  /** An owner gets only changes with exactly this owner. */
   readonly owner: string | null;
-  /** `null`: the change is of no listener, and a reader who asks for one listener does not get it. */
+  /** `null`: the change concerns no listener, so a reader of a single listener does not get it. */
   readonly listenerId: string | null;
-  /** Only for these principals; `undefined`: for both. */
+  /** Only this kind of principal gets the change; `undefined`: both kinds. */
   readonly audience?: Principal['kind'];
-  /** The event type; `null`: the change is of no event, and no filter by type hides it. */
+  /** The event type; `null`: the change concerns no event, so a filter by type does not exclude it. */
   readonly type: string | null;
-  /** What is sent, besides the id. Operators see more than owners. */
+  /** Returns the data that is sent with the id. Operators see more than owners. */
   readonly dataFor: (kind: Principal['kind']) => Readonly<Record<string, unknown>>;
 }
 
-/** The changes after one position, up to and including another one. */
+/** Changes after one position, up to and including another position. */
 export interface StreamRange {
   readonly after: number;
   readonly upTo: number;
 }
 
 /**
- * Where changes come from. Positions are sequences or times. Neither is committed in order: a transaction may commit after another one
- * with a larger position. So each poll reads again what the last 10 s have brought, and drops what it has seen.
+ * One kind of change, and how to read it. Positions are sequences or times. Transactions do not commit in the order of their positions, so
+ * each poll reads the changes of the last 10 s again and drops those that it has already sent.
  */
 export interface StreamSource {
-  /** In cursors. It never changes. */
+  /** Names the source in cursors, so it must never change. */
   readonly key: string;
   /** The name of the event in the stream. */
   readonly event: StreamEventName;
-  /** Who does not have it gets none of these events. */
+  /** A principal without this capability gets no event of this source. */
   readonly capability: Capability;
-  /** How many positions a poll reads again: at least, and at most. */
+  /** The minimum and the maximum number of positions that a poll reads again. */
   readonly overlap: readonly [least: number, most: number];
-  /** How far before the last position a process that polled nothing yet begins. */
+  /** How far before the last position the first poll of a process begins. */
   readonly beginsBefore: number;
-  /** How many positions one statement passes. */
+  /** The number of positions that one statement covers. */
   readonly step: number;
-  /** A reader that is further behind gets `reset` instead of what it missed. */
+  /** A reader that is further behind than this gets `reset` instead of the missed changes. */
   readonly farthest: number;
-  /** The last position now. */
+  /** Reads the last position. */
   readonly last: () => Promise<number>;
   /** @returns in the order of their positions; `null`: too many to read */
   readonly read: (scopes: readonly ReadScope[], range: StreamRange) => Promise<readonly StreamChange[] | null>;

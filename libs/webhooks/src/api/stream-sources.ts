@@ -6,7 +6,7 @@ import type { StreamSource } from './stream-source.js';
 import { taskChanges } from './stream-tasks.js';
 
 /**
- * What the stream sends. A further kind of event needs a source here, its name in `StreamEventName`, and its type in
+ * The sources of the stream. To add a kind of event, add its source here, its name to `StreamEventName`, and its type to
  * `client/stream-events.ts`.
  */
 export function streamSources(runtime: WebhooksRuntime): readonly StreamSource[] {

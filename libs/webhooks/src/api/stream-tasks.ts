@@ -42,7 +42,7 @@ export function taskChanges({ database, clock }: Pick<WebhooksRuntime, 'database
   };
 }
 
-/** Each batch extends the lease, so that the end of the lease says when the last batch was. */
+/** Each batch extends the lease, so the end of the lease shows when the last batch ran. */
 function changedAtOf({ createdAt, startedAt, endedAt, leaseUntil }: TaskRow): number {
   return Math.max(...[createdAt, startedAt, endedAt].map(Number), Number(leaseUntil) - TASK_LEASE_MS);
 }

@@ -12,22 +12,22 @@ import type { StreamChange, StreamRange, StreamSource } from './stream-source.js
 const POLL_MS = 2 * SECOND;
 const OVERLAP_MS = 10 * SECOND;
 const HEARTBEAT_MS = 15 * SECOND;
-/** The login of the application is asked again, when the reader comes back. */
+/** The longest duration of a stream. When the reader reconnects, the application's login is checked again. */
 const LONGEST_MS = 15 * MINUTE;
 const SENT_AT_ONCE = 50;
 const COMES_BACK_AFTER_MS = 2 * SECOND;
-/** Of all principals together. */
+/** The maximum number of open streams of all principals together. */
 const MOST_STREAMS = 1_000;
 
-/** A stream that was allowed, and is not open yet. Call one of the two. */
+/** A stream that is allowed but not open yet. The caller must call `open()` or `cancel()`. */
 export interface ReservedStream {
   readonly open: (response: ServerResponse) => void;
   readonly cancel: () => void;
 }
 
 /**
- * The open streams of one module. One poll reads for all of them, every 2 s while there are any. Each poll reads again what the last 10 s
- * have brought, because a transaction may commit after another one that began later.
+ * The open streams of one module. While any stream is open, one poll for all streams runs every 2 s. Each poll reads the changes of the
+ * last 10 s again, because transactions do not commit in the order in which they began.
  */
 export class Streams {
   private readonly readers = new Set<StreamReader>();
@@ -37,7 +37,7 @@ export class Streams {
   private polling: Promise<void> = Promise.resolve();
   /** The last positions of earlier polls, the oldest first. */
   private history: { readonly polledAt: number; readonly last: Positions }[] = [];
-  /** When this round of polls began. The stream does not send older changes as news. */
+  /** When polling began. Older changes are not sent as new. */
   private newsFrom = 0;
   private readonly seen = new Map<string, { readonly key: string; readonly position: number }>();
   private isPolling = false;
@@ -57,14 +57,18 @@ export class Streams {
     const { principal } = filter;
     const capabilities = [...new Set(this.sources.map(({ capability }) => capability))];
     if (!capabilities.some((one) => principal.can.includes(one))) {
-      throw new ApiError('CAPABILITY_MISSING', 403, `This needs one of the capabilities ${capabilities.join(', ')}.`);
+      throw new ApiError(
+        'CAPABILITY_MISSING',
+        403,
+        `This call needs one of the capabilities ${capabilities.join(', ')}.`,
+      );
     }
     if (this.isClosed) throw shuttingDown();
     const release = this.take(principal);
     return { cancel: release, open: (response) => this.open(filter, missedSince, response, release) };
   }
 
-  /** Ends every stream, and refuses new ones. */
+  /** Ends every stream, and refuses new streams. */
   async close(): Promise<void> {
     this.isClosed = true;
     for (const reader of this.readers) reader.end();
@@ -113,16 +117,16 @@ export class Streams {
     return [heartbeat.unref(), setTimeout(() => reader.end(), Math.max(0, lastsMs)).unref()];
   }
 
-  /** Also moves the cursor of a reader for whom nothing happens. */
+  /** Keeps the connection open, and moves the cursor of a reader without changes. */
   private heartbeat(reader: StreamReader): void {
     reader.sendLive(`: hb\nid: ${this.liveCursor}\n\n`);
     reader.filter.check?.().catch((error: unknown) => {
-      // Without its database the module cannot know, and a reader that comes back is checked again.
+      // Other errors, such as an unavailable database, leave the stream open: they do not prove that the session is invalid.
       if (error instanceof ApiError) reader.end();
     });
   }
 
-  /** Polls, sends what the reader has missed, and then what happens from now on. */
+  /** Starts polling, sends the changes that the reader missed, and then new changes. */
   private async begin(reader: StreamReader, missedSince: StreamCursor | null): Promise<void> {
     await this.start();
     await reader.sendMissed(`: open\nretry: ${COMES_BACK_AFTER_MS}\nid: ${this.liveCursor}\n\n`);
@@ -136,7 +140,7 @@ export class Streams {
     for (const source of this.sources) {
       const upTo = last[source.key] as number;
       const range = { after: since.positions[source.key] ?? upTo, upTo };
-      // The position is from another database, such as one before a restore.
+      // The position is from another state of the database, for example from before a restore.
       const isForeign = range.after > upTo;
       const canSend = !isForeign && !isTooFar(source, range);
       if (!canSend || !(await this.sendMissedOf(reader, source, { range, since }))) {
@@ -159,22 +163,22 @@ export class Streams {
         const cursor = { ...since, positions: { ...since.positions, [source.key]: passed } };
         const text = writer(source, cursor)(change)(reader.filter.principal.kind);
         if (reader.accepts(source, change)) await reader.sendMissed(text);
-        // Older changes are complete. So a reader that is cut off here does not need them again.
+        // No transaction can still add older changes. So a reader that is cut off here does not need them again.
         if (change.at < this.parts.now() - OVERLAP_MS) passed = change.position;
       }
     }
     return true;
   }
 
-  /** The first poll of a round; later readers join the round. */
+  /** Starts polling for the first reader. Later readers share the polls. */
   private async start(): Promise<void> {
     if (!this.history.length) {
       const last = await this.lastPositions();
-      // The only reader may be gone.
+      // The only reader may have disconnected in the meantime.
       if (!this.readers.size) return;
       this.newsFrom = this.parts.now() - OVERLAP_MS;
       const first = this.sources.map(({ key, beginsBefore }) => [key, (last[key] as number) - beginsBefore] as const);
-      // Two readers may begin at once.
+      // Another reader may have started polling in the meantime.
       if (!this.history.length) {
         this.history = [
           { polledAt: -Infinity, last: Object.fromEntries(first) },
@@ -192,7 +196,7 @@ export class Streams {
     this.seen.clear();
   }
 
-  /** One poll at a time: a slow database gets no second question. */
+  /** Only one poll runs at a time, so a slow database does not get more and more queries. */
   private poll(): void {
     if (this.isPolling) return;
     this.isPolling = true;
@@ -228,7 +232,7 @@ export class Streams {
       if (!changes) return false;
       for (const [n, change] of changes.entries()) {
         if (this.isNews(source, change)) this.send(source, change, cursor);
-        // So that a burst leaves the process before a reader seems not to read.
+        // Let the sockets send. Otherwise a burst of changes would make every reader look too slow.
         if (n % SENT_AT_ONCE === SENT_AT_ONCE - 1) await setImmediate();
       }
     }
@@ -253,7 +257,7 @@ export class Streams {
   }
 
   private remember(last: Positions): void {
-    // Nobody listens any more.
+    // No reader is left.
     if (!this.history.length) return;
     const now = performance.now();
     this.history.push({ polledAt: now, last });
@@ -263,7 +267,7 @@ export class Streams {
     for (const [id, { key, position }] of this.seen) if (position <= (from[key] as number)) this.seen.delete(id);
   }
 
-  /** From which position a poll reads: what the last 10 s have brought, and everything since the last poll. */
+  /** The positions after which a poll reads: the poll covers the last 10 s, and everything since the last poll. */
   private rereadFrom(last: Positions): Positions {
     const earlier = this.history.findLast(({ polledAt }) => polledAt <= performance.now() - OVERLAP_MS);
     const before = (earlier ?? this.history[0])?.last ?? last;
@@ -275,13 +279,13 @@ export class Streams {
     return Object.fromEntries(entries);
   }
 
-  /** A reader that comes back with it misses nothing. */
+  /** A reader that reconnects with this cursor misses nothing. */
   private get liveCursor(): string {
     const last = this.history.at(-1)?.last ?? {};
     return writeCursor({ at: this.parts.now(), positions: this.history.length ? this.rereadFrom(last) : {} });
   }
 
-  /** A table may have been emptied: a position never goes back while somebody listens. */
+  /** The last position of each source. It never goes back while a stream is open, even if a table is emptied. */
   private async lastPositions(): Promise<Positions> {
     const known = this.history.at(-1)?.last ?? {};
     const entries = await Promise.all(
@@ -290,11 +294,11 @@ export class Streams {
     return Object.fromEntries(entries);
   }
 
-  /** Once for each trouble: the next poll is 2 s later, and reads what this one has not. */
+  /** Logs once for each outage. The next poll runs 2 s later and reads the changes that this poll missed. */
   private warn(error: unknown): void {
     if (!this.isFailing) {
       this.parts.logger.warn(
-        `The streams of the API could not read what happens: ${messageOf(error)}. They try again.`,
+        `The streams of the API could not read the latest changes and are retried: ${messageOf(error)}`,
       );
     }
     this.isFailing = true;
@@ -309,7 +313,7 @@ function* rangesOf({ step }: StreamSource, { after, upTo }: StreamRange): Genera
   for (let from = after; from < upTo; from += step) yield { after: from, upTo: Math.min(upTo, from + step) };
 }
 
-/** The text of a change for an operator or an owner; made once for each, whatever the number of readers. */
+/** Writes a change as text: at most once for operators and once for owners, however many readers there are. */
 function writer({ event }: StreamSource, cursor: StreamCursor) {
   const id = writeCursor(cursor);
   return (change: StreamChange) => {
@@ -322,12 +326,12 @@ function writer({ event }: StreamSource, cursor: StreamCursor) {
   };
 }
 
-/** JSON has no line break outside its texts, and escapes those inside. */
+/** A message of the event stream. JSON on one line contains no line break, because it escapes line breaks in strings. */
 function eventText(event: string, id: string, data: object): string {
   return `event: ${event}\nid: ${id}\ndata: ${JSON.stringify(data)}\n\n`;
 }
 
-/** More happened than the stream can send: the reader reads its lists again. */
+/** Makes the reader read its lists again, because there were more changes than the stream can send. */
 function resetText({ at }: StreamCursor, id: string): string {
   return eventText('reset', id, { id: `reset.${at}`, since: new Date(at) });
 }
@@ -339,5 +343,7 @@ function tooManyStreams(count: number): ApiError {
 }
 
 function shuttingDown(): ApiError {
-  return new ApiError('SHUTTING_DOWN', 503, 'This process ends. Try again.', { headers: { 'Retry-After': '2' } });
+  return new ApiError('SHUTTING_DOWN', 503, 'This process is stopping. Try again.', {
+    headers: { 'Retry-After': '2' },
+  });
 }

@@ -21,7 +21,10 @@ interface Swagger {
   readonly ApiExcludeEndpoint: () => MethodDecorator;
 }
 
-/** Describes a route for the document of an application that has @nestjs/swagger. Without the package it does nothing. */
+/**
+ * Describes a route in the OpenAPI document that an application makes with @nestjs/swagger. Without that package the decorator does
+ * nothing.
+ */
 export function describeForSwagger(
   controller: Type,
   descriptor: PropertyDescriptor,
@@ -35,7 +38,7 @@ export function describeForSwagger(
   }
 }
 
-/** The catch-all route is no part of a document. */
+/** Keeps the catch-all route out of the document. */
 export function hideFromSwagger(controller: Type, name: string, descriptor: PropertyDescriptor): void {
   loadSwagger()?.ApiExcludeEndpoint()(controller.prototype as object, name, descriptor);
 }
@@ -56,7 +59,7 @@ function loadSwagger(): Swagger | null {
 
 function* decoratorsOf(swagger: Swagger, route: ApiRoute, instance: string): Generator<MethodDecorator> {
   const { operation, summary, body, isBodyRequired = false, status, answer, answerType = 'application/json' } = route;
-  // The ids of one document must differ (OpenAPI 3.1, 4.8.10), also if it has two instances.
+  // Operation ids must be unique in a document (OpenAPI 3.1, 4.8.10), even if the application imports this module twice.
   const isDefault = instance === DEFAULT_INSTANCE;
   yield swagger.ApiTags(isDefault ? 'webhooks' : `webhooks of ${instance}`);
   yield swagger.ApiOperation({ operationId: isDefault ? operation : `${operation}_${instance}`, summary });
@@ -74,7 +77,7 @@ function* decoratorsOf(swagger: Swagger, route: ApiRoute, instance: string): Gen
   });
 }
 
-/** Our schemas are not among the components of the application's document. */
+/** Replaces references by the schemas themselves, because the application's document does not contain the schemas of this module. */
 function inlined(schema: Schema): Schema {
   if (schema.$ref !== undefined) return inlined(resolveRef(schema.$ref, COMPONENTS));
   const { items, properties } = schema;

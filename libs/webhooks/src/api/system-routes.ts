@@ -11,13 +11,17 @@ import { AUDIT_ACTIONS } from '../store/system/audit.js';
 const STATS: Readonly<Record<string, Schema>> = {
   since: { type: 'string', format: 'date-time', description: 'From this time on. By default: 24 hours before until.' },
   until: { type: 'string', format: 'date-time', description: 'Until this time. By default: now.' },
-  step: { type: 'string', enum: ['5m', '1h', '1d'], description: 'The time of a point.' },
-  by: { type: 'string', enum: ['outcome'], default: 'outcome', description: 'What the points tell apart.' },
+  step: { type: 'string', enum: ['1m', '5m', '1h', '1d'], description: 'The time of a point.' },
+  by: {
+    type: 'string',
+    enum: ['outcome', 'listener'],
+    default: 'outcome',
+    description: 'outcome: one series. listener: a series for each of the ten busiest listeners, and `other`.',
+  },
 };
 
 function statsOptions({ query }: ApiCall): StatsOptions {
-  const { by: _, ...options } = withTimes(query);
-  return options;
+  return withTimes(query);
 }
 
 export const SYSTEM_ROUTES: readonly ApiRoute[] = [

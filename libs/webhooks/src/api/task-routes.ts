@@ -10,7 +10,7 @@ import { PAGE, withoutOwner, withTimes } from './queries.js';
 import type { ApiCall, ApiRoute } from './route.js';
 import type { Schema } from './schema.js';
 
-/** What the principal needs for each kind of task. */
+/** The capability that each kind of task needs. */
 const NEEDED: Readonly<Record<TaskKind, Capability>> = {
   recover: 'deliveries:resend',
   replay: 'deliveries:resend',
@@ -140,7 +140,7 @@ export const TASK_ROUTES: readonly ApiRoute[] = [
 /** @throws ApiError `CAPABILITY_MISSING` */
 function assertMay({ can }: Principal, kind: TaskKind): void {
   if (can.includes(NEEDED[kind])) return;
-  throw new ApiError('CAPABILITY_MISSING', 403, `This needs the capability ${NEEDED[kind]}.`);
+  throw new ApiError('CAPABILITY_MISSING', 403, `This call needs the capability ${NEEDED[kind]}.`);
 }
 
 function newTask(call: ApiCall): NewTask {
@@ -149,10 +149,10 @@ function newTask(call: ApiCall): NewTask {
   return input as unknown as NewTask;
 }
 
-/** The names of the API for properties of a task, if the core has other ones. */
+/** Properties of a task whose names differ between the API and the core. */
 const API_NAMES: Readonly<Record<string, string>> = { errorCode: 'error' };
 
-/** Errors about properties name them as the API does. */
+/** Translates the property names in an error to the names of the API. */
 async function inApiNames<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;

@@ -39,7 +39,7 @@ interface ApiPlace {
   readonly controller: Type;
 }
 
-/** Every route. Those of sessions are only there if the module has keys for them. @internal */
+/** Every route. The routes for sessions exist only if the option `sessions` is set. @internal */
 export function apiRoutes(hasSessions: boolean): readonly ApiRoute[] {
   const sessionRoutes = hasSessions ? SESSION_ROUTES : [];
   const routes = [
@@ -103,7 +103,7 @@ export class WebhooksApiModule implements NestModule, OnModuleDestroy {
     };
   }
 
-  /** Runs when the parsers of the application are registered but its routes are not. */
+  /** Runs after the application's body parsers are registered, and before its routes are. */
   configure(): void {
     const { httpAdapter } = this.host;
     if (!httpAdapter) return;
@@ -116,7 +116,7 @@ export class WebhooksApiModule implements NestModule, OnModuleDestroy {
     );
   }
 
-  /** Runs before the server waits for its connections. */
+  /** Runs before the HTTP server waits for its open connections. */
   async onModuleDestroy(): Promise<void> {
     await this.handler.close();
   }
@@ -126,7 +126,7 @@ export class WebhooksApiModule implements NestModule, OnModuleDestroy {
     return this.roots().some((root) => path === root || path.startsWith(`${root}/`));
   }
 
-  /** If the application moves the routes with a RouterModule, errors of its parsers keep their own form. */
+  /** Limit: if the application moves the routes with a RouterModule, errors of its body parsers are not problem documents. */
   private roots(): string[] {
     const root = `${this.place.path}/v1`;
     const prefixed = normalised(`${this.config.getGlobalPrefix()}/${root}`);
@@ -134,7 +134,7 @@ export class WebhooksApiModule implements NestModule, OnModuleDestroy {
   }
 }
 
-/** Routers match a path in any case, and with a slash at the end. */
+/** Routers ignore upper and lower case, and a slash at the end. */
 function normalised(url: string): string {
   const [path = ''] = url.split('?', 1);
   return path.split('/').filter(Boolean).join('/').toLowerCase();

@@ -38,7 +38,7 @@ export class EntityCapture implements EntitySubscriberInterface {
     if (dataSource.subscribers.some((subscriber) => subscriber instanceof EntityCapture)) {
       throw new ConfigurationError(
         'DATA_SOURCE_SERVED_TWICE',
-        'WebhooksModule.forRoot() was called twice for one data source. Import WebhooksModule.forRoot() once, in your root module. In other modules, import WebhooksModule.forFeature([...]).',
+        'Two instances would serve one data source. Import WebhooksModule.forRoot() once, in your root module, and not beside WebhooksWorkerModule.forRoot(). In other modules, import WebhooksModule.forFeature([...]).',
       );
     }
     hookStatements(dataSource, this.tap);

@@ -11,6 +11,7 @@ import { addListeners } from './commands/listeners.js';
 import { addMigrate, addSql } from './commands/migrate.js';
 import { addPublish } from './commands/publish.js';
 import { addSending } from './commands/sending.js';
+import { addStats } from './commands/stats.js';
 import { addStatus } from './commands/status.js';
 import { addTasks } from './commands/tasks.js';
 import { addTest } from './commands/test.js';
@@ -26,9 +27,10 @@ and \`entities\` with the entries of forFeature() that have options.
 
 Exit codes: 0 fine; 1 found something, or the answer is no; 2 could not run.`;
 
-/** In the order of the help. A command imports TypeORM, Nest and the library only when it runs. */
+/** The commands, in the order of the help. A command imports TypeORM, Nest and the library only when it runs. */
 const COMMANDS = [
   addStatus,
+  addStats,
   addDoctor,
   addMigrate,
   addSql,
@@ -57,7 +59,7 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
     await programOf(cli).parseAsync([...args], { from: 'user' });
     return cli.exitCode;
   } catch (error) {
-    // Commander has printed its errors, and the help. Only the help that somebody asked for is fine.
+    // Commander has already printed its errors or the help. Only help that the user asked for counts as success.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     terminal.err(errorLine(error));
     return 2;

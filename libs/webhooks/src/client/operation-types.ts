@@ -2,7 +2,7 @@ import type { Capability } from '../api/access.js';
 import type { UrlVerdict } from '../api/url-verdict.js';
 import type { SessionPage } from '../api/session-page.js';
 import type { CatalogType } from '../catalog/catalog-type.js';
-import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.service.js';
+import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.js';
 import type { StoredEvent, StoredEventSummary } from '../deliveries/event.service.js';
 import type { Task, TaskCount, TaskKind, TaskState } from '../deliveries/task.js';
 import type { JsonObject } from '../json.js';
@@ -16,10 +16,10 @@ import type {
 import type { ListenerPreview, PreviewInput } from '../listeners/listener-preview.js';
 import type { AuditAction } from '../store/system/audit.js';
 import type { AuditItem } from '../system/audit-log.js';
-import type { Statistics, StatsStep } from '../system/statistics.js';
+import type { Statistics, StatsBy, StatsStep } from '../system/statistics.js';
 import type { DamagedItem, Sending, SystemChore, SystemOverview } from '../system/system-overview.js';
 
-/** A value as JSON has it: times are texts. */
+/** A value after it was sent as JSON: a `Date` is a string. */
 export type InJson<T> = T extends Date
   ? string
   : T extends readonly (infer Item)[]
@@ -42,9 +42,9 @@ interface PageQuery {
 }
 
 interface Period {
-  /** At this time or later. */
+  /** Only items from this time or later. */
   since?: Date | string;
-  /** Before this time. */
+  /** Only items from before this time. */
   until?: Date | string;
 }
 
@@ -83,19 +83,22 @@ interface NewClientTask extends ClientTaskFilter {
   dryRun?: boolean;
 }
 
-/** A task as the API shows it. */
+/** A task, with the property names of the API. */
 export type ClientTask = Omit<InJson<Task>, 'filter'> & { readonly filter: ClientTaskFilter };
 
 interface StatsQuery extends Period {
   step?: StatsStep;
-  by?: 'outcome';
+  by?: StatsBy;
 }
 
 interface OneListener {
   id: string;
 }
 
-/** Input and answer of each operation. `id` and `type` of a path, parameters of the query and `body` are separate properties. */
+/**
+ * Input and answer of each operation. In an input, `id` and `type` come from the path, `query` contains the query parameters, and `body` is
+ * the body.
+ */
 export interface OperationTypes {
   getMe: {
     input: undefined;
@@ -185,7 +188,7 @@ export interface OperationTypes {
   };
   sendEvent: { input: { id: string; body: { listenerId: string } }; answer: InJson<Delivery> };
   eraseEvent: { input: { id: string }; answer: undefined };
-  /** With `dryRun`, the answer is a count; otherwise it is the task. */
+  /** With `dryRun`, the answer is a count. Otherwise the answer is the task. */
   createTask: { input: { body: NewClientTask }; answer: ClientTask | InJson<TaskCount> };
   listTasks: {
     input: { query?: PageQuery & { state?: TaskState; kind?: TaskKind } };

@@ -1,29 +1,29 @@
-import type { Attempt, Delivery } from '../deliveries/delivery.service.js';
+import type { Attempt, Delivery } from '../deliveries/delivery.js';
 import type { Listener } from '../listeners/listener.js';
 import type { SystemOverview } from '../system/system-overview.js';
 import type { ClientTask, InJson } from './operation-types.js';
 
-/** What a stream has. */
+/** Selects the events of a stream. */
 export interface StreamFilter {
-  /** Only of this listener. */
+  /** Only events about this listener. */
   listenerId?: string;
   /** Only deliveries of this event type, or of types such as `order.*`. */
   type?: string;
 }
 
-/** A new delivery, or an attempt of one. */
+/** A delivery was created, or an attempt of it has ended. */
 export interface StreamDelivery {
-  /** Of the change. */
+  /** Id of the change. */
   readonly id: string;
-  /** As it is now. */
+  /** The delivery with its current state. */
   readonly delivery: InJson<Delivery>;
-  /** The attempt that was just made, without the answer of the receiver; `null`: the delivery is new. */
+  /** The attempt that has just ended, without the answer of the receiver; `null` if the delivery is new. */
   readonly attempt: InJson<Omit<Attempt, 'response'>> | null;
 }
 
-/** A listener was created, changed, enabled, disabled or removed. Read it for the rest. */
+/** A listener was created, changed, enabled, disabled or removed. Call `getListener()` for its other properties. */
 export interface StreamListener {
-  /** Of the change. */
+  /** Id of the change. */
   readonly id: string;
   readonly listener: InJson<Pick<Listener, 'id' | 'owner' | 'state' | 'disabledReason' | 'revision' | 'updatedAt'>> & {
     readonly isRemoved: boolean;
@@ -32,23 +32,23 @@ export interface StreamListener {
 
 /** A task was created, made progress or ended. */
 export interface StreamTask {
-  /** Of the change. */
+  /** Id of the change. */
   readonly id: string;
   readonly task: ClientTask;
 }
 
-/** What is pending and what fails, every 10 seconds. Not with a `listenerId`. */
+/** The overview of pending work and failing listeners, every 10 seconds. A stream with a `listenerId` does not contain it. */
 export interface StreamOverview {
-  /** Of the change. */
+  /** Id of the change. */
   readonly id: string;
   readonly overview: InJson<SystemOverview>;
 }
 
-/** What {@link WebhooksStreams.stream} gives. */
+/** An event that {@link WebhooksStreams.stream} yields. */
 export type StreamEvent =
   | { readonly event: 'delivery'; readonly data: StreamDelivery }
   | { readonly event: 'listener'; readonly data: StreamListener }
   | { readonly event: 'task'; readonly data: StreamTask }
   | { readonly event: 'overview'; readonly data: StreamOverview }
-  /** More happened since this time than a stream sends. Read your lists again. */
+  /** There were more changes since this time than a stream sends. Read your lists again. */
   | { readonly event: 'reset'; readonly data: { readonly id: string; readonly since: string } };

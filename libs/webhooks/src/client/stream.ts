@@ -4,31 +4,31 @@ import type { StreamEvent } from './stream-events.js';
 export interface StreamOptions {
   /** Ends the loop. */
   signal?: AbortSignal;
-  /** Continue after an earlier stream: what {@link onPosition} got last. */
+  /** Continues an earlier stream: the last position that {@link onPosition} received. */
   lastId?: string;
-  /** Called with the position after each part that arrived. Store it to continue after a restart. */
+  /** Called with the new position after each event. Store the position to continue after a restart. */
   onPosition?: (lastId: string) => void;
-  /** Called before a lost connection is opened again, with what ended it. */
+  /** Called with the error or reason when a connection was lost, before the client connects again. */
   onLost?: (error: unknown) => void;
-  /** Called when a connection is open, for the first time or again. */
+  /** Called each time the client has connected. */
   onOpen?: () => void;
-  /** Called when everything that was missed has arrived. */
+  /** Called after each connect, when all missed events have arrived. */
   onCurrent?: () => void;
 }
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
-/** The API sends something each 15 s. Silence means a connection that nobody ended. */
+/** The API sends at least a heartbeat every 15 s. After a longer silence the connection is dead, even if nobody closed it. */
 const LONGEST_SILENCE_MS = 45_000;
-/** Ids of changes that are remembered: those of the last 10 s may come again. */
+/** The number of ids that are remembered to drop duplicates: the API may send changes of the last 10 s twice. */
 const REMEMBERED = 50_000;
 
-/** A request that waits may succeed later; one that is refused may not. */
+/** Statuses after which a later request may succeed. After any other error status, a retry would fail as well. */
 const COMES_BACK = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 type Open = (lastId: string | undefined, signal: AbortSignal) => Promise<Response>;
 
-/** Reads a stream, opens it again when the connection is lost, and drops what it has seen. */
+/** Reads a stream, connects again when the connection is lost, and drops changes that it has already yielded. */
 export async function* streamOf(open: Open, options: StreamOptions = {}): AsyncGenerator<StreamEvent> {
   const seen = new Seen();
   let { lastId } = options;
@@ -42,7 +42,7 @@ export async function* streamOf(open: Open, options: StreamOptions = {}): AsyncG
         waitMs = FIRST_WAIT_MS;
         if (comment === 'current') options.onCurrent?.();
         if (event && seen.isNew(event)) yield event;
-        // After the loop has handled the event: what it has not handled comes again.
+        // The position moves only after the loop has handled the event, so an event that was not handled is sent again.
         if (id !== undefined && id !== lastId) options.onPosition?.((lastId = id));
       }
     } catch (error) {
@@ -57,13 +57,13 @@ export async function* streamOf(open: Open, options: StreamOptions = {}): AsyncG
   }
 }
 
-/** An error without a status is one of the connection. */
+/** An error without a status comes from the connection. */
 function canComeBack(error: unknown): boolean {
   const { status } = error as { status?: unknown };
   return typeof status !== 'number' || COMES_BACK.has(status);
 }
 
-/** One request, and the watch over it. */
+/** One request, which is aborted if nothing arrives for too long. */
 class Connection {
   private readonly controller = new AbortController();
 
@@ -75,7 +75,7 @@ class Connection {
     return this.controller.signal;
   }
 
-  /** Waits for something to arrive. The time in which the loop handles an event is no silence. */
+  /** Waits for the next bytes. The timeout does not include the time in which the caller's loop handles an event. */
   async within<T>(arrival: Promise<T>): Promise<T> {
     const watch = setTimeout(this.abort, LONGEST_SILENCE_MS);
     try {
@@ -87,7 +87,7 @@ class Connection {
 
   close(): void {
     this.outer?.removeEventListener('abort', this.abort);
-    // Also when the loop ends by itself: the API must not send on.
+    // Abort the request even if the loop ended normally. Otherwise the API would continue to send.
     this.controller.abort();
   }
 
@@ -101,7 +101,7 @@ interface Message {
   readonly comment: string | undefined;
 }
 
-/** Complete messages only: the rest of a lost connection comes again. */
+/** Yields only complete messages. After a lost connection, the API sends an incomplete message again. */
 async function* messagesOf({ body }: Response, connection: Connection): AsyncGenerator<Message> {
   if (!body) return;
   const reader = body.getReader();
@@ -124,7 +124,7 @@ function messageOf(block: string): Message {
   return { id, comment, event: isEvent ? ({ event, data: JSON.parse(data) as unknown } as StreamEvent) : null };
 }
 
-/** The ids of the last changes. */
+/** Remembers the ids of the last changes. */
 class Seen {
   private readonly ids = new Set<string>();
 

@@ -9,12 +9,12 @@ export interface WebhooksClientOptions {
   /** URL of the API, with `/v1`: `https://app.example.com/webhooks/v1`. */
   url: string;
   /**
-   * A token of a session, or a function that returns one for each request.
+   * A session token, or a function that returns a token for each request.
    *
-   * @defaultValue none: the login of the application, such as a cookie
+   * @defaultValue no token: the application's own login applies, such as a cookie
    */
   token?: string | (() => string | Promise<string>);
-  /** Further headers of each request. */
+  /** Additional headers for each request. */
   headers?: Readonly<Record<string, string>>;
   /** @defaultValue the global `fetch` */
   fetch?: typeof fetch;
@@ -22,7 +22,9 @@ export interface WebhooksClientOptions {
 
 /** Options of one call. */
 export interface CallOptions {
-  /** For calls that create or send something: a repeated call with the same key does nothing, and has the first answer. */
+  /**
+   * For calls that create or send something: a repeated call with the same key changes nothing and returns the answer to the first call.
+   */
   idempotencyKey?: string;
   /** Change a listener only if it still has this `revision`. */
   ifRevision?: number;
@@ -32,10 +34,10 @@ export interface CallOptions {
 /** The stream of the API. */
 export interface WebhooksStreams {
   /**
-   * What happens, for as long as the loop runs. A lost connection is opened again, and nothing is missed or sent twice. If more happened
-   * meanwhile than the API sends, there is an event `reset`: read your lists again.
+   * Yields changes as long as the loop runs. If the connection is lost, the client connects again; no change is missed or yielded twice. If
+   * there were more changes in the meantime than the API can send, the stream yields a `reset` event: read your lists again.
    *
-   * @throws WebhooksApiError in the loop, if the API refuses the stream
+   * @throws WebhooksApiError inside the loop, if the API refuses the stream
    * @example
    * for await (const { event, data } of client.stream({ listenerId })) {
    *   if (event === 'delivery') console.log(data.delivery.state);
@@ -57,7 +59,7 @@ export type WebhooksClient = WebhooksStreams & {
 export class WebhooksApiError extends Error {
   override readonly name = 'WebhooksApiError';
 
-  /** @param problem the body of the answer; without a `code` if it is not from the API, but from a proxy for example */
+  /** @param problem the body of the answer. It has no `code` if something else than the API answered, such as a proxy */
   constructor(
     readonly status: number,
     readonly problem: Partial<Problem>,
@@ -71,7 +73,7 @@ export class WebhooksApiError extends Error {
   }
 }
 
-/** The operations whose answer is no JSON. */
+/** The operations whose answer is text and not JSON. */
 const TEXTS: ReadonlySet<OperationName> = new Set(['getDeliveryBody', 'getEventsTypeScript']);
 
 interface Input {
@@ -82,9 +84,9 @@ interface Input {
 }
 
 /**
- * A client of the API. It needs only `fetch`, so it runs in browsers, in Node.js and elsewhere.
+ * A client of the API. It needs only `fetch`, so it runs in browsers and in Node.js.
  *
- * @throws WebhooksApiError each method, for an answer that is not a success
+ * @throws WebhooksApiError from each method, if the status of the answer is not 2xx
  * @example
  * const client = createWebhooksClient({ url: 'https://app.example.com/webhooks/v1', token });
  * const { items } = await client.listDeliveries({ query: { state: 'exhausted' } });
@@ -154,7 +156,7 @@ async function headersOf(
   const given = typeof token === 'function' ? await token() : token;
   return {
     accept: 'application/json',
-    // Says that a page of the application made the request, and not a page of another site.
+    // Proves that no page of another site made the request.
     'x-webhooks-request': '1',
     ...(hasBody ? { 'content-type': 'application/json' } : {}),
     ...(given === undefined ? {} : { authorization: `Bearer ${given}` }),

@@ -4,7 +4,7 @@ import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ConfigurationError } from '../errors.js';
 
-/** A file as it is sent, with its compressed forms if the build made them. */
+/** A file of the dashboard, with its compressed versions if the build made them. */
 export interface DashboardFile {
   readonly type: string;
   readonly etag: string;
@@ -13,7 +13,7 @@ export interface DashboardFile {
   readonly gzip?: Buffer;
 }
 
-/** Names of the files with which the pages begin. */
+/** Names of the files that the HTML pages load first. */
 export interface EntryFiles {
   readonly script: string;
   readonly style: string;
@@ -26,7 +26,7 @@ export interface DashboardFiles {
   readonly byName: ReadonlyMap<string, DashboardFile>;
 }
 
-/** The same folder from the sources and from the built package. */
+/** This path is correct both in the sources and in the built package. */
 const FOLDER = new URL('../../dist/ui/', import.meta.url);
 const MANIFEST = 'manifest.json';
 

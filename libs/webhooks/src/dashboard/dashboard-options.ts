@@ -31,18 +31,19 @@ export interface WebhooksDashboardOptions {
    */
   portal?: PortalOptions | false;
   /**
-   * Decorators for the controllers, such as the application's `Public()` if a global guard requires a login. The pages themselves contain no
-   * data: the API checks each caller.
+   * Decorators for the controllers, such as the application's `Public()` if a global guard requires a login. The pages themselves contain
+   * no data. The API checks each caller.
    *
    * @defaultValue none
    */
   decorators?: readonly ClassDecorator[];
 }
 
-/** How the page for customers looks, and where it may be embedded. */
+/** The look of the portal, and the sites that may embed it. */
 export interface PortalOptions {
   /**
-   * Origins of pages that may contain the portal in a frame, such as `https://app.example.com`. Pages of the same origin always may.
+   * Origins of pages that may contain the portal in a frame, such as `https://app.example.com`. Pages of the same origin always may contain
+   * it.
    *
    * @defaultValue none
    */
@@ -72,7 +73,7 @@ export interface PortalOptions {
    */
   messages?: Readonly<Record<string, string>>;
   /**
-   * The languages that are offered. The first one is used if the browser prefers none of them.
+   * The languages that are offered. The first language is used if the browser prefers none of them.
    *
    * @defaultValue all: en, de, fr, es, pt-BR, ja
    */

@@ -30,7 +30,7 @@ export function pageController(path: string, { name, file, headers }: Page): Typ
       else sendFile(this.host, request, response, { file, headers });
     }
 
-    // On Express `page()` gets a path with a slash at the end, on Fastify this route gets it. See `setWildcards()`.
+    // A path with a slash at the end. On Fastify it reaches this route, on Express it reaches `page()`. See `setWildcards()`.
     below(@Req() request: FileRequest, @Res() response: object): void {
       const [url = ''] = (request.originalUrl ?? request.url).split('?', 1);
       if (url.endsWith(`/${name}/`)) redirect(this.host, response, `../${name}`);
@@ -41,7 +41,7 @@ export function pageController(path: string, { name, file, headers }: Page): Typ
   return WebhooksPageController;
 }
 
-/** Gives the routes below the pages their path in the form of the framework. Call it before the routes are registered. */
+/** Sets the paths of the catch-all routes, which Express and Fastify write differently. Call it before the routes are registered. */
 export function setWildcards(controllers: readonly Type[], framework: string): void {
   for (const { prototype } of controllers as readonly { prototype: object }[]) {
     const descriptor = Object.getOwnPropertyDescriptor(prototype, 'below');
@@ -66,7 +66,7 @@ export function assetsController(path: string, files: ReadonlyMap<string, Dashbo
   return WebhooksAssetsController;
 }
 
-/** Serves the script that puts the portal into another page. Its name has no hash, because pages of others name it. */
+/** Serves the script that puts the portal into another page. Its name contains no hash, because pages of other applications refer to it. */
 export function embedController(path: string, file: DashboardFile): Type {
   @Controller({ path: `${path}/embed.js`, version: VERSION_NEUTRAL })
   class WebhooksEmbedController {

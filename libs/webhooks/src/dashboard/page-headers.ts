@@ -1,8 +1,8 @@
 export type Headers = Readonly<Record<string, string>>;
 
 /**
- * Only own scripts, styles and requests, and no page of another origin around it, unless `embedOrigins` names the origin. Styles that a script
- * sets on an element are allowed, `<style>` and `style="…"` are not.
+ * Allows only scripts, styles and requests of the same origin. Pages of other origins may contain the page in a frame only if
+ * `embedOrigins` names them. A script may set styles of elements, but `<style>` and `style="…"` are blocked.
  */
 function policy(ancestors: string): string {
   return [
@@ -20,7 +20,7 @@ function policy(ancestors: string): string {
 
 const COMMON: Headers = { 'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer' };
 
-/** Of the page for operators: no frame may contain it. */
+/** Headers of the page for operators. No page may contain it in a frame. */
 export const DASHBOARD_HEADERS: Headers = {
   ...COMMON,
   'Cache-Control': 'no-cache',
@@ -28,7 +28,7 @@ export const DASHBOARD_HEADERS: Headers = {
   'X-Frame-Options': 'DENY',
 };
 
-/** Of the page for customers. `X-Frame-Options` cannot name origins, so `frame-ancestors` alone decides. */
+/** Headers of the page for customers. `X-Frame-Options` cannot name origins, so `frame-ancestors` alone decides. */
 export function portalHeaders(embedOrigins: readonly string[]): Headers {
   const ancestors = ["'self'", ...embedOrigins].join(' ');
   return { ...COMMON, 'Cache-Control': 'no-cache', 'Content-Security-Policy': policy(ancestors) };

@@ -1,10 +1,13 @@
 import type { PortalOptions } from './dashboard-options.js';
 import { etagOf, type DashboardFile, type EntryFiles } from './dashboard-files.js';
 
-/** What the server writes into a page for its script. The same for every request: who calls is known to the API only. */
+/**
+ * The data that the server writes into the HTML for the page's script. It is the same for every request, because only the API knows the
+ * caller.
+ */
 export interface PageSettings extends Pick<PortalOptions, 'accent' | 'logo' | 'theme' | 'messages' | 'locales'> {
   readonly page: 'dashboard' | 'portal';
-  /** The origins to which the portal may talk. */
+  /** The origins of embedding pages with which the portal exchanges messages. */
   readonly parents: readonly string[];
 }
 
@@ -14,7 +17,7 @@ const ICON = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><rect 
 <path d="M6 13a7 7 0 0 1 5-6.5M6 18a13 13 0 0 1 12-12" fill="none" stroke="#fff" stroke-width="2" stroke-linecap="round"/>
 <circle cx="16.5" cy="16.5" r="2" fill="#fff"/></svg>`;
 
-/** The HTML of a page. Its URLs are relative, so prefixes and proxies may add any path before them. */
+/** The HTML of a page. Its URLs are relative, so they work behind every prefix and proxy. */
 export function pageFile({ script, style }: EntryFiles, settings: PageSettings): DashboardFile {
   const html = `<!doctype html>
 <html lang="en">

@@ -2,7 +2,7 @@ import type { HttpAdapterHost } from '@nestjs/core';
 import type { DashboardFile } from './dashboard-files.js';
 import type { Headers } from './page-headers.js';
 
-/** The parts of a request of Express and of Fastify that are read. */
+/** The properties of a request that this file reads on Express and on Fastify. */
 export interface FileRequest {
   readonly url: string;
   readonly originalUrl?: string;
@@ -22,8 +22,8 @@ interface FastifyReply {
 }
 
 /**
- * Sends bytes as they are, with the headers that helmet and CORS have set already. The adapters' own `reply()` would turn bytes into JSON, or
- * read them as a stream.
+ * Sends bytes unchanged, and keeps the headers that helmet and CORS have already set. The adapters' own `reply()` would turn bytes into
+ * JSON, or read them as a stream.
  */
 export function sendFile(
   { httpAdapter }: HttpAdapterHost,
@@ -39,19 +39,19 @@ export function sendFile(
     all['Content-Length'] = String(bytes.length);
     if (encoding !== undefined) all['Content-Encoding'] = encoding;
   }
-  // Helmet forbids frames of other origins. `frame-ancestors` says which may be.
+  // Helmet sets this header, which forbids frames of all other origins. `frame-ancestors` lists the allowed origins.
   if (!('X-Frame-Options' in headers)) (response as ExpressResponse).removeHeader('X-Frame-Options');
   for (const [name, value] of Object.entries(all)) httpAdapter.setHeader(response, name, value);
   answer(response, isKnown ? 304 : 200, isKnown ? undefined : bytes);
 }
 
-/** The path of the request was a folder, so what the page names beside itself would be looked for in this folder. */
+/** Redirects a path with a slash at the end, because a browser would resolve the page's relative URLs in the wrong folder. */
 export function redirect({ httpAdapter }: HttpAdapterHost, response: object, location: string): void {
   httpAdapter.setHeader(response, 'Location', location);
   answer(response, 302);
 }
 
-/** Sends bytes or nothing, without what the framework would make of them. */
+/** Sends bytes or an empty body, without conversion by the framework. */
 export function answer(response: object, status: number, bytes?: Buffer): void {
   if ('code' in response) {
     (response as FastifyReply).code(status).send(bytes);
@@ -62,7 +62,7 @@ export function answer(response: object, status: number, bytes?: Buffer): void {
   express.end(bytes);
 }
 
-/** Compressed at build time. `q=0` is for clients that can read neither, and no browser says it. */
+/** Chooses the compression of a file, which the build has compressed. It ignores `q=0`, which no browser sends. */
 function encoded({ bytes, br, gzip }: DashboardFile, accepted: string): { bytes: Buffer; encoding?: string } {
   if (br && /\bbr\b/.test(accepted)) return { bytes: br, encoding: 'br' };
   if (gzip && /\bgzip\b/.test(accepted)) return { bytes: gzip, encoding: 'gzip' };

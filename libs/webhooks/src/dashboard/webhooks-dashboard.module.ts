@@ -10,7 +10,7 @@ import { pageFile } from './page.js';
 const CONTROLLERS = Symbol('nestjs-entity-webhooks:dashboard-controllers');
 
 /**
- * A page for operators, and a page for customers, over the API of `WebhooksApiModule`. See `docs/dashboard.md`.
+ * Serves a page for operators and a page for customers. Both use the API of `WebhooksApiModule`. See `docs/dashboard.md`.
  *
  * @example
  * \@Module({
@@ -42,7 +42,7 @@ export class WebhooksDashboardModule implements NestModule {
     };
   }
 
-  /** Runs when the framework is known, but no route is registered. */
+  /** Runs after Nest knows the HTTP framework, and before any route is registered. */
   configure(): void {
     setWildcards(this.controllers, this.host.httpAdapter?.getType() ?? '');
   }

@@ -2,177 +2,57 @@ import type { EntityManager } from 'typeorm';
 import type { WebhookClock } from '../clock.js';
 import { BadRequestError } from '../errors.js';
 import { storedCause } from '../events/event-context.js';
+import { textOf } from '../foreign-text.js';
 import type { JsonObject } from '../json.js';
-import { LISTENER_DISABLED_MESSAGE, LISTENER_PENDING_MESSAGE, ListenerNotFoundError } from '../listener-errors.js';
+import { ListenerNotFoundError } from '../listener-errors.js';
 import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
 import type { Quotas } from '../quotas.js';
-import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import type { CallerTransactions } from '../store/database/caller-transactions.js';
 import type { Database } from '../store/database/database.js';
+import { page, readPage, type WebhookPage, type WebhookPageOptions } from '../store/database/page.js';
+import type { Script } from '../store/database/script.js';
+import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
+import { endPause } from '../store/listeners/listener-state.js';
+import { readListedEvent } from '../store/outbox/listed-events.js';
+import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
 import {
   countDeliveries,
   deliveryScanEnd,
   listDeliveries,
-  readContextOf,
-  readErasedAt,
-  readEventOf,
   readAttempts,
   readBodyOf,
+  readContextOf,
   readDelivery,
+  readErasedAt,
+  readEventOf,
   rearmDelivery,
-  type AttemptRow,
   type DeliveryFilterRow,
   type DeliveryRow,
 } from '../store/queue/delivery-rows.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
-import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
-import { endPause } from '../store/listeners/listener-state.js';
-import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
-import type { Script } from '../store/database/script.js';
-import { writeAudit, type AuditAction } from '../store/system/audit.js';
-import { page, readPage, type WebhookPage, type WebhookPageOptions } from '../store/database/page.js';
-import { readListedEvent } from '../store/outbox/listed-events.js';
 import { discardSeqs } from '../store/queue/discard-deliveries.js';
-import { sendPastEvent, type Refusal } from '../store/queue/send-past-event.js';
+import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
+import { sendPastEvent } from '../store/queue/send-past-event.js';
+import { writeAudit, type AuditAction } from '../store/system/audit.js';
 import type { BulkWork, Work, WorkPosition } from './bulk-work.js';
+import { filterRow, isSelected, statesOf } from './delivery-input.js';
+import {
+  DELIVERY_STATES,
+  FAILED_STATES,
+  PENDING_STATES,
+  type BulkOptions,
+  type Delivery,
+  type DeliveryDetails,
+  type DeliveryFilter,
+  type DeliveryState,
+  type DiscardOptions,
+  type RecoverOptions,
+  type ReplayOptions,
+} from './delivery.js';
 import { ContentErasedError, DeliveryNotFoundError, EventNotFoundError, ResendError } from './errors.js';
 import type { InFlightDeliveries } from './in-flight.js';
-import { textOf } from '../foreign-text.js';
 import { milliseconds } from './milliseconds.js';
-import { numberOrNull } from '../store/database/number-or-null.js';
-import { invalidValue } from '../show.js';
-
-/**
- * - `due`: the delivery will be sent now, or at `nextAttemptAt`
- * - `leased`: a process is sending the delivery
- * - `held`: the listener is disabled, or has not passed its handshake
- * - `succeeded`: the receiver answered 2xx
- * - `exhausted`: every attempt failed
- * - `discarded`: the listener was removed, the payload format could not render the event, the delivery was pending for longer than
- *   `dispatcher.maxAgeMs`, `enable()` of the listener was called with `held: 'discard'`, or `discard()` was called
- */
-export type DeliveryState = 'due' | 'leased' | 'held' | 'succeeded' | 'exhausted' | 'discarded';
-
-/** The state of a finished delivery that did not succeed. {@link DeliveryService.recover} can make such a delivery due again. */
-export type FailedState = 'exhausted' | 'discarded';
-
-const FAILED_STATES: readonly FailedState[] = ['exhausted', 'discarded'];
-const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
-
-/** One event for one listener. */
-export interface Delivery {
-  /** `dlv_` and a UUIDv7 with the time of the event. */
-  readonly id: string;
-  readonly eventId: string;
-  readonly listenerId: string;
-  readonly type: string;
-  /** The listener's owner. */
-  readonly owner: string | null;
-  readonly state: DeliveryState;
-  /** Number of requests made so far. */
-  readonly attemptCount: number;
-  readonly nextAttemptAt: Date | null;
-  /** HTTP status of the last attempt; `null` if the receiver did not answer. */
-  readonly lastStatus: number | null;
-  /** Error code of the last attempt; `null` if the last attempt succeeded. */
-  readonly lastErrorCode: string | null;
-  readonly createdAt: Date;
-  readonly finishedAt: Date | null;
-}
-
-/** One HTTP request of a delivery. */
-export interface Attempt {
-  readonly number: number;
-  readonly outcome: OutcomeKind;
-  readonly status: number | null;
-  /** A `SendErrorCode`; `null` if the attempt succeeded. */
-  readonly errorCode: string | null;
-  /** Details of the error, for operators; `null` in a service that is bound to an owner. */
-  readonly errorDetail: string | null;
-  /** Duration of the attempt. `null` in a service that is bound to an owner, if a guard or the proxy refused the attempt. */
-  readonly durationMs: number | null;
-  /** First 4 KB of the answer's body. */
-  readonly response: string | null;
-  /**
-   * Whether the process had lost its lease of the delivery. In that case the request was made, but its outcome did not change
-   * the delivery.
-   */
-  readonly superseded: boolean;
-  readonly startedAt: Date;
-}
-
-/** A delivery with its attempts and its context. */
-export interface DeliveryDetails extends Delivery {
-  /**
-   * The event's context, set with `withContext()`. The context is for operators: it is `null` in a service that is
-   * bound to an owner.
-   */
-  readonly context: JsonObject | null;
-  /** All attempts, the oldest first. */
-  readonly attempts: readonly Attempt[];
-}
-
-/** `'5xx'` means 500 to 599. */
-export type StatusClass = '1xx' | '2xx' | '3xx' | '4xx' | '5xx';
-
-export interface DeliveryFilter {
-  listenerId?: string;
-  eventId?: string;
-  type?: string;
-  state?: DeliveryState;
-  owner?: string;
-  /** The HTTP status of the last attempt: one, or all of a class such as `'5xx'`. */
-  status?: number | StatusClass;
-  /** The error code of the last attempt. */
-  errorCode?: string;
-  /** Created at this time or later. */
-  since?: Date;
-  /** Only deliveries that were created before this time. */
-  until?: Date;
-}
-
-/** Options of calls that work in batches. */
-export interface BulkOptions {
-  /** Called after each batch with the number of deliveries so far, for example to show the progress. */
-  onBatch?: (count: number) => void;
-}
-
-export interface RecoverOptions extends BulkOptions {
-  /** Only deliveries to this listener. @defaultValue every listener that the service sees */
-  listenerId?: string;
-  /** Deliveries created at this time or later. */
-  since: Date;
-  /** Deliveries created before this time. @defaultValue now */
-  until?: Date;
-  /** The states of the deliveries to send again. */
-  state: FailedState | readonly FailedState[];
-}
-
-/** The state of a pending delivery. {@link DeliveryService.discard} can discard pending deliveries. */
-export type PendingState = 'due' | 'held';
-
-const PENDING_STATES: readonly PendingState[] = ['due', 'held'];
-
-export interface DiscardOptions extends BulkOptions {
-  /** Only deliveries to this listener. @defaultValue every listener that the service sees */
-  listenerId?: string;
-  /** Deliveries created at this time or later. @defaultValue the beginning */
-  since?: Date;
-  /** Deliveries created before this time. @defaultValue now */
-  until?: Date;
-  /** The states of the deliveries to discard. */
-  state: PendingState | readonly PendingState[];
-}
-
-export interface ReplayOptions extends BulkOptions {
-  listenerId: string;
-  /** Events that happened at this time or later. */
-  since: Date;
-  /** Events that happened before this time. @defaultValue now */
-  until?: Date;
-  /** Whether to count the deliveries without creating them. @defaultValue false */
-  dryRun?: boolean;
-}
+import { assertNotErased, assertReceives, inFlightError, refusal } from './resend-errors.js';
+import { inFlightDelivery, toAttempt, toDelivery } from './shown-deliveries.js';
 
 /**
  * Reads the log of deliveries, and sends deliveries again. `forOwner(id)` returns a service that sees only the deliveries
@@ -185,7 +65,7 @@ export class DeliveryService {
       readonly database: Database;
       readonly transactions: CallerTransactions;
       readonly clock: WebhookClock;
-      /** Who makes the changes. @defaultValue null: the application, which gave no name */
+      /** The name for changes in the audit log. @defaultValue null: the application gave no name */
       readonly actor?: string | null;
       readonly wake: () => void;
       readonly work: BulkWork;
@@ -229,7 +109,10 @@ export class DeliveryService {
     );
   }
 
-  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  /**
+   * Returns this service with the name of a person or program, which the audit log stores with each change. `null` stands for the
+   * application itself.
+   */
   withActor(actor: string | null): DeliveryService {
     return new DeliveryService({ ...this.parts, actor }, this.boundTo);
   }
@@ -244,7 +127,7 @@ export class DeliveryService {
     const { limit, after } = readPage(options);
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
-    const filter = this.filterRow(options);
+    const filter = filterRow(options, this.boundTo);
     const { rows, until } = await transaction.run(function* () {
       const until = yield* deliveryScanEnd(database, filter, after);
       return { until, rows: yield* listDeliveries(database, filter, after, limit + 1, until) };
@@ -260,7 +143,7 @@ export class DeliveryService {
     return this.parts.inFlight
       .ofEvent(eventId)
       .filter((one) => !isStored.has(one.id) && isSelected(one, filter))
-      .map((one) => sending(one));
+      .map((one) => inFlightDelivery(one));
   }
 
   /**
@@ -283,7 +166,7 @@ export class DeliveryService {
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
     return {
-      ...(row ? toDelivery(row) : sending(unstored as ClaimedDelivery)),
+      ...(row ? toDelivery(row) : inFlightDelivery(unstored as ClaimedDelivery)),
       context: storedCause(context).context,
       attempts: attempts.map((attempt) => toAttempt(attempt, scope === undefined)),
     };
@@ -309,8 +192,8 @@ export class DeliveryService {
 
   /**
    * Sends a delivery again, immediately and with a new retry schedule: the same event id, the same bytes. A delivery that is
-   * due for a later retry is sent now. If the listener is paused, its pause ends. If the payload format could not render the
-   * event before, it renders the event again.
+   * due for a later retry is sent now. If the listener is paused, its pause ends. If the payload format failed to render the event before,
+   * it is called again.
    *
    * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
    * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; ContentErasedError; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner
@@ -406,7 +289,7 @@ export class DeliveryService {
         return after;
       }
       if (after.finishedAt !== null) throw new ResendError('DELIVERY_FINISHED', `The delivery is ${after.state}.`);
-      throw inFlight();
+      throw inFlightError();
     });
     transaction.afterCommit(() => discarded(new Map([[row.listenerId, 1]])));
     return toDelivery(row);
@@ -468,8 +351,8 @@ export class DeliveryService {
   async counts(filter: DeliveryFilter = {}): Promise<Record<DeliveryState, number>> {
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
-    const row = this.filterRow(filter);
-    const counts = Object.fromEntries(STATES.map((state) => [state, 0])) as Record<DeliveryState, number>;
+    const row = filterRow(filter, this.boundTo);
+    const counts = Object.fromEntries(DELIVERY_STATES.map((state) => [state, 0])) as Record<DeliveryState, number>;
     for (const { state, count } of await transaction.run(() => countDeliveries(database, row))) {
       counts[state as DeliveryState] = Number(count);
     }
@@ -514,42 +397,6 @@ export class DeliveryService {
       throw new ResendError('FORMAT_FAILED', `The payload format '${format}' cannot render the event.`, { cause });
     }
   }
-
-  private filterRow({ since, until, state, status, ...filter }: DeliveryFilter): DeliveryFilterRow {
-    if (state !== undefined && !STATES.includes(state)) {
-      const allowed = STATES.map((known) => `'${known}'`).join(', ');
-      throw new BadRequestError('INVALID_STATE', invalidValue('state', state, allowed));
-    }
-    const row: DeliveryFilterRow = { scope: this.boundTo };
-    for (const key of ['owner', 'listenerId', 'eventId', 'type', 'errorCode'] as const) {
-      if (filter[key] !== undefined) row[key] = textOf(filter[key]);
-    }
-    if (state !== undefined) row.state = state;
-    if (status !== undefined) row.status = statusRange(status);
-    if (since !== undefined) row.since = milliseconds(since, 'since');
-    if (until !== undefined) row.until = milliseconds(until, 'until');
-    return row;
-  }
-}
-
-/**
- * A customer sees the answers of their receiver. Of a blocked attempt, the customer sees only that the attempt was blocked: no answer, no
- * address and no timing. @internal
- */
-export function toAttempt(row: AttemptRow, isOperator: boolean): Attempt {
-  const kind = row.outcome as OutcomeKind;
-  const isBlocked = kind === 'blocked';
-  return {
-    number: Number(row.number),
-    outcome: kind,
-    status: isBlocked && !isOperator ? null : numberOrNull(row.status),
-    errorCode: row.errorCode,
-    errorDetail: isOperator ? row.errorDetail : null,
-    durationMs: isOperator || showsTiming({ kind, errorCode: row.errorCode }) ? Number(row.durationMs) : null,
-    response: isBlocked && !isOperator ? null : row.response,
-    superseded: Number(row.superseded) === 1,
-    startedAt: new Date(Number(row.startedAt)),
-  };
 }
 
 async function eachBatch(
@@ -570,112 +417,7 @@ function textOrUndefined(value: unknown): string | undefined {
   return value === undefined ? undefined : textOf(value);
 }
 
-/** @throws ContentErasedError */
-function assertNotErased(event: { readonly erasedAt: unknown } | undefined): void {
-  if (event && event.erasedAt !== null) throw new ContentErasedError(new Date(Number(event.erasedAt)));
-}
-
-/** @throws ResendError `LISTENER_DISABLED`, `LISTENER_PENDING` */
-function assertReceives({ state }: ListenerRow): void {
-  if (state === 'pending') throw new ResendError('LISTENER_PENDING', LISTENER_PENDING_MESSAGE);
-  if (state !== 'active') throw new ResendError('LISTENER_DISABLED', LISTENER_DISABLED_MESSAGE);
-}
-
-function inFlight(): ResendError {
-  return new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
-}
-
-/** @throws BadRequestError `INVALID_STATE` */
-function statesOf<S extends string>(given: S | readonly S[], allowed: readonly S[]): readonly S[] {
-  const states = [...new Set(Array.isArray(given) ? (given as readonly S[]) : [given as S])];
-  if (states.length && states.every((state) => allowed.includes(state))) return states;
-  const names = allowed.map((state) => `'${state}'`).join(', ');
-  throw new BadRequestError('INVALID_STATE', invalidValue('state', given, `${names}, or a list of both`));
-}
-
-/** @throws BadRequestError `INVALID_STATUS` */
-function statusRange(status: number | StatusClass): readonly [min: number, max: number] {
-  const [, digit] = /^([1-5])xx$/.exec(textOf(status)) ?? [];
-  if (digit !== undefined) return [Number(digit) * 100, Number(digit) * 100 + 99];
-  if (Number.isInteger(status) && Number(status) >= 100 && Number(status) <= 599)
-    return [Number(status), Number(status)];
-  throw new BadRequestError(
-    'INVALID_STATUS',
-    invalidValue('status', status, "a number from 100 to 599, or '1xx' to '5xx'"),
-  );
-}
-
-function inFlightError(): ResendError {
-  return new ResendError('DELIVERY_IN_FLIGHT', 'The delivery is being sent right now. Try again in a moment.');
-}
-
-/** Whether a filter selects a delivery that this process is sending. */
-function isSelected(
-  { listener, type, owner, routedAt }: ClaimedDelivery,
-  { scope, owner: ofOwner, listenerId, type: ofType, state, since, until }: DeliveryFilterRow,
-): boolean {
-  return (
-    (scope ?? owner) === owner &&
-    (ofOwner ?? owner) === owner &&
-    (listenerId ?? listener.id) === listener.id &&
-    (ofType ?? type) === type &&
-    (state ?? 'leased') === 'leased' &&
-    routedAt >= (since ?? routedAt) &&
-    routedAt < (until ?? Infinity)
-  );
-}
-
-function sending({ id, event, listener, type, owner, routedAt }: ClaimedDelivery): Delivery {
-  return {
-    id,
-    eventId: event.id,
-    listenerId: listener.id,
-    type,
-    owner,
-    state: 'leased',
-    attemptCount: 0,
-    nextAttemptAt: null,
-    lastStatus: null,
-    lastErrorCode: null,
-    createdAt: new Date(routedAt),
-    finishedAt: null,
-  };
-}
-
 function found(row: DeliveryRow | undefined, id: string): DeliveryRow {
   if (!row) throw new DeliveryNotFoundError(textOf(id));
   return row;
 }
-
-/** @internal */
-export function toDelivery(row: DeliveryRow): Delivery {
-  const state = row.state as DeliveryState;
-  return {
-    id: row.id,
-    eventId: row.eventId,
-    listenerId: row.listenerId,
-    type: row.type,
-    owner: row.owner,
-    state,
-    attemptCount: Number(row.attempts),
-    nextAttemptAt: state === 'due' ? new Date(Number(row.nextAt)) : null,
-    lastStatus: numberOrNull(row.lastStatus),
-    lastErrorCode: row.lastErrorCode,
-    createdAt: new Date(Number(row.createdAt)),
-    finishedAt: row.finishedAt === null ? null : new Date(Number(row.finishedAt)),
-  };
-}
-
-function refusal({ refused, erasedAt, deliveryId, cause }: Refusal): Error {
-  if (refused === 'CONTENT_ERASED') return new ContentErasedError(new Date(Number(erasedAt)));
-  const details = deliveryId === undefined ? {} : { details: { deliveryId } };
-  return new ResendError(refused, REFUSALS[refused], { ...details, ...(cause === undefined ? {} : { cause }) });
-}
-
-const REFUSALS: Readonly<Record<Exclude<Refusal['refused'], 'CONTENT_ERASED'>, string>> = {
-  EVENT_NOT_WANTED: 'The event does not match the types, the filter or the owner of the listener.',
-  EVENT_NOT_ROUTED: 'The event is not routed yet. The listener gets a delivery in a moment.',
-  EVENT_DAMAGED: 'The event is damaged: it cannot be read.',
-  DELIVERY_EXISTS: 'The listener has a delivery of this event. Resend that delivery.',
-  FORMAT_FAILED: 'The payload format of the listener cannot render the event.',
-};

@@ -29,7 +29,14 @@ import { eraseSecrets } from '../store/listeners/listener-rows.js';
 import { KEY_KNOWN_FOR_MS, pruneAnswers } from '../store/requests/idempotency.js';
 import { AUDIT_KEPT_MS, pruneAudit } from '../store/system/audit.js';
 import { pausedTime, readSending, type SendingState } from '../store/system/sending.js';
-import { pruneStats, rollStats, STATS_FINE_FOR_MS, STATS_KEPT_MS } from '../store/system/stats.js';
+import {
+  pruneStats,
+  rollStats,
+  STATS_FINE_FOR_MS,
+  STATS_FINE_SPAN_MS,
+  STATS_KEPT_MS,
+  STATS_MINUTES_FOR_MS,
+} from '../store/system/stats.js';
 import { pruneRevocations } from '../store/requests/revoked-sessions.js';
 import { pruneTasks } from '../store/queue/task-rows.js';
 import type { Script } from '../store/database/script.js';
@@ -338,16 +345,25 @@ function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       return { position, isDone: !(yield* pruneAudit(database, now - AUDIT_KEPT_MS)) };
     },
   };
+  const minutes: Chore = {
+    name: 'roll-minute-stats',
+    everyMs: HOUR,
+    *batch(position, now) {
+      const before = now - STATS_MINUTES_FOR_MS;
+      const { last, hasMore } = yield* rollStats(database, position, { before, spanMs: STATS_FINE_SPAN_MS });
+      return { position: last, isDone: !hasMore };
+    },
+  };
   const stats: Chore = {
     name: 'roll-stats',
     everyMs: HOUR,
     *batch(position, now) {
-      const { last, hasMore } = yield* rollStats(database, position, now - STATS_FINE_FOR_MS);
+      const { last, hasMore } = yield* rollStats(database, position, { before: now - STATS_FINE_FOR_MS, spanMs: HOUR });
       const mayPrune = yield* pruneStats(database, now - STATS_KEPT_MS);
       return { position: last, isDone: !hasMore && !mayPrune };
     },
   };
-  if (!retention) return [expire, erase, audit, stats];
+  if (!retention) return [expire, erase, audit, minutes, stats];
   const { succeededMs, failedMs } = retention;
   const limits = (now: number) => ({ succeededBefore: now - succeededMs, failedBefore: now - failedMs });
   const early: Chore = {
@@ -383,5 +399,5 @@ function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       return { position: 0, isDone: true, ...result };
     },
   };
-  return [expire, erase, audit, stats, early, late];
+  return [expire, erase, audit, minutes, stats, early, late];
 }

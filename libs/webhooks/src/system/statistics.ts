@@ -1,15 +1,38 @@
 import { BadRequestError } from '../errors.js';
-import { addFigures, DURATION_BOUNDS, noFigures, STATS_FINE_FOR_MS, type StatsFigures } from '../store/system/stats.js';
+import {
+  addFigures,
+  DURATION_BOUNDS,
+  noFigures,
+  STATS_FINE_FOR_MS,
+  STATS_MINUTES_FOR_MS,
+  subtractFigures,
+  type StatsFigures,
+  type TimedFigures,
+} from '../store/system/stats.js';
+import { invalidValue } from '../show.js';
 import { DAY, HOUR, MINUTE } from '../time.js';
 
 /** The time that one point of statistics covers. */
-export type StatsStep = '5m' | '1h' | '1d';
+export type StatsStep = '1m' | '5m' | '1h' | '1d';
 
-const STEPS: Readonly<Record<StatsStep, number>> = { '5m': 5 * MINUTE, '1h': HOUR, '1d': DAY };
+const STEPS: Readonly<Record<StatsStep, number>> = { '1m': MINUTE, '5m': 5 * MINUTE, '1h': HOUR, '1d': DAY };
 /** 7 days in steps of five minutes, or 90 days in steps of an hour. */
 const MAX_POINTS = 2_200;
 
-/** What is asked for. */
+/**
+ * What each series counts:
+ *
+ * - `outcome`: one series of all attempts. Each point has a count for each outcome
+ * - `listener`: a series for each of the ten listeners with the most attempts, and one for all others
+ */
+export type StatsBy = 'outcome' | 'listener';
+
+const BYS: readonly StatsBy[] = ['outcome', 'listener'];
+/** The key of the series of all attempts, and the key of the series of listeners without a separate series. */
+const ALL = 'all';
+const OTHERS = 'other';
+
+/** The period and the step of statistics. */
 export interface StatsOptions {
   /** @defaultValue 24 hours ago */
   since?: Date;
@@ -17,11 +40,13 @@ export interface StatsOptions {
   until?: Date;
   /** @defaultValue `'5m'` for at most a day, `'1h'` for at most 14 days, `'1d'` for more */
   step?: StatsStep;
+  /** @defaultValue `'outcome'` */
+  by?: StatsBy;
 }
 
 /**
  * One point: its beginning in ms since 1970, the attempts by outcome, and durations in ms within which half, and 95 of 100, of the attempts
- * ended. Durations are estimated from 12 classes, and are `null` without attempts. Blocked attempts do not count for them.
+ * ended. Durations are estimated from 12 classes, and are `null` without attempts. They do not include blocked attempts.
  */
 export type StatsPoint = readonly [
   startsAt: number,
@@ -35,12 +60,19 @@ export type StatsPoint = readonly [
 
 /** Attempts over time. */
 export interface Statistics {
-  /** May be longer than the step that was asked for: figures that are older than 7 days are kept for each hour. */
+  /**
+   * The step of the points. It may be longer than the requested step: figures for each minute are kept for 6 hours, figures for 5 minutes
+   * for 7 days, and later only figures for each hour.
+   */
   readonly step: StatsStep;
   readonly since: Date;
   readonly until: Date;
+  /**
+   * By outcome: one series with the key `all`. By listener: the key is the id of a listener, or `other` for all listeners without a
+   * separate series.
+   */
   readonly series: readonly { readonly key: string; readonly points: readonly StatsPoint[] }[];
-  /** The sums of the whole time. */
+  /** The sums over the whole period. */
   readonly totals: {
     readonly accepted: number;
     readonly rejected: number;
@@ -53,7 +85,7 @@ export interface Statistics {
   };
 }
 
-/** A time in whole steps. Times are in ms since 1970. */
+/** A period that consists of whole steps. Times are in ms since 1970. */
 export interface StatsRange {
   readonly step: StatsStep;
   readonly stepMs: number;
@@ -69,8 +101,7 @@ export function statsRange(
   const to = until ?? now;
   const from = since ?? to - DAY;
   const wanted = step ?? defaultStep(to - from);
-  // Older figures are kept for each hour.
-  const used = wanted === '5m' && from < now - STATS_FINE_FOR_MS ? '1h' : wanted;
+  const used = keptStep(wanted, now - from);
   const stepMs = STEPS[used];
   const range = {
     step: used,
@@ -82,8 +113,15 @@ export function statsRange(
   if (points > 0 && points <= MAX_POINTS) return range;
   throw new BadRequestError(
     'INVALID_STATS_RANGE',
-    `The time has ${Math.max(0, points)} steps of ${used}. Allowed: 1 to ${MAX_POINTS}. Set \`since\` before \`until\`, or a longer \`step\`.`,
+    `The period has ${Math.max(0, points)} steps of ${used}. Allowed: 1 to ${MAX_POINTS}. Set \`since\` before \`until\`, or a longer \`step\`.`,
   );
+}
+
+/** The shortest step for which figures of this age are kept, but no shorter than the step that is wanted. */
+function keptStep(wanted: StatsStep, ageMs: number): StatsStep {
+  if (wanted !== '1m' && wanted !== '5m') return wanted;
+  if (ageMs > STATS_FINE_FOR_MS) return '1h';
+  return ageMs > STATS_MINUTES_FOR_MS ? '5m' : wanted;
 }
 
 function defaultStep(rangeMs: number): StatsStep {
@@ -91,30 +129,74 @@ function defaultStep(rangeMs: number): StatsStep {
   return rangeMs <= 14 * DAY ? '1h' : '1d';
 }
 
-/** The points of a range, also those without attempts. */
-export function statisticsOf(
-  { step, stepMs, since, until }: StatsRange,
-  rows: readonly { readonly startsAt: number; readonly figures: StatsFigures }[],
+/** @throws BadRequestError `INVALID_STATS_BY` */
+export function statsBy(by: StatsBy | undefined): StatsBy {
+  if (by === undefined) return 'outcome';
+  if (BYS.includes(by)) return by;
+  throw new BadRequestError('INVALID_STATS_BY', invalidValue('by', by, BYS.join(', ')));
+}
+
+/** One series of all attempts. */
+export function statisticsOf(range: StatsRange, rows: readonly TimedFigures[]): Statistics {
+  return shown(range, rows, [{ key: ALL, points: pointsOf(range, stepsOf(range, rows)) }]);
+}
+
+/**
+ * A series for each part, and one for what the parts leave of all attempts.
+ *
+ * @param rows of all attempts. Read them after the parts, because figures are added meanwhile
+ */
+export function statisticsByKey(
+  range: StatsRange,
+  rows: readonly TimedFigures[],
+  parts: ReadonlyMap<string, readonly TimedFigures[]>,
+): Statistics {
+  const others = stepsOf(range, rows);
+  const series = [...parts].map(([key, some]) => {
+    const steps = stepsOf(range, some);
+    for (const [at, figures] of steps) subtractFigures(stepAt(others, at), figures);
+    return { key, points: pointsOf(range, steps) };
+  });
+  const points = pointsOf(range, others);
+  const isOther = points.some(([, ...counts]) => counts.some((count) => (count ?? 0) > 0));
+  return shown(range, rows, isOther ? [...series, { key: OTHERS, points }] : series);
+}
+
+function shown(
+  { step, since, until }: StatsRange,
+  rows: readonly TimedFigures[],
+  series: Statistics['series'],
 ): Statistics {
   const all = noFigures();
-  const steps = new Map<number, StatsFigures>();
-  for (const { startsAt, figures } of rows) {
-    const at = Math.floor(startsAt / stepMs) * stepMs;
-    const sum = steps.get(at) ?? noFigures();
-    addFigures(sum, figures);
-    addFigures(all, figures);
-    steps.set(at, sum);
-  }
-  const points: StatsPoint[] = [];
-  for (let at = since; at < until; at += stepMs) points.push(pointOf(at, steps.get(at)));
+  for (const { figures } of rows) addFigures(all, figures);
   const { accepted, rejected, unreachable, blocked, exhausted, histogram } = all;
   return {
-    ...{ step, since: new Date(since), until: new Date(until), series: [{ key: 'all', points }] },
+    ...{ step, since: new Date(since), until: new Date(until), series },
     totals: {
       ...{ accepted, rejected, unreachable, blocked, exhausted },
       ...{ p50: quantile(histogram, 0.5), p95: quantile(histogram, 0.95) },
     },
   };
+}
+
+/** The sums of each step that has rows. */
+function stepsOf({ stepMs }: StatsRange, rows: readonly TimedFigures[]): Map<number, StatsFigures> {
+  const steps = new Map<number, StatsFigures>();
+  for (const { startsAt, figures } of rows) addFigures(stepAt(steps, Math.floor(startsAt / stepMs) * stepMs), figures);
+  return steps;
+}
+
+function stepAt(steps: Map<number, StatsFigures>, at: number): StatsFigures {
+  const figures = steps.get(at) ?? noFigures();
+  steps.set(at, figures);
+  return figures;
+}
+
+/** The points of a period, including points without attempts. */
+function pointsOf({ stepMs, since, until }: StatsRange, steps: ReadonlyMap<number, StatsFigures>): StatsPoint[] {
+  const points: StatsPoint[] = [];
+  for (let at = since; at < until; at += stepMs) points.push(pointOf(at, steps.get(at)));
+  return points;
 }
 
 function pointOf(at: number, figures: StatsFigures | undefined): StatsPoint {
@@ -124,8 +206,8 @@ function pointOf(at: number, figures: StatsFigures | undefined): StatsPoint {
 }
 
 /**
- * The duration within which a share of the attempts ended, in whole ms. Inside a class, durations are taken as evenly spread. The last class
- * has no end, so its beginning is the answer.
+ * The duration within which a share of the attempts ended, in whole ms. The function assumes that durations are evenly distributed inside a
+ * class. The last class has no upper bound, so the result is its lower bound.
  */
 function quantile(histogram: readonly number[], share: number): number | null {
   const total = histogram.reduce((sum, count) => sum + count, 0);

@@ -14,12 +14,25 @@ import { readOwnerFigures, readSystemFigures } from '../store/queue/system-overv
 import { listAudit, writeAudit, type AuditEntry } from '../store/system/audit.js';
 import { readProcesses } from '../store/system/processes.js';
 import { readSending, writeSending, type SendingState } from '../store/system/sending.js';
-import { readStats, type StatsOf } from '../store/system/stats.js';
+import {
+  readBusiestListeners,
+  readListenerStats,
+  readStats,
+  type StatsOf,
+  type TimedFigures,
+} from '../store/system/stats.js';
 import { SECOND } from '../time.js';
 import { dateOrNull, toProcess, toSending } from './shown-system.js';
 import { auditFilterRow, timeOf, toAuditItem, type AuditFilter, type AuditItem } from './audit-log.js';
 import { DamagedNotFoundError } from './errors.js';
-import { statisticsOf, statsRange, type Statistics, type StatsOptions } from './statistics.js';
+import {
+  statisticsByKey,
+  statisticsOf,
+  statsBy,
+  statsRange,
+  type Statistics,
+  type StatsOptions,
+} from './statistics.js';
 import type { DamagedItem, FailingListenerSummary, Sending, SystemChore, SystemOverview } from './system-overview.js';
 
 /** The parts that {@link SystemService} needs. @internal */
@@ -41,13 +54,15 @@ export interface SystemServiceParts {
 }
 
 const FAILING_SHOWN = 5;
+/** Listeners that have a series of their own in the statistics by listener. */
+const LISTENERS_SHOWN = 10;
 const MAX_REASON_LENGTH = 500;
 /** Times of owners are rounded: exact times would reveal how long a blocked attempt took. */
 const SHOWN_TIME_MS = 10 * SECOND;
 
 /**
- * Shows and steers an instance as a whole: the work that waits, the processes that dispatch, and the switch that pauses all sending.
- * `forOwner(id)` returns a service that shows the work of one owner, and steers nothing.
+ * Shows and controls an instance as a whole: pending work, processes that dispatch, and the switch that pauses all sending. `forOwner(id)`
+ * returns a service that shows the pending work of one owner and controls nothing.
  */
 export class SystemService {
   /** @internal */
@@ -67,14 +82,17 @@ export class SystemService {
     return new SystemService(this.parts, bound, this.actor);
   }
 
-  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  /**
+   * Returns this service with the name of a person or program, which the audit log stores with each change. `null` stands for the
+   * application itself.
+   */
   withActor(actor: string | null): SystemService {
     return new SystemService(this.parts, this.boundTo, actor);
   }
 
   /**
-   * The work that waits, the listeners that fail, and the processes that dispatch. Each count ends at 10,000. In a service that is bound
-   * to an owner, the figures are those of the owner, and `processes` is empty.
+   * The pending work, the failing listeners, and the processes that dispatch. Each count stops at 10,000. A service that is bound to an
+   * owner returns only the figures of this owner, and no `processes`.
    */
   async overview(): Promise<SystemOverview> {
     const { database, clock, tablePaths } = this.parts;
@@ -117,7 +135,8 @@ export class SystemService {
   }
 
   /**
-   * Resumes sending. What waited is sent by the usual rules. The time of the pause does not count for `dispatcher.maxAgeMs`.
+   * Resumes sending. Pending deliveries are then sent by the usual rules. The duration of the pause does not count towards
+   * `dispatcher.maxAgeMs`.
    *
    * @throws BadRequestError `INVALID_OWNER` from a service that is bound to an owner
    */
@@ -126,10 +145,10 @@ export class SystemService {
   }
 
   /**
-   * Attempts over time, of every listener that the service sees. Figures are written every 10 seconds, so those of other processes may be
-   * late. A process that is killed loses the figures of up to 10 seconds.
+   * Attempts over time, of every listener that the service sees. Each process stores its figures every 10 seconds, so the latest figures of
+   * other processes may be missing. A process that is killed loses the figures of up to 10 seconds.
    *
-   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_TIME`
+   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_STATS_BY`, `INVALID_TIME`
    */
   statistics(options: StatsOptions = {}): Promise<Statistics> {
     return this.readStatistics(this.boundTo === undefined ? 'all' : { owner: this.boundTo }, options);
@@ -139,7 +158,7 @@ export class SystemService {
    * Attempts over time, to one listener.
    *
    * @param listener the result of `get()` or `list()` of a `ListenerService`
-   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_TIME`
+   * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_STATS_BY`, `INVALID_TIME`
    */
   statisticsOf(
     { id, owner }: { readonly id: string; readonly owner: string | null },
@@ -176,7 +195,8 @@ export class SystemService {
   }
 
   /**
-   * Makes every chore due that is not running. A process whose dispatcher runs does the work: this process at once, others within two minutes.
+   * Makes every chore due that is not running. A process whose dispatcher runs does the work: this process immediately, another process
+   * within two minutes.
    *
    * @throws BadRequestError `INVALID_OWNER` from a service that is bound to an owner
    */
@@ -212,7 +232,8 @@ export class SystemService {
   }
 
   /**
-   * Tries a damaged event or image again, for example after its row or the code was repaired. If it cannot be read, it is damaged again.
+   * Tries a damaged event or image again, for example after its row or the code was repaired. If it still cannot be read, it is marked as
+   * damaged again.
    *
    * @param id `evt_…`, or the `img_…` of {@link damaged}
    * @throws DamagedNotFoundError; BadRequestError `INVALID_OWNER` from a service that is bound to an owner
@@ -230,20 +251,31 @@ export class SystemService {
     retried(kind);
   }
 
-  /** Notes a change that no row shows, such as a new session. @internal */
+  /** Adds a change to the audit log that is stored nowhere else, such as a new session. @internal */
   async note(entry: Omit<AuditEntry, 'actor'>): Promise<void> {
     const { database, clock } = this.parts;
     const { actor } = this;
     await database.transaction(() => writeAudit(database, { ...entry, actor }, clock.now()));
   }
 
-  private async readStatistics(of: StatsOf, { since, until, step }: StatsOptions): Promise<Statistics> {
+  private async readStatistics(of: StatsOf, { since, until, step, by: given }: StatsOptions): Promise<Statistics> {
     const { database, clock, writeStats } = this.parts;
+    const by = statsBy(given);
     const asked = { since: timeOf(since, 'since'), until: timeOf(until, 'until'), step };
     const range = statsRange(asked, clock.now());
-    // So a single process shows every attempt.
+    // Write this process's figures first, so that with a single process the result includes every attempt.
     await writeStats();
-    return statisticsOf(range, await database.single(() => readStats(database, of, range)));
+    if (by === 'outcome') return statisticsOf(range, await database.single(() => readStats(database, of, range)));
+    return database.single(function* () {
+      const parts = new Map<string, TimedFigures[]>();
+      const ids =
+        of !== 'all' && 'listenerId' in of
+          ? [of.listenerId]
+          : yield* readBusiestListeners(database, of, range, LISTENERS_SHOWN);
+      for (const id of ids) parts.set(id, []);
+      for (const row of yield* readListenerStats(database, ids, range)) parts.get(row.listenerId)?.push(row);
+      return statisticsByKey(range, yield* readStats(database, of, range), parts);
+    });
   }
 
   private async switch(paused: boolean, givenReason: string | undefined): Promise<Sending> {
@@ -299,7 +331,7 @@ function toFailing(
   const shown = (at: number) => (scope === undefined ? at : Math.ceil(at / SHOWN_TIME_MS) * SHOWN_TIME_MS);
   return {
     ...listener,
-    // The query of a URL may have a token.
+    // The query of a URL may contain a token.
     url: url.replace(/\?.*$/s, ''),
     failingSince: dateOrNull(failingSince),
     pausedUntil: pausedUntil === null ? null : new Date(shown(pausedUntil)),

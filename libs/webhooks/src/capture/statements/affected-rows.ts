@@ -75,13 +75,18 @@ async function refuseLostKeys(write: CapturedWrite, expected: number): Promise<v
   if (found.length < expected) throw rowsMissed(write.table.metadata.name, expected, found.length);
 }
 
-/** Captures `clear()` as deletes of all rows. On PostgreSQL the table is locked, so that no other writer adds a row in the meantime. */
+/**
+ * Captures `clear()` as deletes of all rows. On PostgreSQL the table is locked, so that no other writer adds a row in the meantime. The
+ * events are written before the statement. If the statement fails, the savepoint takes them back, even if the caller swallows the error.
+ */
 export async function emptyTable(write: CapturedWrite, truncate: () => Promise<unknown>): Promise<unknown> {
   if (write.dialect === 'postgres') {
     await write.runner.query(`LOCK TABLE ${write.table.name} IN ACCESS EXCLUSIVE MODE`);
   }
-  await recordDeleted(write);
-  return truncate();
+  return inSavepoint(write, async () => {
+    await recordDeleted(write);
+    return truncate();
+  });
 }
 
 /**
@@ -379,9 +384,7 @@ async function batchByBatch(
   isDelete: boolean,
   compose: () => [string, unknown[]],
 ): Promise<BuilderResult> {
-  const { runner } = write;
-  await runner.query('SAVEPOINT webhooks_batches');
-  try {
+  return inSavepoint(write, async () => {
     const rows: NotedRow[] = [];
     const count = isDelete
       ? await recordDeleted(write)
@@ -396,11 +399,20 @@ async function batchByBatch(
     for (let start = 0; start < rows.length; start += ROWS_PER_BATCH) {
       await write.recordBatch(await changesOf(write, action, rows.slice(start, start + ROWS_PER_BATCH)));
     }
+    return result;
+  });
+}
+
+/** Runs `work` in a savepoint. If `work` throws, neither its writes nor its events remain in the transaction. */
+async function inSavepoint<T>({ runner, undone }: CapturedWrite, work: () => Promise<T>): Promise<T> {
+  await runner.query('SAVEPOINT webhooks_batches');
+  try {
+    const result = await work();
     await runner.query('RELEASE SAVEPOINT webhooks_batches');
     return result;
   } catch (error) {
     // After a deadlock or a lost connection, the savepoint and the transaction no longer exist.
-    await runner.query('ROLLBACK TO SAVEPOINT webhooks_batches').then(write.undone, () => undefined);
+    await runner.query('ROLLBACK TO SAVEPOINT webhooks_batches').then(undone, () => undefined);
     throw error;
   }
 }

@@ -18,6 +18,7 @@ const COMMAND = 'npx nestjs-entity-webhooks triggers --install -d <your data-sou
  * Checks at bootstrap that the triggers of the entities are installed. With `synchronize: true`, the option that creates the tables, this
  * function also creates the triggers.
  *
+ * @returns the tables with triggers of this library whose entities this process does not capture by triggers
  * @throws ConfigurationError `TRIGGERS_MISSING` or `TRIGGERS_OUTDATED`, with the command to run
  */
 export async function checkTriggers({
@@ -32,7 +33,7 @@ export async function checkTriggers({
   registry: EntityRegistry;
   options: ResolvedWebhooksOptions;
   logger: LoggerService;
-}): Promise<void> {
+}): Promise<{ foreignTables: readonly string[] }> {
   const tables = triggerTables(registry.all(), dataSource);
   if (tables.length) warnOfStaleMarks(await database.transaction(() => removeStaleMarks(database)), logger);
   const runner = dataSource.createQueryRunner('master');
@@ -43,16 +44,19 @@ export async function checkTriggers({
     if (outdated.length) {
       throw triggersError('TRIGGERS_OUTDATED', 'are outdated or disabled', outdated);
     }
-    const leftOn = left.flatMap(({ table }) => table ?? []);
-    if (leftOn.length) {
-      logger.warn(
-        `These tables have webhook triggers, but no entity with capture: 'trigger': ${[...new Set(leftOn)].join(', ')}. The images of these triggers accumulate and make no events. Run: ${COMMAND}`,
-      );
-    }
     await warnOfCascades(runner, tables, logger);
+    return { foreignTables: [...new Set(left.flatMap(({ table }) => table ?? []))] };
   } finally {
     await runner.release();
   }
+}
+
+/** Logs a warning about triggers whose images no process converts. */
+export function warnOfForeignTables(tables: readonly string[], logger: LoggerService): void {
+  if (!tables.length) return;
+  logger.warn(
+    `These tables have webhook triggers, but no entity with capture: 'trigger': ${tables.join(', ')}. The images of these triggers accumulate and make no events. Run: ${COMMAND}`,
+  );
 }
 
 function triggersError(code: string, what: string, objects: readonly TriggerObject[]): ConfigurationError {

@@ -25,7 +25,7 @@ interface BulkOptions extends SourceOptions, ResultOptions {
 const SINCE = 'how long ago, such as 24h, or a time such as 2026-11-30T12:00:00Z';
 const ERROR = ['--error <code>', 'only deliveries whose last attempt ended with this error code'] as const;
 
-/** `recover`: failed deliveries are sent again. */
+/** The command `recover` sends failed deliveries again. */
 export function addRecover(program: Command, cli: Cli): void {
   const command = program
     .command('recover')
@@ -45,7 +45,7 @@ export function addRecover(program: Command, cli: Cli): void {
   );
 }
 
-/** `discard`: pending deliveries are not sent. */
+/** The command `discard` discards pending deliveries. */
 export function addDiscard(program: Command, cli: Cli): void {
   const command = program
     .command('discard')
@@ -65,7 +65,7 @@ export function addDiscard(program: Command, cli: Cli): void {
   );
 }
 
-/** `replay`: past events for a listener that has no delivery of them. */
+/** The command `replay` sends past events to a listener that has no delivery of them. */
 export function addReplay(program: Command, cli: Cli): void {
   const command = program
     .command('replay')
@@ -80,10 +80,10 @@ function addBulkOptions(command: Command, { isListenerRequired = false } = {}): 
   const listener = new Option('--listener <id>', isListenerRequired ? 'lst_…' : 'only deliveries to this listener');
   command
     .addOption(listener.makeOptionMandatory(isListenerRequired))
-    .option('--until <time>', 'only before this time; otherwise until now', pastTime)
+    .option('--until <time>', 'only before this time; by default, now', pastTime)
     .option('--type <types>', 'only these event types, separated by commas', names)
     .option('--owner <owner>', 'only listeners of this owner')
-    .option('--rate <number>', 'at most so many a second', wholeNumber(1, 10_000))
+    .option('--rate <number>', 'at most this many per second', wholeNumber(1, 10_000))
     .option('--dry-run', 'only count')
     .option('-y, --yes', 'do not ask');
   return withJsonOption(withSourceOptions(command));
@@ -96,7 +96,7 @@ function statesOf(
   return { states: state === 'both' ? both : both.filter((one) => one === state) };
 }
 
-/** `until` is fixed before the count, so that the work is not more than what was counted. */
+/** Without `until`, the current time is the end. So the work does not include deliveries that are newer than the count. */
 function filterOf({
   listener,
   since,
@@ -117,12 +117,14 @@ function filterOf({
   };
 }
 
-/** Counts, asks, and works on a task. @param verb what happens to the deliveries */
+/** Counts the deliveries, asks for confirmation, and works on a task. @param verb completes "would be …", such as "sent again" */
 async function bulk(cli: Cli, options: BulkOptions, verb: string, input: NewTask): Promise<ExitCode> {
   const { terminal } = cli;
   const { json, dryRun: isDryRun = false, yes: isConfirmed = false } = options;
   if (!isDryRun && !isConfirmed && !terminal.isInteractive) {
-    throw argumentError('Nobody can be asked here. Give --yes to go on, or --dry-run to count.');
+    throw argumentError(
+      'Nobody can confirm this here. Give --yes to continue without a question, or --dry-run to count only.',
+    );
   }
   return withCommandServices<ExitCode>(cli, options, async ({ tasks }) => {
     const expected = await tasks.count(input);
@@ -131,7 +133,7 @@ async function bulk(cli: Cli, options: BulkOptions, verb: string, input: NewTask
       print(terminal, { ...expected, dryRun: true }, { json, rows: [[`${what}.`]] });
       return 0;
     }
-    if (!isConfirmed && !(await terminal.ask(`${what}. Go on?`))) return 1;
+    if (!isConfirmed && !(await terminal.ask(`${what}. Continue?`))) return 1;
     const task = await workOn(cli, tasks, await tasks.create(input), expected.count);
     return report(cli, task, verb, json);
   });
@@ -141,7 +143,7 @@ function countText({ count, capped: isCapped }: TaskCount): string {
   return `${isCapped ? 'At least ' : ''}${counted(count, 'delivery', 'deliveries')}`;
 }
 
-/** Works on the task in this process, or watches the process that works on it. After ^C, the task stays for a running dispatcher. */
+/** Works on the task in this process, or watches the process that works on it. After Ctrl-C, a running dispatcher continues the task. */
 async function workOn(
   { terminal }: Cli,
   tasks: CommandServices['tasks'],

@@ -48,7 +48,7 @@ function wordList({ subcommands, options }: Word): string {
   return [...subcommands.map(({ name }) => name), ...options].join(' ');
 }
 
-/** The words of the line that are no options choose the command. */
+/** The words of the line that are not options determine the command. */
 function bashScript(name: string, words: readonly Word[]): string {
   const cases = words.map((word) => `    '${word.path}') words='${wordList(word)}' ;;`);
   return `_${identifier(name)}() {
@@ -91,7 +91,7 @@ function fishScript(name: string, words: readonly Word[]): string {
   return lines.join('\n');
 }
 
-/** Each path as one word, for a search in a text of words. */
+/** The command paths, each joined to one word, so that the shell script can search for them in a list. */
 function pathWords(words: readonly Word[]): string {
   return words
     .map(({ path }) => path.replaceAll(' ', ':'))

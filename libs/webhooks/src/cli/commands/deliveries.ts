@@ -1,5 +1,11 @@
 import { Option, type Command } from 'commander';
-import type { Attempt, Delivery, DeliveryDetails, DeliveryState } from '../../deliveries/delivery.service.js';
+import {
+  DELIVERY_STATES,
+  type Attempt,
+  type Delivery,
+  type DeliveryDetails,
+  type DeliveryState,
+} from '../../deliveries/delivery.js';
 import { pastTime, wholeNumber } from '../terminal/arguments.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
@@ -9,8 +15,6 @@ import type { ExitCode } from '../terminal/terminal.js';
 import { withJsonOption, withSourceOptions } from './options.js';
 
 type Common = SourceOptions & ResultOptions;
-
-const STATES: readonly DeliveryState[] = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
 /** `deliveries`: list, show, resend. */
 export function addDeliveries(program: Command, cli: Cli): void {
@@ -47,7 +51,7 @@ function addList(deliveries: Command, cli: Cli): void {
     .option('--event <id>', 'only of this event, evt_…: the webhook-id of its requests')
     .option('--listener <id>', 'only to this listener')
     .option('--type <type>', 'only of this event type')
-    .addOption(new Option('--state <state>', 'only in this state').choices(STATES))
+    .addOption(new Option('--state <state>', 'only in this state').choices(DELIVERY_STATES))
     .option('--owner <owner>', 'only to listeners of this owner')
     .option('--since <time>', 'only from this time on, such as 24h ago', pastTime)
     .option('--until <time>', 'only before this time', pastTime)

@@ -30,23 +30,26 @@ export function addListen(program: Command, cli: Cli): void {
   program
     .command('listen')
     .description(
-      'Receives webhooks on 127.0.0.1, or with --from over the API; verifies and prints them, and forwards them to your server.',
+      'Receives webhooks on 127.0.0.1, or reads them from the API (--from). Verifies them, prints them, and forwards them to your server.',
     )
     .argument('[port]', '0 for any free port', wholeNumber(0, 65_535), DEFAULT_PORT)
     .addOption(secretOption())
     .addOption(new Option('--scheme <name>', 'the signature scheme').choices(SCHEMES).default('standard'))
-    .option('--forward-to <url>', 'send each request on to this URL, and answer what it answers')
+    .option('--forward-to <url>', 'forward each request to this URL, and return its answer')
     .option('--allow-remote', 'forward to another machine, too')
-    .option('--type <type>', 'print and forward only this type, or types such as order.*')
-    .option('--status <status>', 'answer this status', wholeNumber(200, 599), 204)
-    .option('--fail <share>', 'answer 500 to this share of the requests, such as 20%', share, 0)
+    .option('--type <type>', 'print and forward only this event type, or types such as order.*')
+    .option('--status <status>', 'the status of each answer', wholeNumber(200, 599), 204)
+    .option('--fail <share>', 'the share of requests that get a 500 as the answer, such as 20%', share, 0)
     .option('--delay <duration>', 'wait before each answer, such as 2s', duration, 0)
     .addOption(new Option('--print <how>', 'a line, or the full request').choices(['line', 'full']).default('line'))
     .option('--json', 'print each request as a line of JSON')
-    .option('--from <api>', 'read the deliveries of a listener over the API at this URL: your machine needs no address')
+    .option(
+      '--from <api>',
+      'read the deliveries of a listener from the API at this URL; your machine needs no public address',
+    )
     .option('--listener <id>', 'with --from: lst_…')
     .addOption(tokenOption())
-    .option('--state <file>', 'with --from: where it keeps how far it is; otherwise a file in ~/.local/state')
+    .option('--state <file>', 'with --from: the file that stores the position; by default a file in ~/.local/state')
     .action(
       handler(cli, async (port: number, { allowRemote = false, ...options }: Options) => {
         const { listen } = await import('../receiving/listen.js');

@@ -99,7 +99,7 @@ function addCreate(listeners: Command, cli: Cli): void {
     .option('--events <types>', "event types, such as 'order.updated,user.*'", names)
     .option('--entity <name>', 'all events of this entity')
     .option('--where <json>', 'a filter, such as \'{"status":{"changedTo":"paid"}}\', or @file')
-    .option('--owner <owner>', 'the customer; otherwise a listener of the application')
+    .option('--owner <owner>', 'the customer; without it, the listener belongs to the application')
     .option('--name <text>', 'a name for lists')
     .option('--secret <secret>', 'the secret; otherwise a random one')
     .option('--schemes <names>', "signature schemes, such as 'standard,stripe'", names)

@@ -19,7 +19,7 @@ export function addMigrate(program: Command, cli: Cli): void {
     .command('migrate')
     .description('Creates or updates the webhook tables. Runs the migrations of this library only.')
     .option('--to <version>', 'stop at this version of the tables', wholeNumber(1, 9_999))
-    .option('--dry-run', 'print the SQL that would run, and run nothing');
+    .option('--dry-run', 'print the SQL without running it');
   withJsonOption(withDataSourceOption(command)).action(
     handler(cli, (options: MigrateOptions) => migrate(cli, options)),
   );
@@ -66,7 +66,7 @@ export function addSql(program: Command, cli: Cli): void {
     .addOption(
       new Option('--dialect <name>', 'the database, if not that of the data source').choices(Object.keys(DRIVERS)),
     )
-    .option('--prefix <text>', 'the prefix of the tables, if no data source gives it')
+    .option('--prefix <text>', 'the prefix of the tables, if there is no data source')
     .option('--to <version>', 'stop at this version of the tables', wholeNumber(1, 9_999));
   withJsonOption(withDataSourceOption(command)).action(handler(cli, (options: SqlOptions) => sql(cli, options)));
 }

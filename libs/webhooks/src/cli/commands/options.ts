@@ -17,12 +17,12 @@ export function withDataSourceOption(command: Command): Command {
   );
 }
 
-/** Adds `--api` and `-d`, of commands that work over both. */
+/** Adds `--api` and `-d`, for commands that work over the API or over a data source. */
 export function withSourceOptions(command: Command): Command {
   return withApiOptions(withDataSourceOption(command));
 }
 
-/** `--secret` of a receiver. From the environment, it is not in the history of the shell. */
+/** The option `--secret` of a receiver. A secret in an environment variable does not appear in the history of the shell. */
 export function secretOption(): Option {
   return new Option('--secret <secret>', 'the secret, or a public key whpk_…; several times during a rotation')
     .env('WEBHOOKS_SECRET')

@@ -20,9 +20,12 @@ export function addPublish(program: Command, cli: Cli): void {
     .description('Publishes an event. Its type must be in `publishedTypes` of the export `webhooks`.')
     .argument('<type>', 'such as invoice.overdue')
     .option('--data <json>', 'the data: a JSON object, @file, or - for the standard input', '{}')
-    .option('--owner <owner>', 'the owner; otherwise only listeners of the application receive it')
-    .option('--every-owner', 'listeners of every owner receive it')
-    .option('--key <text>', 'an idempotency key: a second event with it is not stored');
+    .option(
+      '--owner <owner>',
+      "the owner of the event; without it, only the application's own listeners receive the event",
+    )
+    .option('--every-owner', 'send the event to listeners of every owner')
+    .option('--key <text>', 'an idempotency key: a second event with the same key is not stored');
   withJsonOption(withDataSourceOption(command)).action(
     handler(cli, (type: string, options: Options) => publish(cli, type, options)),
   );

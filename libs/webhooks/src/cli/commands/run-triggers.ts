@@ -11,7 +11,7 @@ import type { ExitCode, Terminal } from '../terminal/terminal.js';
 const NO_CAPTURE =
   "If WebhooksModule.forRoot() sets this mode, the file must export it, too: export const webhooks = { capture: 'trigger' }.";
 
-/** What the command `triggers` does. */
+/** The options of the command `triggers`. */
 export type TriggerAction = 'print' | 'install' | 'check';
 
 interface Output {

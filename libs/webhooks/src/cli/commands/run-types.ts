@@ -12,7 +12,7 @@ import { argumentError } from '../terminal/cli.js';
 import { print } from '../terminal/table.js';
 import { colored, type ExitCode, type Terminal } from '../terminal/terminal.js';
 
-/** What the command `types` does: the names of its options. */
+/** The options of the command `types`, each of which writes a file or does a check. */
 export type TypesAction = 'out' | 'openapi' | 'asyncapi' | 'schemas' | 'check' | 'write';
 
 interface Asked {
@@ -74,7 +74,7 @@ async function remoteSchemas(client: WebhooksClient, folder: string): Promise<Te
   return files;
 }
 
-/** An application may have no entity with webhooks, but then it usually has published types. */
+/** An application without entities with webhooks usually has published types. Without either, the catalogue would be empty. */
 function assertNotEmpty({ types }: WebhookCatalog, { file, resolved }: LoadedDataSource, { err }: Terminal): void {
   if (!types.length) throw noEntities(file);
   const isOfEntity = (type: string) => !resolved.publishedTypes.has(type) && !isReservedType(type);
@@ -90,7 +90,7 @@ const TEXTS: Readonly<
   write: (catalog) => jsonText(catalog.record()),
 };
 
-/** A line for each value, so that a diff shows what has changed. */
+/** Writes each value on a separate line, so that a diff shows which values have changed. */
 function jsonText(value: unknown): string {
   return JSON.stringify(value, null, 2);
 }

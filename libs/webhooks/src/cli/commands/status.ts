@@ -207,7 +207,7 @@ function overviewRows(overview: SystemOverview, now: Date): Cell[][] {
     ['last 24 h', `exhausted ${grouped(exhausted24h)}`],
     ['listeners', `disabled ${grouped(disabled)}`],
   ];
-  // An owner sees no processes.
+  // The API shows no processes to an owner.
   const processes = overview.processes.map((one) => processText(one, now)).join(', ');
   if (processes) rows.splice(1, 0, ['processes', processes]);
   return [...rows, ...overview.failing.map((one) => ['failing', failingText(inMs(one), now.getTime())])];

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { Attempt, DeliveryDetails } from '../../deliveries/delivery.service.js';
+import type { Attempt, DeliveryDetails } from '../../deliveries/delivery.js';
 import { SECOND, pause } from '../../time.js';
 import { duration } from '../terminal/arguments.js';
 import type { CommandServices } from '../services/command-services.js';

@@ -27,7 +27,7 @@ export function addTypes(program: Command, cli: Cli): void {
     .option('--schemas <folder>', 'write a JSON Schema for each event type, such as order.created.json')
     .option('--check <file>', 'list the changes since --write; exits with 1 if one of them breaks receivers')
     .option('--write <file>', 'write the record for --check, such as catalog.json')
-    .option('--internal', 'internal types, too; the record always has them');
+    .option('--internal', 'include internal types; the record always contains them');
   withJsonOption(withSourceOptions(command)).action(handler(cli, (options: Options) => types(cli, options)));
 }
 
@@ -40,7 +40,7 @@ async function types(
   const { runTypes, runRemoteTypes } = await import('./run-types.js');
   const path = options[action] ?? PRINTED;
   const isPrinted = path === PRINTED;
-  // The API has no record for --check.
+  // The API cannot return the record that --check compares.
   if (api !== undefined && action !== 'check' && action !== 'write') {
     if (internal) throw argumentError('Over the API you get the types that the token may see. Leave out --internal.');
     const { remoteClient } = await import('../services/remote-services.js');

@@ -21,8 +21,8 @@ export function migrationsTo(at: WebhookTablesOptions, version: number | undefin
 }
 
 /**
- * A data source with the connection of the application's, and with our migrations only. They are recorded in the application's table of
- * migrations, so that TypeORM's own command does not run them again.
+ * A data source with the application's connection options, and with only the migrations of this library. They are recorded in the
+ * application's table of migrations, so that TypeORM's own command does not run them again.
  */
 export function migrationDataSource(application: DataSource, migrations: readonly Migration[]): DataSource {
   return new DataSource({
@@ -62,7 +62,7 @@ export function nameOf(migration: MigrationInterface): string {
 }
 
 /**
- * The statements of migrations, without a connection: as if none of the tables existed.
+ * The SQL statements of the migrations for a database that has none of the tables. This needs no connection.
  *
  * @param dataSource need not be connected; its driver must be installed
  */
@@ -72,7 +72,7 @@ export async function statementsOf(
 ): Promise<string[]> {
   const runner = dataSource.createQueryRunner('master') as QueryRunner;
   runner.enableSqlMemory();
-  // Our migrations look whether a table exists. A script is for a database without them.
+  // The migrations check whether a table exists. A script is for a database that has none of the tables.
   runner.getTable = () => Promise.resolve(undefined);
   runner.hasSchema = () => Promise.resolve(false);
   runner.hasColumn = () => Promise.resolve(false);

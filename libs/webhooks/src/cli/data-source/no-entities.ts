@@ -1,6 +1,9 @@
 import { ConfigurationError } from '../../errors.js';
 
-/** For a command to which a data source without entities would look like success. Code `NO_ENTITIES`. @param file of the data source */
+/**
+ * The error for a data source without entities, for commands that would otherwise report success. Code `NO_ENTITIES`. @param file of the
+ * data source
+ */
 export function noEntities(file: string): ConfigurationError {
   return new ConfigurationError(
     'NO_ENTITIES',

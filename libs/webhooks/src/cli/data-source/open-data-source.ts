@@ -52,7 +52,7 @@ export async function connect(dataSource: DataSource): Promise<void> {
     await dataSource.initialize();
   } catch (cause) {
     const { code } = cause as { code?: unknown };
-    // Metadata that does not build, a missing driver: TypeORM explains these.
+    // For example an error in the metadata of an entity, or a missing driver: TypeORM explains these.
     if (typeof code !== 'string') throw cause;
     throw new ConfigurationError(
       'DATABASE_UNREACHABLE',
@@ -72,7 +72,7 @@ export async function withRunner<T>(dataSource: DataSource, work: (runner: Query
   }
 }
 
-/** Runs `work` with the webhook tables of a connected data source. The tables need not exist, so that a command can say what is missing. */
+/** Runs `work` with the webhook tables of a connected data source. The tables need not exist, so a command can report missing tables. */
 export async function withTables<T>(
   { dataSource, resolved }: LoadedDataSource,
   work: (database: Database) => Promise<T>,

@@ -21,7 +21,7 @@ import type { WebhooksRuntime } from '../../webhooks-runtime.js';
 import type { Cli } from '../terminal/cli.js';
 import { withDataSource, type LoadedDataSource } from './open-data-source.js';
 
-/** The services of the module over a plain data source. */
+/** The services of the module, with the data source of a command. */
 export interface Services {
   readonly listeners: ListenerService;
   readonly deliveries: DeliveryService;
@@ -63,7 +63,7 @@ export function withServices<T>(
   });
 }
 
-/** Who makes the changes of a command, for the audit log. */
+/** The name for changes of a command in the audit log: `cli:` and the user. */
 function actorOfCommand(): string {
   try {
     return `cli:${userInfo().username}`;
@@ -103,7 +103,7 @@ function moduleOf(loaded: LoadedDataSource): DynamicModule {
   };
 }
 
-/** Without this check, a command without the keys would store a secret that everybody can read who can read the tables. */
+/** Prevents that a command without the keys stores an unsealed secret, which everybody with access to the tables could read. */
 async function assertCanSeal({ database, sealing }: WebhooksRuntime): Promise<void> {
   if (sealing.isOn) return;
   const { listeners: l } = database.tables;
@@ -117,14 +117,16 @@ async function assertCanSeal({ database, sealing }: WebhooksRuntime): Promise<vo
   );
 }
 
-/** Warnings and errors of the module, on the standard error. The application logs the warnings of the start itself. */
+/**
+ * Prints warnings and errors of the module on the standard error, except warnings of the start, which the application's own log contains.
+ */
 class CommandLogger implements LoggerService {
   isStarted = false;
 
   constructor(private readonly err: (text: string) => void) {}
 
   log(): void {
-    // A command prints its result, and nothing else.
+    // The standard output contains only the result of a command.
   }
 
   warn(message: unknown): void {
@@ -132,7 +134,7 @@ class CommandLogger implements LoggerService {
   }
 
   error(message: unknown): void {
-    // Nest logs an error of the start, and then throws it.
+    // Nest logs an error of the start and then throws it, so the command prints it only once.
     if (this.isStarted) this.err(`error: ${textOf(message)}`);
   }
 }

@@ -18,13 +18,13 @@ export interface TableState {
   readonly oldestProcess: number;
 }
 
-/** Reads what is there. Changes nothing. */
+/** Reads the state of the tables in the database. Changes nothing. */
 export async function tableState(database: Database, prefix: string): Promise<TableState> {
   const known = SCHEMA_VERSION;
   const missing = await missingTables(database);
   if (missing.length) return { prefix, missing, missingIndexes: [], version: 0, known, oldestProcess: 0 };
   const indexes = await database.single(() => missingIndexes(database));
-  // The first process that starts stores the version.
+  // No process has started yet: the first one stores the version.
   const stored = await database.single(() => storedSchemaVersion(database));
   return {
     prefix,

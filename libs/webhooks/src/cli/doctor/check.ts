@@ -1,15 +1,15 @@
 import type { Database } from '../../store/database/database.js';
 import type { LoadedDataSource } from '../data-source/open-data-source.js';
 
-/** What a check found. */
+/** The result of a check. */
 export interface Finding {
   readonly level: 'ok' | 'warn' | 'FAIL';
   readonly text: string;
-  /** What to do; missing if all is well. */
+  /** What to do about the problem; missing if there is none. */
   readonly fix?: string;
 }
 
-/** What the checks look at. The data source is connected. */
+/** The input of the checks, with a connected data source. */
 export interface Patient {
   readonly loaded: LoadedDataSource;
   readonly database: Database;
@@ -20,9 +20,9 @@ export interface Patient {
 /** One thing that can be wrong. */
 export interface Check {
   readonly name: string;
-  /** Whether it reads the rows of the webhook tables, so that it needs all of them. */
+  /** Whether the check reads rows of the webhook tables, so it runs only if all tables exist. */
   readonly needsTables?: boolean;
-  /** @returns `null` if there is nothing to check here */
+  /** @returns `null` if the check does not apply to this database or these options */
   run(patient: Patient): Promise<Finding | null>;
 }
 

@@ -13,11 +13,11 @@ import { MINUTE, SECOND } from '../../time.js';
 import { shownDuration } from '../terminal/durations.js';
 import { fail, ok, warn, type Check } from './check.js';
 
-/** Receivers refuse timestamps that are five minutes off; other hosts are off, too. */
+/** Receivers refuse timestamps that are five minutes off. The limit is lower, because the clocks of receivers are wrong, too. */
 const SKEW_FAILS_FROM_MS = MINUTE;
 const SKEW_WARNS_FROM_MS = 5 * SECOND;
 
-/** Signatures have the database's time. If that is wrong, receivers refuse every request. */
+/** Compares the clocks. Signatures contain the time of the database. If this time is wrong, receivers refuse every request. */
 export const clock: Check = {
   name: 'clock',
   async run({ database }) {
@@ -33,7 +33,7 @@ export const clock: Check = {
   },
 };
 
-/** The user of the data source runs the application, too. */
+/** Checks the privileges of the data source's user, because the application usually connects as the same user. */
 export const privileges: Check = {
   name: 'privileges',
   needsTables: true,
@@ -53,7 +53,7 @@ export const privileges: Check = {
   },
 };
 
-/** Statements that touch no row. The database checks the privileges before it looks for rows. */
+/** Statements that change no row. The database checks the privileges before it looks for rows. */
 function statementsOn({ dialect, tables }: Database, table: TableName): Record<string, Sql> {
   const { sql: path, metadata, path: text } = tables[table];
   const escape = (name: string) => raw(metadata.connection.driver.escape(name));
@@ -82,14 +82,14 @@ async function refusal(database: Database, statement: Sql): Promise<string | nul
     });
     return null;
   } catch (error) {
-    // The check of a sequence divides by zero.
+    // The statement divides by zero if the privilege for the sequence is missing.
     return /division by zero/.test(messageOf(error)) ? 'permission denied' : messageOf(error);
   }
 }
 
 const NOTIFIED_WITHIN_MS = 10 * SECOND;
 
-/** For example, LISTEN through a pooler in transaction mode gets no notification. */
+/** Checks whether notifications arrive. For example, LISTEN through a pooler in transaction mode receives none. */
 export const notifications: Check = {
   name: 'wake-ups',
   async run({ loaded: { dataSource, resolved }, database }) {
@@ -98,13 +98,13 @@ export const notifications: Check = {
     const reason = await silenceOf(channel);
     if (reason === null) return ok('notifications of other processes arrive');
     return warn(
-      `a process receives no notifications of others: ${reason}`,
+      `this process receives no notifications from other processes: ${reason}`,
       `${channel.adviceIfSilent} Until then, events of other processes wait for dispatcher.pollIntervalMs.`,
     );
   },
 };
 
-/** @returns why nothing arrives; `null` if the own notification arrived */
+/** Sends a notification and waits for it. @returns why it did not arrive; `null` if it arrived */
 async function silenceOf(channel: WakeUpChannel): Promise<string | null> {
   let failed: (reason: string) => void = () => undefined;
   const logger = { log: () => undefined, warn: (text: unknown) => failed(String(text)), error: () => undefined };
@@ -122,7 +122,9 @@ async function silenceOf(channel: WakeUpChannel): Promise<string | null> {
   }
 }
 
-/** A deploy starts new processes before it stops old ones. */
+/**
+ * Checks that the server has enough connections for two processes, because a rolling deploy starts new processes before it stops old ones.
+ */
 export const connections: Check = {
   name: 'connections',
   async run({ loaded: { dataSource, resolved }, database }) {

@@ -14,7 +14,7 @@ import {
   triggers,
 } from './table-checks.js';
 
-/** In the order of the report: a later check may need what an earlier one looks at. */
+/** The checks in the order of the report. An early check looks at a precondition of later ones. */
 const CHECKS: readonly Check[] = [
   clock,
   tables,
@@ -68,7 +68,7 @@ async function runAll(patient: Patient): Promise<Examined[]> {
   return examined;
 }
 
-/** A check that throws has found something, too. */
+/** If a check throws, the error is its finding. */
 async function guarded(check: Check, patient: Patient): Promise<Finding | null> {
   try {
     return await check.run(patient);

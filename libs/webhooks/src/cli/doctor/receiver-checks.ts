@@ -13,7 +13,7 @@ import { fail, ok, warn, type Check, type Finding } from './check.js';
 
 const TIMEOUT_MS = 15 * SECOND;
 
-/** Whether a request from here reaches a URL: its form, the name, the guard of addresses, TLS, and an answer. */
+/** Checks whether a request from this machine reaches a URL: the form of the URL, DNS, allowed addresses, TLS, and the answer. */
 export const egress: Check = {
   name: 'egress',
   async run({ loaded, receiver: { url } }) {
@@ -32,7 +32,7 @@ async function refusedUrl(text: string, { resolved: { security } }: LoadedDataSo
     if (!refused.length) return null;
     return fail(
       `${hostOf(url)} has an address that webhooks may not be sent to: ${refused.join(', ')}`,
-      'Use a public address. For receivers of your own, name their range in security.allowedAddresses.',
+      'Use a public address, or add the address range of the receiver to security.allowedAddresses.',
     );
   } catch (error) {
     if (error instanceof BadRequestError) {
@@ -57,16 +57,16 @@ function answered({ status, error }: PostResult): Finding {
   return fail(text, 'Open the way from this host to the receiver: firewall, proxy (security.proxy), port.');
 }
 
-/** JSON with other spaces than JSON.stringify() writes: a receiver that verifies parsed JSON refuses its signature. */
+/** JSON with more spaces than JSON.stringify() writes. A receiver that parses JSON and verifies a new text of it refuses this body. */
 const SPACED = Buffer.from('{ "type": "webhook.test",  "data": { "test": true } }');
 const COMPACT = Buffer.from('{"type":"webhook.test","data":{"test":true}}');
 
-/** Whether the receiver verifies the raw body, and not JSON that it has parsed and written again. */
+/** Checks whether the receiver verifies the raw body, and not JSON that it has parsed and serialized again. */
 export const rawBody: Check = {
   name: 'raw body',
   async run({ loaded, receiver: { url, secret } }) {
     if (url === undefined || secret === undefined) return null;
-    if ((await refusedUrl(url, loaded)) !== null) return null; // the check before says it
+    if ((await refusedUrl(url, loaded)) !== null) return null; // the previous check reports this
     const spaced = await post(loaded, url, signed(secret, SPACED));
     if (isAccepted(spaced)) return ok('the receiver accepts a signed request byte for byte');
     const compact = await post(loaded, url, signed(secret, COMPACT));
@@ -92,7 +92,7 @@ interface Signed {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** A test event. Without a secret it has no signature, and receivers refuse it: that is an answer, too. */
+/** A test event. Without a secret it has no signature, so a receiver refuses it. A refusal also proves that the receiver answers. */
 function signed(secret: string, body: Buffer): Signed {
   const id = `evt_${randomUUID()}`;
   const timestamp = Math.floor(Date.now() / 1_000);

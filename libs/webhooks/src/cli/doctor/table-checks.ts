@@ -84,7 +84,7 @@ export const sealingKeys: Check = {
     }
     if (!keys.length) {
       return warn(
-        'secrets.keys is not set: who can read the database or a backup can sign in your name',
+        'secrets.keys is not set: everybody who can read the database or a backup can sign as your application',
         'Make a key with `keys generate`, set it in secrets.keys, and run `keys reseal`. See docs/signing.md.',
       );
     }
@@ -159,11 +159,11 @@ export const damagedRows: Check = {
   },
 };
 
-/** The dispatcher looks once a second, and for chores once a minute. */
+/** The dispatcher searches for events once a second and for chores once a minute, so nothing should be this late. */
 const LATE_FROM_MS = 5 * MINUTE;
 const CHORES_LATE_FROM_MS = 30 * MINUTE;
 
-/** If no process dispatches, events wait and chores are late. */
+/** Checks whether a process dispatches: otherwise events wait and chores are late. */
 export const dispatching: Check = {
   name: 'dispatcher',
   needsTables: true,
@@ -190,7 +190,7 @@ export const dispatching: Check = {
 /** A process writes its row every 15 seconds. */
 const SILENT_FROM_MS = MINUTE;
 
-/** Processes that died, or that lost the database. */
+/** Finds processes that died or lost the database. */
 export const processes: Check = {
   name: 'processes',
   needsTables: true,
@@ -202,8 +202,8 @@ export const processes: Check = {
     if (!first)
       return ok(all.length ? `${counted(all.length, 'process', 'processes')} dispatch` : 'none dispatches now');
     return warn(
-      `${counted(silent.length, 'process', 'processes')} stopped without a goodbye, such as one on ${first.host}, not seen for ${shownDuration(now - first.seenAt)}`,
-      'Look into the log of that host: the process was killed, or cannot reach the database. Its deliveries are sent by others when their leases expire.',
+      `${counted(silent.length, 'process', 'processes')} stopped without a shutdown, for example on ${first.host}, not seen for ${shownDuration(now - first.seenAt)}`,
+      'Look into the log of that host: the process was killed, or cannot reach the database. Other processes send its deliveries when their leases expire.',
     );
   },
 };

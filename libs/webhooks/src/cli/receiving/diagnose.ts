@@ -15,12 +15,12 @@ export interface CheckedRequest {
   readonly toleranceSeconds: number;
 }
 
-/** What is wrong with a request, if anything. */
+/** The result of a check: whether the request is genuine, and if not, why. */
 export interface Diagnosis {
   readonly isValid: boolean;
   /** `VALID`, or a code of `IncomingWebhookError`. */
   readonly code: string;
-  /** A sentence for the person who wrote the receiver. */
+  /** An explanation for the developer of the receiver. */
   readonly message: string;
   readonly id: string | null;
   /** When the request was signed, in Unix seconds; `null` if the scheme signs no time. */
@@ -28,8 +28,8 @@ export interface Diagnosis {
 }
 
 /**
- * Verifies a request like a receiver does. If the signature does not match, it looks for a change of the body or of the secret with which it
- * would match: those are the mistakes that receivers make.
+ * Verifies a request as a receiver does. If the signature does not match, the function tries common mistakes of receivers: changed bodies,
+ * spaces or quotes around the secret, and another scheme.
  *
  * @throws ConfigurationError `INVALID_SECRET` for a text that is no secret
  */
@@ -39,7 +39,7 @@ export async function diagnose(request: CheckedRequest): Promise<Diagnosis> {
     return {
       isValid: true,
       code: 'VALID',
-      message: 'The signature fits the body, and the time is right.',
+      message: 'The signature matches the body, and the timestamp is current.',
       id,
       timestamp,
     };
@@ -51,23 +51,23 @@ export async function diagnose(request: CheckedRequest): Promise<Diagnosis> {
 
 async function explained(error: IncomingWebhookError, request: CheckedRequest): Promise<string> {
   if (error.code === 'SIGNATURE_MISMATCH') {
-    const change = await changeThatFits(request);
-    return change ?? NOTHING_FITS;
+    const change = await changeThatMatches(request);
+    return change ?? NOTHING_MATCHES;
   }
   if (error.code === 'TIMESTAMP_TOO_OLD' || error.code === 'TIMESTAMP_IN_FUTURE')
-    return `The signature fits the body. ${error.message}`;
+    return `The signature matches the body. ${error.message}`;
   return error.message;
 }
 
-const NOTHING_FITS =
-  'The signature does not fit the body with this secret. Most likely the secret is another one: compare it with the secret of the listener. Otherwise the body or the id was changed on the way.';
+const NOTHING_MATCHES =
+  'The signature does not match the body with this secret. Most likely this is not the secret of the listener: compare both. Otherwise the body or the id was changed on the way.';
 
 interface Variant {
   readonly name: string;
   readonly body: (body: string) => string | undefined;
 }
 
-/** How receivers change a body by mistake, undone. Each gives the body that the sender may have signed. */
+/** Undoes the usual ways in which receivers change a body by mistake. Each variant returns a body that the sender may have signed. */
 const BODIES: readonly Variant[] = [
   { name: 'with a newline at its end', body: (body) => `${body}\n` },
   { name: 'without the newline at its end', body: (body) => withoutEnd(body) },
@@ -79,33 +79,33 @@ const BODIES: readonly Variant[] = [
   { name: 'as JSON with an indent of 4', body: (body) => rewritten(body, (value) => JSON.stringify(value, null, 4)) },
 ];
 
-async function changeThatFits(request: CheckedRequest): Promise<string | undefined> {
+async function changeThatMatches(request: CheckedRequest): Promise<string | undefined> {
   for (const { name, body } of BODIES) {
     const changed = body(request.body.toString('utf8'));
     if (changed === undefined || Buffer.from(changed).equals(request.body)) continue;
-    if (await fits({ ...request, body: Buffer.from(changed) })) {
-      return `The signature fits the body ${name}. Verify the raw body, byte for byte, and not parsed JSON.`;
+    if (await matches({ ...request, body: Buffer.from(changed) })) {
+      return `The signature matches the body ${name}. Verify the raw body, byte for byte, and not parsed JSON.`;
     }
   }
   const trimmed = request.secrets.map((secret) => secret.trim().replaceAll(/^["']|["']$/g, ''));
-  if (trimmed.join() !== request.secrets.join() && (await fits({ ...request, secrets: trimmed }))) {
-    return 'The signature fits with the secret without the spaces or quotes around it. Remove them.';
+  if (trimmed.join() !== request.secrets.join() && (await matches({ ...request, secrets: trimmed }))) {
+    return 'The signature matches with the secret without the spaces or quotes around it. Remove them.';
   }
   for (const scheme of Object.keys(INCOMING_WEBHOOK_SCHEMES) as IncomingWebhookSchemeName[]) {
-    if (scheme !== request.scheme && (await fits({ ...request, scheme }))) {
-      return `The signature of the scheme '${scheme}' fits. Verify with that scheme.`;
+    if (scheme !== request.scheme && (await matches({ ...request, scheme }))) {
+      return `The request is signed by the scheme '${scheme}'. Verify with that scheme.`;
     }
   }
   return undefined;
 }
 
-/** Whether the signature fits, at whatever time. */
-async function fits(request: CheckedRequest): Promise<boolean> {
+/** Whether the signature matches, even if the timestamp is too old. */
+async function matches(request: CheckedRequest): Promise<boolean> {
   try {
     await verify({ ...request, toleranceSeconds: Infinity });
     return true;
   } catch {
-    return false; // also if the secret does not suit another scheme
+    return false; // a secret may not fit every scheme
   }
 }
 

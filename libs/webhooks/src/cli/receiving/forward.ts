@@ -7,7 +7,7 @@ import { argumentError } from '../terminal/cli.js';
 
 const ANSWERED_WITHIN_MS = 15 * SECOND;
 
-/** Headers of one connection; `fetch` sets its own. */
+/** Headers that belong to a single connection, so `fetch` sets them itself. */
 const OF_THE_CONNECTION = new Set([
   'host',
   'connection',
@@ -27,7 +27,7 @@ export interface Forwarded {
 }
 
 /**
- * Checks a URL of `--forward-to`. Requests go to this machine only: a forgotten option must not send webhooks to strangers.
+ * Checks a URL of `--forward-to`. Only URLs of this machine are allowed, so that a forgotten option cannot send webhooks to strangers.
  *
  * @throws ConfigurationError `INVALID_ARGUMENT`
  */
@@ -44,14 +44,14 @@ export function forwardTarget(text: string, isRemoteAllowed: boolean): URL {
   );
 }
 
-/** Only names that always mean this machine, and addresses. */
+/** Only addresses, and names that always resolve to this machine. */
 function isLoopback({ hostname }: URL): boolean {
   const host = hostname.replaceAll(/^\[|\]$/g, '');
   if (isIP(host) === 4) return host.startsWith('127.');
   return host === '::1' || host === 'localhost' || host.endsWith('.localhost');
 }
 
-/** Sends the same bytes and headers to another URL. Path and query of that URL stay as they are. Never rejects. */
+/** Sends the same bytes and headers to another URL. The path and the query of that URL are used unchanged. Never rejects. */
 export async function forward(
   target: URL,
   { method, headers, body }: { method: string; headers: IncomingHttpHeaders; body: Buffer },

@@ -13,7 +13,7 @@ import { forward, type Forwarded } from './forward.js';
 
 /** Options of {@link listen}. */
 export interface ListenOptions {
-  /** Empty: nothing is verified. */
+  /** If the list is empty, nothing is verified. */
   readonly secrets: readonly string[];
   readonly scheme: IncomingWebhookSchemeName;
   readonly target: URL | null;
@@ -45,7 +45,7 @@ interface Answer {
 }
 
 const TOLERANCE_SECONDS = 300;
-/** A receiver should refuse larger bodies; a webhook of this library has at most 64 MiB. */
+/** The largest body that is read. A webhook of this library has at most 64 MiB. */
 const MAX_BODY_BYTES = 64 * 1_024 * 1_024;
 
 /** Receives webhooks on loopback until the process ends. @throws the error of the port */
@@ -103,13 +103,13 @@ function parsed(body: Buffer): { type?: unknown; data?: unknown } {
 }
 
 async function diagnosed({ method, headers, body }: Arrived, { secrets, scheme }: ListenOptions) {
-  // The handshake of CloudEvents is not signed.
+  // The handshake of CloudEvents has no signature to verify.
   if (method === 'OPTIONS') return null;
   const lower = lowerCaseHeaders(headers);
   return diagnose({ headers: lower, body, secrets, scheme, now: Date.now(), toleranceSeconds: TOLERANCE_SECONDS });
 }
 
-/** A handshake is answered as the sender expects it. Otherwise: a forged request 400, then the answer of the target, then `--fail`. */
+/** Chooses the answer: the answer to a handshake, 400 for a forged request, the answer of the forward target, or a failure by `--fail`. */
 function answerTo(
   request: Arrived,
   {

@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-/** The deliveries that a stream may send again after a restart: those of its last seconds. */
+/** The number of handled deliveries that are remembered, because a stream may send those of the last seconds again. */
 const REMEMBERED = 500;
 
 interface Stored {
@@ -13,7 +13,7 @@ interface Stored {
   readonly handled?: readonly string[];
 }
 
-/** Where `listen --from` has stopped, in a file that only the user can read. */
+/** The position at which `listen --from` stopped, in a file that only the user can read. */
 export class PullState {
   private readonly handled: Set<string>;
   private writing: Promise<void> = Promise.resolve();
@@ -30,7 +30,7 @@ export class PullState {
     try {
       return new PullState(path, JSON.parse(await readFile(path, 'utf8')) as Stored);
     } catch {
-      // There is none, or it is damaged: begin now.
+      // The file is missing or damaged: begin with new deliveries.
       return new PullState(path, {});
     }
   }
@@ -68,7 +68,7 @@ export class PullState {
     return this.write({ ...this.stored, lastId });
   }
 
-  /** A process that is killed leaves the old file or the new one. */
+  /** Replaces the file atomically: if the process is killed, either the old or the new file remains. */
   private write(stored: Stored): Promise<void> {
     this.stored = stored;
     this.writing = this.writing.then(async () => {

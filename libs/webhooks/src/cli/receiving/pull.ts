@@ -28,14 +28,14 @@ export interface PullOptions {
   readonly from: string;
   readonly listener: string;
   readonly token: string | undefined;
-  /** For the signatures. Without one, a secret is made and kept. */
+  /** The secret that signs the requests. If it is missing, a secret is made and stored in the state. */
   readonly secret: string | undefined;
   readonly scheme: IncomingWebhookSchemeName;
   readonly target: URL | null;
   readonly type?: string;
   readonly print: 'line' | 'full';
   readonly json?: boolean;
-  /** The file of the state; otherwise one in the folder of the user. */
+  /** The file for the state. @defaultValue a file in the home folder of the user */
   readonly state?: string;
 }
 
@@ -49,10 +49,10 @@ const SIGNERS: Readonly<Record<IncomingWebhookSchemeName, () => SignatureScheme>
 };
 
 /**
- * Reads the deliveries of a listener over the API, signs each for this machine, prints it and forwards it, until the process ends. It
- * needs no address that the sender can reach. After a lost connection or a restart it goes on where it stopped.
+ * Reads the deliveries of a listener from the API, signs them with a local secret, prints them and forwards them, until the process ends.
+ * The sender need not be able to reach this machine. After a lost connection or a restart, the function continues where it stopped.
  *
- * @throws WebhooksApiError if the API refuses it
+ * @throws WebhooksApiError if the API refuses a request
  */
 export async function pull(options: PullOptions, terminal: Terminal): Promise<ExitCode> {
   const { from, listener: id, token } = options;
@@ -77,7 +77,7 @@ async function secretOf({ secret }: PullOptions, state: PullState, terminal: Ter
 class Pull {
   private readonly end = new AbortController();
   private caughtUp = 0;
-  /** The last event before a connection was opened; `undefined`: nothing was handled yet. */
+  /** The last event that was handled before the current connection; `undefined` if none was handled. */
   private resumedAfter: string | undefined;
 
   constructor(
@@ -125,7 +125,7 @@ class Pull {
     else if (event === 'delivery' && (data.attempt?.number ?? 1) === 1) await this.deliver(data.delivery);
   }
 
-  /** More happened than the stream sends, so read the log. */
+  /** Reads the delivery log, because there were more deliveries than the stream sends. */
   private async readLog(since: string): Promise<void> {
     const missed: Delivery[] = [];
     let cursor: string | null = null;
@@ -145,7 +145,7 @@ class Pull {
     if (this.state.hasHandled(id)) return;
     if (pattern === undefined || matchesPattern(pattern, type)) {
       const content = await this.contentOf(id);
-      // Its retention was over, or its content was erased.
+      // The event was deleted after its retention period, or its content was erased.
       if (!content) return this.terminal.err(`${type} ${eventId} has no body any more`);
       const request = this.signed(delivery, content);
       const verdict = await this.verdictOf(request);
@@ -156,7 +156,7 @@ class Pull {
     await this.state.keepHandled(id, eventId);
   }
 
-  /** The bytes that the sender signs, and their type. Asks again until the API answers: nothing may be missed. */
+  /** The bytes that the sender signs, and their content type. Retries until the API answers, so that no delivery is missed. */
   private async contentOf(id: string): Promise<Content | null> {
     for (;;) {
       try {
@@ -170,7 +170,7 @@ class Pull {
     }
   }
 
-  /** With the signature for this machine. */
+  /** A request with a signature by the local secret. */
   private signed({ eventId }: Delivery, { body, contentType }: Content): SignedRequest {
     const { scheme, secret } = this.options;
     const timestamp = Math.floor(Date.now() / SECOND);
@@ -238,7 +238,7 @@ function fullLines({ headers, body }: Sent): string[] {
   ];
 }
 
-/** The client returns the body; a header of the answer has its type. */
+/** The client returns only the body, so this function reads the content type from the header of the answer. */
 async function contentOf(access: WebhooksClientOptions, id: string): Promise<Content> {
   let contentType = 'application/json';
   const client = createWebhooksClient({

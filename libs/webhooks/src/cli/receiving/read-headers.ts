@@ -1,7 +1,7 @@
 import { argumentError } from '../terminal/cli.js';
 
 /**
- * Reads headers that somebody saved: `name: value` in lines, as curl and logs write them, or a JSON object.
+ * Reads saved headers: lines of `name: value`, as curl and logs write them, or a JSON object.
  *
  * @returns names in lower case
  * @throws ConfigurationError `INVALID_ARGUMENT` for a text without a header
@@ -14,7 +14,7 @@ export function readHeaders(text: string): Record<string, string | undefined> {
   const headers = Object.create(null) as Record<string, string | undefined>;
   for (const [name, value] of entries) {
     const key = name.toLowerCase();
-    // As a receiver: of a header that is there twice, neither value can be trusted.
+    // Drop a header that occurs twice, as a receiver does: neither value can be trusted.
     headers[key] = key in headers ? undefined : value;
   }
   return headers;

@@ -8,7 +8,7 @@ export interface ApiOptions {
   readonly token?: string;
 }
 
-/** Adds `--api` and `--token`. From the environment, the token is not in the history of the shell. */
+/** Adds `--api` and `--token`. A token in an environment variable does not appear in the history of the shell. */
 export function withApiOptions(command: Command): Command {
   return command
     .addOption(

@@ -4,7 +4,7 @@ import type { TaskService } from '../../deliveries/task.service.js';
 import type { ListenerService } from '../../listeners/listener.service.js';
 import type { SystemService } from '../../system/system.service.js';
 
-/** What commands need that work over a data source and over the API. */
+/** The services of commands that can work over a data source or over the API. */
 export interface CommandServices {
   readonly listeners: Pick<
     ListenerService,
@@ -13,7 +13,10 @@ export interface CommandServices {
   readonly deliveries: Pick<DeliveryService, 'list' | 'get' | 'resend'>;
   readonly events: Pick<EventService, 'list' | 'get'>;
   readonly tasks: Pick<TaskService, 'list' | 'get' | 'count' | 'create' | 'cancel' | 'run'>;
-  readonly system: Pick<SystemService, 'overview' | 'sending' | 'pauseSending' | 'resumeSending'>;
-  /** @throws ConfigurationError `SEALING_KEYS_MISSING` if the secret would be stored unsealed among sealed ones */
+  readonly system: Pick<
+    SystemService,
+    'overview' | 'statistics' | 'statisticsOf' | 'sending' | 'pauseSending' | 'resumeSending'
+  >;
+  /** @throws ConfigurationError `SEALING_KEYS_MISSING` if the secret would be stored unsealed although other secrets are sealed */
   readonly assertCanSeal: () => Promise<void>;
 }

@@ -8,7 +8,7 @@ import type { ListenerService } from '../../listeners/listener.service.js';
 import type { CommandServices } from './command-services.js';
 import { apiUrl } from './api-options.js';
 
-/** The most items of a page of the API. */
+/** The maximum number of items on a page of the API. */
 const LONGEST_PAGE = 200;
 
 /** How often a command looks at a task of the application. */
@@ -33,12 +33,15 @@ export function remoteServices(api: string, token: string | undefined): CommandS
     events: eventsOf(client),
     tasks: tasksOf(client),
     system: {
+      statistics: async (options) => revived(await client.getStatistics({ query: { ...options } })),
+      statisticsOf: async ({ id }, options) =>
+        revived(await client.getListenerStatistics({ id, query: { ...options } })),
       overview: async () => revived(await client.getOverview()),
       sending: async () => revived(await client.getSending()),
       pauseSending: async (options) => revived(await client.setSending({ body: { paused: true, ...options } })),
       resumeSending: async () => revived(await client.setSending({ body: { paused: false } })),
     },
-    // The application seals its secrets.
+    // The application itself seals the secrets.
     assertCanSeal: () => Promise.resolve(),
   };
 }
@@ -50,7 +53,7 @@ function listenersOf(client: WebhooksClient): CommandServices['listeners'] {
       return revived(await client.listListeners({ query: { ...query, ...paged(limit) } }));
     },
     get: async (id) => revived(await client.getListener({ id })),
-    // The API refuses what a customer may not say, such as an entity.
+    // The API refuses properties that its callers may not set, such as an entity.
     create: async (input) => revived(await client.createListener({ body: input as never })),
     enable: async (id, options) => revived(await client.enableListener({ id, body: { ...held(options) } })),
     disable: async (id, reason) =>
@@ -60,7 +63,7 @@ function listenersOf(client: WebhooksClient): CommandServices['listeners'] {
   };
 }
 
-/** The revision of `enable()` travels as a header, and no command has it. */
+/** Leaves out the revision, which the API takes as a header and no command sets. */
 function held(options: Parameters<ListenerService['enable']>[1]): { held?: 'release' | 'discard' } {
   return options?.held === undefined ? {} : { held: options.held };
 }
@@ -98,7 +101,7 @@ function tasksOf(client: WebhooksClient): CommandServices['tasks'] {
     create: async (input) =>
       revived(inServiceNames((await client.createTask({ body: inApiNames(input) })) as { filter: object })),
     cancel: async (id) => revived(inServiceNames(await client.cancelTask({ id }))),
-    /** A dispatcher of the application works on it. */
+    /** Waits for the task: a dispatcher of the application works on it. */
     async run(id, { signal, onProgress } = {}) {
       for (let task = await get(id); ; task = await get(id)) {
         onProgress?.(task);
@@ -128,12 +131,12 @@ function period(since: Date | undefined, until: Date | undefined): { since?: Dat
   return { ...(since === undefined ? {} : { since }), ...(until === undefined ? {} : { until }) };
 }
 
-/** Names of times. Texts with other names stay as they are. */
+/** Properties that contain times. Strings in other properties are not converted. */
 const TIME = /(?:At|Since|Until)$|^(?:timestamp|since|until|seenAt|oldest|newest|position)$/;
-/** What an application may name as it likes. */
+/** Objects whose keys the application chooses, so no key in them means a time. */
 const FOREIGN = new Set(['data', 'previous', 'context', 'metadata', 'headers', 'where']);
 
-/** An answer with its times as dates, as the services return it. */
+/** An answer with `Date` objects, as the services return it. */
 // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says what the API has documented, once and not at each call
 function revived<T extends object>(answer: object): T {
   return Object.fromEntries(

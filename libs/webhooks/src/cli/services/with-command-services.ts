@@ -2,7 +2,7 @@ import type { Cli } from '../terminal/cli.js';
 import type { ApiOptions } from './api-options.js';
 import type { CommandServices } from './command-services.js';
 
-/** Where a command works: `--api`, or else `-d`. */
+/** The target of a command: the API of `--api`, or else the data source of `-d`. */
 export interface SourceOptions extends ApiOptions {
   readonly dataSource?: string;
 }

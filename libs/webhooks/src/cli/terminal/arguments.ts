@@ -47,7 +47,7 @@ export function names(text: string): string[] {
   return list;
 }
 
-/** For an option that may be given several times. */
+/** Collects the values of an option that may be given several times. */
 export function several(text: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), text];
 }

@@ -31,12 +31,12 @@ export function errorLine(error: unknown): string {
   return isShown ? `${code}: ${lineOf(error, message)}` : lineOf(error, message);
 }
 
-/** Messages of files that the user wrote may have several lines, and those of this library are one line already. */
+/** An error from a file of the user may have several lines. Messages of this library are always one line. */
 function lineOf(error: unknown, message: string): string {
   return error instanceof WebhooksError ? message : message.split('\n').map(oneLine).join('\n');
 }
 
-/** A mistake in the arguments that only the command itself can see. */
+/** The error for a mistake in the arguments that only the command itself can detect. */
 export function argumentError(message: string): ConfigurationError {
   return new ConfigurationError('INVALID_ARGUMENT', message);
 }

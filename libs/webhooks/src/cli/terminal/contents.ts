@@ -4,7 +4,7 @@ import { invalidValue } from '../../show.js';
 import { argumentError } from './cli.js';
 
 /**
- * The bytes that an option stands for: those of `@file`, of the standard input for `-`, or of the text itself.
+ * The bytes of an option's value: the content of the file for `@file`, the standard input for `-`, otherwise the text itself.
  *
  * The standard input is read as a stream: after `readFileSync(0)` of a pipe, Node.js 20 may load an empty module.
  *

@@ -8,7 +8,7 @@ export type Cell = string | number | boolean | Date | null | undefined;
  * Prints a result: with `json` the value as JSON, otherwise its rows, in columns. Every command prints through this function.
  *
  * @param value what `--json` prints
- * @param rows the same for people. The first row of `header` names the columns
+ * @param rows the same result as lines of cells. The first row of `header` names the columns
  */
 export function print(
   { out }: Terminal,

@@ -1,15 +1,15 @@
 import { createInterface } from 'node:readline/promises';
 
-/** 0: fine; 1: the command found something, or the answer is no; 2: the command could not run. */
+/** 0: success; 1: the command found a problem, or the answer is no; 2: the command could not run. */
 export type ExitCode = 0 | 1 | 2;
 
-/** Where a command writes, and whom it asks. */
+/** The output of a command, and its questions to the user. */
 export interface Terminal {
   /** Writes a line of the result to the standard output. */
   readonly out: (text: string) => void;
-  /** Writes a line that is no part of the result: errors, warnings, questions. */
+  /** Writes a line that is not part of the result, such as an error or a warning, to the standard error. */
   readonly err: (text: string) => void;
-  /** Whether a person reads the standard output: it may have colors, and may be drawn again. */
+  /** Whether the standard output is a terminal, so it may be drawn again. */
   readonly isTerminal: boolean;
   /** Whether the standard output may have colors. False with `NO_COLOR` (https://no-color.org). */
   readonly hasColor: boolean;

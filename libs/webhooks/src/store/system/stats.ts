@@ -7,7 +7,11 @@ import { numberOrNull } from '../database/number-or-null.js';
 import { execute, query, type Script } from '../database/script.js';
 
 /** The time that one row of new statistics covers. */
-export const STATS_SPAN_MS = 5 * MINUTE;
+export const STATS_SPAN_MS = MINUTE;
+/** After this time, the rows of five minutes become one row. */
+export const STATS_MINUTES_FOR_MS = 6 * HOUR;
+/** The time that a row covers then. */
+export const STATS_FINE_SPAN_MS = 5 * MINUTE;
 /** After this time, the rows of an hour become one row. */
 export const STATS_FINE_FOR_MS = 7 * DAY;
 /** After this time, rows are deleted. */
@@ -68,10 +72,20 @@ export function noFigures(): StatsFigures {
 }
 
 export function addFigures(to: StatsFigures, from: StatsFigures): void {
-  for (const key of COUNTS) to[key] += from[key];
-  to.durationMs += from.durationMs;
-  for (const [index, count] of from.histogram.entries()) to.histogram[index] = (to.histogram[index] ?? 0) + count;
+  addCounts(to, from, 1);
   if (from.lastAcceptedAt !== null) to.lastAcceptedAt = Math.max(to.lastAcceptedAt ?? 0, from.lastAcceptedAt);
+}
+
+/** The reverse of {@link addFigures}, except for the time of the last accepted attempt. */
+export function subtractFigures(from: StatsFigures, some: StatsFigures): void {
+  addCounts(from, some, -1);
+}
+
+function addCounts(to: StatsFigures, from: StatsFigures, sign: 1 | -1): void {
+  for (const key of COUNTS) to[key] += sign * from[key];
+  to.durationMs += sign * from.durationMs;
+  for (const [index, count] of from.histogram.entries())
+    to.histogram[index] = (to.histogram[index] ?? 0) + sign * count;
 }
 
 /** Rows of one statement. */
@@ -118,16 +132,23 @@ function toFigures(row: StatsRow): StatsFigures {
 /** Whose figures are read: one listener, the listeners of one owner, or everybody. */
 export type StatsOf = { readonly listenerId: string } | { readonly owner: string } | 'all';
 
-/** Reads figures from `since` until before `until`, by the beginning of each row. */
-export function* readStats(
-  database: Database,
-  of: StatsOf,
-  { since, until }: { since: number; until: number },
-): Script<{ startsAt: number; figures: StatsFigures }[]> {
-  const { stats: t, listeners: l } = database.tables;
-  const ofOwner = (owner: string) =>
-    sql`in (select l.${l.$.id} from ${l.sql} l where l.${l.$.ownerKey} = ${ownerKeyOf(owner)})`;
-  const isOf = of === 'all' ? sql`= ${ALL_LISTENERS}` : 'owner' in of ? ofOwner(of.owner) : sql`= ${of.listenerId}`;
+/** A time from `since` until before `until`, in ms since 1970. */
+interface TimeRange {
+  readonly since: number;
+  readonly until: number;
+}
+
+/** The figures of a time that begins at `startsAt`. */
+export interface TimedFigures {
+  readonly startsAt: number;
+  readonly figures: StatsFigures;
+}
+
+/** Reads figures, by the beginning of each row. */
+export function* readStats(database: Database, of: StatsOf, { since, until }: TimeRange): Script<TimedFigures[]> {
+  const { stats: t } = database.tables;
+  const isOf =
+    of === 'all' ? sql`= ${ALL_LISTENERS}` : 'owner' in of ? isOfOwner(database, of.owner) : sql`= ${of.listenerId}`;
   const sums = SUMS.map((key) => sql`sum(t.${t.$[key]}) ${t.as(key)}`);
   const rows = yield* query<StatsRow>(
     sql`select ${t.select('t', 'startsAt')}, max(t.${t.$.lastAcceptedAt}) ${t.as('lastAcceptedAt')}, ${join(sums)} from ${t.sql} t where t.${t.$.listenerId} ${isOf} and t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} group by t.${t.$.startsAt} order by t.${t.$.startsAt}`,
@@ -135,34 +156,83 @@ export function* readStats(
   return rows.map((row) => ({ startsAt: Number(row.startsAt), figures: toFigures(row) }));
 }
 
+function isOfOwner({ tables: { listeners: l } }: Database, owner: string): Sql {
+  return sql`in (select l.${l.$.id} from ${l.sql} l where l.${l.$.ownerKey} = ${ownerKeyOf(owner)})`;
+}
+
+/** The most rows of an instance that one read looks at to find its busiest listeners. */
+const ROWS_RANKED = 50_000;
+
+/**
+ * Finds the listeners with the most attempts, the busiest first. For a whole instance, the newest rows of the range decide, so that the cost
+ * has a limit.
+ */
+export function* readBusiestListeners(
+  database: Database,
+  of: Exclude<StatsOf, { readonly listenerId: string }>,
+  { since, until }: TimeRange,
+  count: number,
+): Script<string[]> {
+  const { stats: t } = database.tables;
+  const isOf = of === 'all' ? sql`<> ${ALL_LISTENERS}` : isOfOwner(database, of.owner);
+  const newest = of === 'all' ? sql` order by t.${t.$.startsAt} desc limit ${ROWS_RANKED}` : sql``;
+  const attempts = sql`t.${t.$.accepted} + t.${t.$.rejected} + t.${t.$.unreachable} + t.${t.$.blocked}`;
+  const rows = yield* query<{ listenerId: string }>(
+    sql`select r.id ${t.as('listenerId')} from (select t.${t.$.listenerId} as id, ${attempts} as n from ${t.sql} t where t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} and t.${t.$.listenerId} ${isOf}${newest}) r group by r.id order by sum(r.n) desc, r.id limit ${count}`,
+  );
+  return rows.map(({ listenerId }) => listenerId);
+}
+
+/** Reads the figures of some listeners. */
+export function* readListenerStats(
+  database: Database,
+  listenerIds: readonly string[],
+  { since, until }: TimeRange,
+): Script<(TimedFigures & { listenerId: string })[]> {
+  if (!listenerIds.length) return [];
+  const { stats: t } = database.tables;
+  const rows = yield* query<StatsRow & { listenerId: string }>(
+    sql`select ${t.select('t', 'listenerId', 'startsAt', 'lastAcceptedAt', ...SUMS)} from ${t.sql} t where t.${t.$.listenerId} ${inList(listenerIds)} and t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until}`,
+  );
+  return rows.map((row) => ({
+    listenerId: row.listenerId,
+    startsAt: Number(row.startsAt),
+    figures: toFigures(row),
+  }));
+}
+
 const ROLLED_AT_ONCE = 500;
 
 /**
- * Makes one row of an hour from old rows of five minutes.
+ * Makes one row of `spanMs` from old rows of shorter times.
  *
- * @param after the beginning of the last row that an earlier call has read
- * @returns the beginning of the last row, and whether there may be more
+ * @param after the result of an earlier call
+ * @param before rolls the rows of whole spans before this time
+ * @returns where the next call begins, and whether there may be more
  */
 export function* rollStats(
   database: Database,
   after: number,
-  before: number,
+  { before, spanMs }: { readonly before: number; readonly spanMs: number },
 ): Script<{ last: number; hasMore: boolean }> {
+  const floored = (at: number) => Math.floor(at / spanMs) * spanMs;
   const { stats: t } = database.tables;
   const rows = yield* query<StatsRow & { seq: unknown; listenerId: string }>(
-    sql`select ${t.select('t', 'seq', 'listenerId', 'startsAt', 'lastAcceptedAt', ...SUMS)} from ${t.sql} t where t.${t.$.startsAt} >= ${after} and t.${t.$.startsAt} < ${before} and t.${t.$.spanMs} = ${raw(String(STATS_SPAN_MS))} order by t.${t.$.startsAt} limit ${ROLLED_AT_ONCE}`,
+    sql`select ${t.select('t', 'seq', 'listenerId', 'startsAt', 'lastAcceptedAt', ...SUMS)} from ${t.sql} t where t.${t.$.startsAt} >= ${after} and t.${t.$.startsAt} < ${floored(before)} and t.${t.$.spanMs} < ${raw(String(spanMs))} order by t.${t.$.startsAt} limit ${ROLLED_AT_ONCE}`,
   );
-  const hours = new Map<string, StatsEntry>();
+  const spans = new Map<string, StatsEntry>();
   for (const row of rows) {
-    const startsAt = Math.floor(Number(row.startsAt) / HOUR) * HOUR;
+    const startsAt = floored(Number(row.startsAt));
     const key = `${startsAt} ${row.listenerId}`;
-    const entry = hours.get(key) ?? { listenerId: row.listenerId, startsAt, figures: noFigures() };
+    const entry = spans.get(key) ?? { listenerId: row.listenerId, startsAt, figures: noFigures() };
     addFigures(entry.figures, toFigures(row));
-    hours.set(key, entry);
+    spans.set(key, entry);
   }
-  for (const some of chunks([...hours.values()], ENTRIES_PER_STATEMENT)) yield addStats(database, some, HOUR);
+  for (const some of chunks([...spans.values()], ENTRIES_PER_STATEMENT)) yield addStats(database, some, spanMs);
   if (rows.length) yield* execute(sql`delete from ${t.sql} where ${t.$.seq} ${inList(rows.map(({ seq }) => seq))}`);
-  return { last: Number(rows.at(-1)?.startsAt ?? after), hasMore: rows.length === ROLLED_AT_ONCE };
+  const last = rows.at(-1);
+  // The beginning of the span: rows of five minutes that another call makes later from minutes of the same hour come after it.
+  return { last: last ? floored(Number(last.startsAt)) : after, hasMore: rows.length === ROLLED_AT_ONCE };
 }
 
 /** Deletes old rows. @returns whether there may be more */

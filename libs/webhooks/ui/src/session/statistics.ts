@@ -38,7 +38,12 @@ export function useStatistics(range: Range, listenerId?: string): Loaded<Statist
   );
 }
 
-export const STEP_MS: Readonly<Record<Statistics['step'], number>> = { '5m': HOUR / 12, '1h': HOUR, '1d': DAY };
+export const STEP_MS: Readonly<Record<Statistics['step'], number>> = {
+  '1m': HOUR / 60,
+  '5m': HOUR / 12,
+  '1h': HOUR,
+  '1d': DAY,
+};
 
 /** Every attempt of the whole time. */
 export function attemptsOf({ accepted, rejected, unreachable, blocked }: Statistics['totals']): number {

@@ -470,6 +470,7 @@ export default {
   'overview.held': 'Angehaltene Zustellungen',
   'overview.exhausted': 'In 24 Stunden gescheiterte Zustellungen',
   'overview.disabled': 'Deaktivierte Endpunkte',
+  'overview.attempts.1m': 'Versuche je Minute',
   'overview.attempts.5m': 'Versuche je 5 Minuten',
   'overview.attempts.1h': 'Versuche je Stunde',
   'overview.attempts.1d': 'Versuche je Tag',

@@ -229,6 +229,7 @@ export const en = {
   'overview.held': 'Deliveries that are held',
   'overview.exhausted': 'Deliveries that failed in 24 hours',
   'overview.disabled': 'Disabled listeners',
+  'overview.attempts.1m': 'Attempts each minute',
   'overview.attempts.5m': 'Attempts each 5 minutes',
   'overview.attempts.1h': 'Attempts each hour',
   'overview.attempts.1d': 'Attempts each day',

@@ -465,6 +465,7 @@ export default {
   'overview.held': 'Entregas retenidas',
   'overview.exhausted': 'Entregas fallidas en 24 horas',
   'overview.disabled': 'Endpoints desactivados',
+  'overview.attempts.1m': 'Intentos cada minuto',
   'overview.attempts.5m': 'Intentos cada 5 minutos',
   'overview.attempts.1h': 'Intentos cada hora',
   'overview.attempts.1d': 'Intentos cada día',

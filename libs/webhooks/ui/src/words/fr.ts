@@ -471,6 +471,7 @@ export default {
   'overview.held': 'Livraisons retenues',
   'overview.exhausted': 'Livraisons échouées en 24 heures',
   'overview.disabled': 'Points de terminaison désactivés',
+  'overview.attempts.1m': 'Tentatives par minute',
   'overview.attempts.5m': 'Tentatives par 5 minutes',
   'overview.attempts.1h': 'Tentatives par heure',
   'overview.attempts.1d': 'Tentatives par jour',

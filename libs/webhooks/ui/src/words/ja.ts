@@ -463,6 +463,7 @@ export default {
   'overview.held': '保留中の配信',
   'overview.exhausted': '24 時間以内に失敗した配信',
   'overview.disabled': '無効なエンドポイント',
+  'overview.attempts.1m': '1 分ごとの試行',
   'overview.attempts.5m': '5 分ごとの試行',
   'overview.attempts.1h': '1 時間ごとの試行',
   'overview.attempts.1d': '1 日ごとの試行',

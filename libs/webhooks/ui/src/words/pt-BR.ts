@@ -463,6 +463,7 @@ export default {
   'overview.held': 'Entregas retidas',
   'overview.exhausted': 'Entregas que falharam em 24 horas',
   'overview.disabled': 'Endpoints desativados',
+  'overview.attempts.1m': 'Tentativas a cada minuto',
   'overview.attempts.5m': 'Tentativas a cada 5 minutos',
   'overview.attempts.1h': 'Tentativas a cada hora',
   'overview.attempts.1d': 'Tentativas a cada dia',
