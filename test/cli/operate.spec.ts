@@ -1,9 +1,10 @@
-// Misspelt on purpose. cspell:ignore parcle statsu
+// Misspelt on purpose. cspell:ignore parcle statusu
 import { userInfo } from 'node:os';
 import { EntitySchema } from 'typeorm';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   RetrySchedule,
+  SystemService,
   SystemWebhookClock,
   type Delivery,
   type Listener,
@@ -304,6 +305,23 @@ describe('the command line beside a running application', () => {
     expect(out).not.toMatch(/\u001b/);
   });
 
+  it('counts attempts over time, and by listener', async () => {
+    const { id } = await listen();
+    const before = (await app.deliveries.counts()).succeeded;
+    await save('counted');
+    await finished('succeeded', before + 1);
+    // Writes what the process of the application has counted. Otherwise it writes within 10 s.
+    await app.app.get(SystemService).statistics();
+    const shown = await run('stats', id, '--since', '1h', '--step', '1m');
+    expect(shown).toMatchObject({ code: 0, err: '' });
+    expect(shown.out).toMatch(
+      /^TIME +ACCEPTED +REJECTED +UNREACHABLE +BLOCKED +P50 MS +P95 MS\n\S+Z +1 +0 +0 +0 +\d+ +\d+\n$/,
+    );
+    expect((await run('stats', '--by', 'listener')).out).toMatch(new RegExp(`^${id} +1 +0 +0 +0$`, 'm'));
+    expect(await json('stats', id)).toMatchObject({ step: '5m', totals: { accepted: 1, rejected: 0 } });
+    expect((await run('stats', '--step', '2m')).err).toContain('Allowed choices are 1m, 5m, 1h, 1d.');
+  });
+
   it('pauses and resumes sending', async () => {
     await listen();
     expect(await run('sending', 'status')).toEqual(fine('on\n'));
@@ -368,7 +386,7 @@ describe('the command line beside a running application', () => {
     });
     const help = await cli.run(['--help']);
     expect(help).toMatchObject(fine(expect.stringContaining('Exit codes: 0 fine; 1 found something')));
-    expect((await cli.run(['statsu'])).err).toMatch(/unknown command 'statsu'\n\(Did you mean status\?\)/);
+    expect((await cli.run(['statusu'])).err).toMatch(/unknown command 'statusu'\n\(Did you mean status\?\)/);
     expect((await cli.run(['status', '--jsn'])).err).toMatch(/unknown option '--jsn'\n\(Did you mean --json\?\)/);
     expect(await cli.run(['recover', '--since', 'yesterday'])).toMatchObject({
       code: 2,

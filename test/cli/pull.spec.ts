@@ -189,6 +189,10 @@ describe('the command line over the API', () => {
     expect(await said('events', 'show', eventId)).toMatch(/^type +webhook\.test$/m);
     expect(await said('events', 'list', '--limit', '500')).toContain(eventId);
 
+    expect(await said('stats', '--step', '1m')).toMatch(/^0 .*^\S+Z +[12] +0 +0 +0 +\d+ +\d+$/ms);
+    expect(await said('stats', created.id, '--by', 'listener')).toMatch(
+      new RegExp(`^0 .*^${created.id} +\\d+ +0 +0 +0$`, 'ms'),
+    );
     expect(await said('sending', 'pause', '--reason', 'a test')).toMatch(/^0 /);
     expect(await said('sending', 'status')).toMatch(/^1 /);
     expect(await said('sending', 'resume')).toMatch(/^0 /);

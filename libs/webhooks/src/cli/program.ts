@@ -11,6 +11,7 @@ import { addListeners } from './commands/listeners.js';
 import { addMigrate, addSql } from './commands/migrate.js';
 import { addPublish } from './commands/publish.js';
 import { addSending } from './commands/sending.js';
+import { addStats } from './commands/stats.js';
 import { addStatus } from './commands/status.js';
 import { addTasks } from './commands/tasks.js';
 import { addTest } from './commands/test.js';
@@ -29,6 +30,7 @@ Exit codes: 0 fine; 1 found something, or the answer is no; 2 could not run.`;
 /** The commands, in the order of the help. A command imports TypeORM, Nest and the library only when it runs. */
 const COMMANDS = [
   addStatus,
+  addStats,
   addDoctor,
   addMigrate,
   addSql,

@@ -11,7 +11,7 @@ export class InFlightDeliveries {
     for (const delivery of deliveries) if (delivery.seq === null) this.byId.set(delivery.id, delivery);
   }
 
-  /** Call it when the delivery has a row, or when its event is left to a later claim. */
+  /** Call this method when the delivery has a row, or when this process no longer sends it. */
   delete(delivery: ClaimedDelivery): void {
     this.byId.delete(delivery.id);
   }

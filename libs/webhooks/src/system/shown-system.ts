@@ -2,12 +2,12 @@ import type { ProcessRow } from '../store/system/processes.js';
 import type { SendingState } from '../store/system/sending.js';
 import type { DispatcherProcess, Sending } from './system-overview.js';
 
-/** The switch as a service shows it. */
+/** The state of the switch in the form that services return. */
 export function toSending({ paused, reason, since, actor }: SendingState): Sending {
   return { paused, reason, since: dateOrNull(since), actor };
 }
 
-/** A process as a service shows it. */
+/** A process in the form that services return. */
 export function toProcess({ startedAt, seenAt, ...process }: ProcessRow): DispatcherProcess {
   return { ...process, startedAt: new Date(startedAt), seenAt: new Date(seenAt) };
 }

@@ -13,7 +13,10 @@ export interface CommandServices {
   readonly deliveries: Pick<DeliveryService, 'list' | 'get' | 'resend'>;
   readonly events: Pick<EventService, 'list' | 'get'>;
   readonly tasks: Pick<TaskService, 'list' | 'get' | 'count' | 'create' | 'cancel' | 'run'>;
-  readonly system: Pick<SystemService, 'overview' | 'sending' | 'pauseSending' | 'resumeSending'>;
+  readonly system: Pick<
+    SystemService,
+    'overview' | 'statistics' | 'statisticsOf' | 'sending' | 'pauseSending' | 'resumeSending'
+  >;
   /** @throws ConfigurationError `SEALING_KEYS_MISSING` if the secret would be stored unsealed although other secrets are sealed */
   readonly assertCanSeal: () => Promise<void>;
 }

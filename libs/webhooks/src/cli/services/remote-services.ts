@@ -33,6 +33,9 @@ export function remoteServices(api: string, token: string | undefined): CommandS
     events: eventsOf(client),
     tasks: tasksOf(client),
     system: {
+      statistics: async (options) => revived(await client.getStatistics({ query: { ...options } })),
+      statisticsOf: async ({ id }, options) =>
+        revived(await client.getListenerStatistics({ id, query: { ...options } })),
       overview: async () => revived(await client.getOverview()),
       sending: async () => revived(await client.getSending()),
       pauseSending: async (options) => revived(await client.setSending({ body: { paused: true, ...options } })),

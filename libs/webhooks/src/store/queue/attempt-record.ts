@@ -5,7 +5,7 @@ import type { ClaimedDelivery } from './claim-deliveries.js';
 /** One attempt that was made, and the next state of its delivery. */
 export interface AttemptRecord {
   readonly delivery: ClaimedDelivery;
-  /** Whether the listener was failing before: then a success changes its health. */
+  /** Whether the listener was failing before this attempt. If so, a success changes its health. */
   readonly wasFailing: boolean;
   readonly outcome: string;
   readonly status: number | null;

@@ -1,6 +1,7 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { patternsMatching } from '../../events/event-type.js';
-import { type Filter, matchesFilter } from '../../routing/filter.js';
+import type { Filter } from '../../routing/filter.js';
+import { matchesFilter } from '../../routing/match-filter.js';
 import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../../routing/route-key.js';
 import { chunks, inList } from '../database/chunks.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './claim-deliveries.js';

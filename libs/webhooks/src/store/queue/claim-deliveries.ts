@@ -47,13 +47,13 @@ export interface ListenerTarget {
 
 /** A delivery that this process may send now, with everything that sending needs. */
 export interface ClaimedDelivery {
-  /** Of its row; `null`: the record of its first attempt inserts it. */
+  /** The sequence of the delivery's row; `null` if the delivery has no row yet. The record of its first attempt inserts the row. */
   readonly seq: string | null;
   readonly id: string;
   readonly leaseToken: string;
-  /** The lease of its event, if it has no row. */
+  /** The lease of the event, if the delivery has no row. */
   readonly lease: OutboxLease | null;
-  /** When its event was routed. */
+  /** When the event was routed. */
   readonly routedAt: number;
   /** The number of attempts before this attempt. */
   readonly attempts: number;
@@ -483,7 +483,7 @@ export function* readOutlook(database: Database, now: number, tablePaths: readon
   };
 }
 
-/** The earlier of two times; an event that nobody has claimed has the time 0. */
+/** The earlier of two times. An event that no process has claimed has the time 0. */
 function earlier(a: number | null, b: number | null): number | null {
   const times = [a, b].filter((time) => time !== null && time > 0) as number[];
   return times.length ? Math.min(...times) : null;

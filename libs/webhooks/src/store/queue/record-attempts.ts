@@ -87,7 +87,7 @@ function* recordMissing(database: Database, records: readonly AttemptRecord[]): 
     database.dialect === 'postgres' ? [insertAtOnce, updateAtOnce] : ([insertInSteps, updateInSteps] as const);
   const unstored = inOrder(records, ({ lease }) => lease?.seq);
   const ending = endingLeases(records.map(({ delivery }) => delivery));
-  // The deliveries of one event are consecutive, and a chunk may end among them: the event ends with the last one.
+  // The deliveries of one event are consecutive, but they may be in two chunks. The chunk with the last one ends the event.
   const lastOf = new Map(unstored.map((record) => [record.delivery.lease, record]));
   for (const chunk of chunks(unstored, RECORDS_PER_STATEMENT)) {
     const last = chunk.filter((record) => lastOf.get(record.delivery.lease) === record);
@@ -199,7 +199,7 @@ const nextValues = {
   lastErrorCode: sql`r.error`,
 };
 
-/** Only of a delivery that is inserted with its outcome: every other attempt has its own row. */
+/** Only for a delivery that is inserted with its outcome. Every other attempt has its own row. */
 const outcomeValues = {
   outcome: sql`r.outcome`,
   status: sql`r.status`,
@@ -231,7 +231,7 @@ function* insertAtOnce(
   const isHeld = sql`o.${o.$.seq} = r.event and o.${o.$.leaseToken} = r.token`;
   const values = insertedValues(database);
   const columns = Object.keys(values).map((property) => d.$[property as keyof typeof values]);
-  // Without the outcome, whose attempt gets its own row.
+  // These columns exclude the outcome, because this attempt gets its own row.
   const completed = Object.keys({ attempts: 0, retries: 0, ...nextValues }).map((property) => {
     const column = d.$[property as keyof typeof values];
     return sql`${column} = excluded.${column}`;
@@ -272,7 +272,7 @@ function* insertInSteps(
   const existingOf = ({ delivery: { event, listener } }: AttemptRecord) => existing.get(`${event.seq} ${listener.id}`);
   const current = records.filter(({ delivery }) => held.has(delivery.event.seq));
   const made = new Set(current.filter((r) => !existingOf(r)));
-  // A replay has made these meanwhile.
+  // A replay has created these deliveries in the meantime.
   const completed = current.filter((r) => {
     const row = existingOf(r);
     return row?.state === 'due' && Number(row.attempts) === 0;
@@ -397,7 +397,7 @@ function* moveRows(
   yield updateFromRows(database, 'deliveries', rows, updatedValues(database));
 }
 
-/** Inserts attempts that are not in the row of their delivery. @param moved those that changed their delivery */
+/** Inserts attempts that are not in the row of their delivery. @param moved ids of the deliveries that changed their state */
 function* logAttempts(
   database: Database,
   logged: readonly AttemptRecord[],
