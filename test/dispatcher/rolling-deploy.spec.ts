@@ -133,15 +133,15 @@ function suite(database: TestDatabase): void {
       await listen('/standard', ['standard']);
       await listen('/own-a', ['standard', 'own-a']);
       let worker = await start(OLD);
-      let isWriting = true;
+      const state = { isWriting: true };
       const writing = (async () => {
-        for (; isWriting; await save()) await app.receiver.waitFor(2 * saved.length - MOST_UNSENT, PATIENT);
+        for (; state.isWriting; await save()) await app.receiver.waitFor(2 * saved.length - MOST_UNSENT, PATIENT);
       })();
       for (const version of REPLACEMENTS) {
         worker = await replace(worker, version);
         await app.receiver.waitFor(app.receiver.requests.length + MOST_UNSENT, PATIENT);
       }
-      isWriting = false;
+      state.isWriting = false;
       await writing;
       await expectEachOnce(['/standard', '/own-a'], saved);
       const { processes: rows } = await app.app.get(SystemService).overview();
