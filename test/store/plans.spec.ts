@@ -1,12 +1,10 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ownerKeyOf } from '../../libs/webhooks/src/hash.js';
-import {
-  claimDeliveries,
-  readOutlook,
-  reclaimExpired,
-  type ClaimedDelivery,
-} from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import { claimDeliveries } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
+import { readOutlook } from '../../libs/webhooks/src/store/queue/read-outlook.js';
+import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { MAX_SCANNED } from '../../libs/webhooks/src/store/database/page.js';
 import {

@@ -19,7 +19,7 @@ import {
 } from '../listeners/listener-state.js';
 import { deletingRows, endingLeases, lockLeased, type OutboxLease } from '../outbox/outbox-rows.js';
 import { numberOf, type AttemptRecord, type RecordResult } from './attempt-record.js';
-import type { ClaimedDelivery } from './claim-deliveries.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
 import { findExisting } from './existing-deliveries.js';
 import { insertDeliveries } from './new-deliveries.js';
 import { findStoredAttempts, readVerdicts, type StoredAttempts } from './stored-attempts.js';
