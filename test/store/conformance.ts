@@ -31,7 +31,8 @@ import {
 import { settleLeases } from '../../libs/webhooks/src/store/outbox/outbox-rows.js';
 import { typed } from '../../libs/webhooks/src/store/database/dialect-sql.js';
 import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
-import { recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { releaseDeliveries } from '../../libs/webhooks/src/store/queue/release-deliveries.js';
 import type { TableName } from '../../libs/webhooks/src/store/database/tables.js';
 import { storeTestEvent } from '../../libs/webhooks/src/store/queue/test-event.js';
 import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';

@@ -36,11 +36,8 @@ import {
 import { expectDeliveries } from '../../libs/webhooks/src/store/listeners/listener-state.js';
 import { listEvents, type EventFilterRow } from '../../libs/webhooks/src/store/outbox/listed-events.js';
 import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
-import {
-  isOneStatement,
-  recordAttempts,
-  releaseDeliveries,
-} from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { isOneStatement, recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { releaseDeliveries } from '../../libs/webhooks/src/store/queue/release-deliveries.js';
 import type { Script } from '../../libs/webhooks/src/store/database/script.js';
 import { readSentDeliveries, readSentEvent } from '../../libs/webhooks/src/store/queue/sent-deliveries.js';
 import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
