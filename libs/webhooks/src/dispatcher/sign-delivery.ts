@@ -5,7 +5,8 @@ import { causeHeaders } from './cause-headers.js';
 import { signingSecrets } from '../secrets/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
-import type { ClaimedDelivery, ListenerTarget } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
+import type { ListenerTarget } from '../store/queue/listener-target.js';
 
 /** Keys, schemes and formats that signing needs in addition to the delivery. */
 export interface Signers {
