@@ -3,12 +3,10 @@ import sql, { raw } from 'sql-template-tag';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { storeEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';
 import { allowanceOf, type RateLimit } from '../../libs/webhooks/src/health/rate-limit.js';
-import {
-  claimDeliveries,
-  readOutlook,
-  reclaimExpired,
-  type ClaimedDelivery,
-} from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import { claimDeliveries } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
+import { readOutlook } from '../../libs/webhooks/src/store/queue/read-outlook.js';
+import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import {
   countDeliveries,
@@ -33,7 +31,8 @@ import {
 import { settleLeases } from '../../libs/webhooks/src/store/outbox/outbox-rows.js';
 import { typed } from '../../libs/webhooks/src/store/database/dialect-sql.js';
 import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
-import { recordAttempts, releaseDeliveries } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { releaseDeliveries } from '../../libs/webhooks/src/store/queue/release-deliveries.js';
 import type { TableName } from '../../libs/webhooks/src/store/database/tables.js';
 import { storeTestEvent } from '../../libs/webhooks/src/store/queue/test-event.js';
 import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';

@@ -14,7 +14,7 @@ import type { Script } from '../store/database/script.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
 import { endPause } from '../store/listeners/listener-state.js';
 import { readListedEvent } from '../store/outbox/listed-events.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import {
   countDeliveries,
   deliveryScanEnd,

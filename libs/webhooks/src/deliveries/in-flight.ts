@@ -1,4 +1,4 @@
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 
 /**
  * The deliveries that this process is sending, and that have no row yet. Their rows are inserted with the outcome of the first attempt. Until

@@ -1,6 +1,6 @@
 import type { Outage } from '../../health/outage.js';
 import type { NextState } from '../../health/next-state.js';
-import type { ClaimedDelivery } from './claim-deliveries.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
 
 /** One attempt that was made, and the next state of its delivery. */
 export interface AttemptRecord {

@@ -5,7 +5,7 @@ import { candidates, type KnownPaths, type ReadCandidate, selectPaths, wants } f
 import { messageOf } from '../../foreign-text.js';
 import type { RoutePath } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
-import type { ClaimedDelivery } from './claim-deliveries.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
 import type { Database } from '../database/database.js';
 import {
   type BodyOf,
