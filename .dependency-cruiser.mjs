@@ -3,6 +3,8 @@
 // Each layer may import every layer below it. Columns of one layer do not know each other. In a column of several folders, a folder may
 // import those after it. So neither folders nor layers can import each other in a circle.
 const SRC = 'libs/webhooks/src';
+/** The pages of the dashboard, which run in browsers. */
+const PAGES = 'libs/webhooks/ui/src';
 
 const LAYERS = [
   // The command line, in its own process.
@@ -125,6 +127,21 @@ export default {
       to: {},
     },
     {
+      name: 'arrows of the pages',
+      severity: 'error',
+      comment:
+        'The pages know the API by its client. Other code of the server may load modules that browsers do not have.',
+      from: { path: `^${PAGES}/` },
+      to: { path: `^${SRC}/`, pathNot: [`^${SRC}/client/index\\.ts$`, `^${SRC}/routing/operators\\.ts$`] },
+    },
+    {
+      name: 'arrows to the pages',
+      severity: 'error',
+      comment: 'The server has the pages only as built files.',
+      from: { path: `^${SRC}/` },
+      to: { path: `^${PAGES}/` },
+    },
+    {
       name: 'no circle of files',
       severity: 'error',
       comment: 'Two files that import each other cannot be read, tested or moved alone. Types count.',
@@ -134,7 +151,7 @@ export default {
   ],
   options: {
     doNotFollow: { path: 'node_modules' },
-    includeOnly: `^${SRC}/`,
+    includeOnly: `^(${SRC}|${PAGES})/`,
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
   },

@@ -4,7 +4,11 @@ import { browserSuitesLeftOut, suitesLeftOut } from './test/support/chosen-datab
 import LongestFirst from './test/support/longest-first.js';
 
 /** The suites that measure delays. */
-const TIMED = ['test/sending/hostile-receivers.spec.ts', 'test/verify/event-loop.spec.ts'];
+const TIMED = [
+  'test/sending/hostile-receivers.spec.ts',
+  'test/verify/event-loop.spec.ts',
+  'test/dashboard/browser/many-rows.spec.ts',
+];
 
 // `TYPEORM=0.3 vitest run …`: the tests and the processes that they start run on TypeORM 0.3.
 const isOnTypeorm03 = process.env['TYPEORM'] === '0.3';

@@ -150,6 +150,7 @@ function stampOfSources() {
       if (/\.\w+$/.test(name)) hash.update(name).update(readFileSync(join(folder, name)));
     }
   }
-  for (const file of ['package-lock.json', 'scripts/build-ui.mjs']) hash.update(readFileSync(join(root, file)));
+  const files = ['package-lock.json', 'scripts/build-ui.mjs', 'libs/webhooks/src/routing/operators.ts'];
+  for (const file of files) hash.update(readFileSync(join(root, file)));
   return hash.digest('hex');
 }

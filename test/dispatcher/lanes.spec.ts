@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Lanes, type LanedDelivery, type LanesOptions, type Source } from '../../libs/webhooks/src/dispatcher/lanes.js';
-import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
 
 let nextSeq = 0;
 

@@ -8,7 +8,10 @@ import {
   type IncomingWebhookHeaders,
 } from 'nestjs-entity-webhooks/receiver';
 import { isDerivedInBoundedTime } from '../../libs/webhooks/src/listeners/credentials/encrypted-key.js';
-import { compileFilter, matchesFilter, OPERATORS, type Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { compileFilter } from '../../libs/webhooks/src/routing/compile-filter.js';
+import type { Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { matchesFilter } from '../../libs/webhooks/src/routing/match-filter.js';
+import { OPERATORS } from '../../libs/webhooks/src/routing/operators.js';
 import { assertTls } from '../../libs/webhooks/src/listeners/credentials/listener-tls.js';
 import {
   AddressGuard,

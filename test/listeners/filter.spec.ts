@@ -1,16 +1,13 @@
 // Misspelt on purpose. cspell:ignore usrname ctiy
 import vm from 'node:vm';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, expectTypeOf, it } from 'vitest';
+import type { WhereConditions } from 'nestjs-entity-webhooks';
 import { BadRequestError } from '../../libs/webhooks/src/errors.js';
 import type { JsonObject } from '../../libs/webhooks/src/json.js';
-import {
-  compileFilter,
-  matchesFilter,
-  MAX_VALUE_BYTES,
-  OPERATORS,
-  type FieldInfo,
-  type Filter,
-} from '../../libs/webhooks/src/routing/filter.js';
+import { compileFilter, MAX_VALUE_BYTES } from '../../libs/webhooks/src/routing/compile-filter.js';
+import type { FieldInfo, Filter } from '../../libs/webhooks/src/routing/filter.js';
+import { matchesFilter } from '../../libs/webhooks/src/routing/match-filter.js';
+import { OPERATORS, type Operator } from '../../libs/webhooks/src/routing/operators.js';
 
 const SCALAR: FieldInfo = { numeric: false, routable: true };
 const NUMBER: FieldInfo = { numeric: true, routable: true };
@@ -152,6 +149,10 @@ describe('a filter on a nested property', () => {
 });
 
 describe('a filter with operators', () => {
+  it('has a type with every operator', () => {
+    expectTypeOf<keyof WhereConditions>().toEqualTypeOf<Operator>();
+  });
+
   it('combines several operators and several properties with "and"', () => {
     const where = { total: { gt: 5, lte: 10 }, status: 'open' };
     expect(matches(where, { total: '10.00', status: 'open' })).toBe(true);

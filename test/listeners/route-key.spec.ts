@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Json, JsonObject } from '../../libs/webhooks/src/json.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
-import { compileFilter, matchesFilter, type FieldInfo } from '../../libs/webhooks/src/routing/filter.js';
+import { compileFilter } from '../../libs/webhooks/src/routing/compile-filter.js';
+import type { FieldInfo } from '../../libs/webhooks/src/routing/filter.js';
+import { matchesFilter } from '../../libs/webhooks/src/routing/match-filter.js';
 import {
   canonicalFilterValue,
   droppedPaths,

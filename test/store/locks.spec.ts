@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import { Webhook } from 'nestjs-entity-webhooks';
-import { claimDeliveries, type ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import { claimDeliveries } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import { recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';

@@ -1,12 +1,10 @@
 import sql, { join, raw, type Sql } from 'sql-template-tag';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ownerKeyOf } from '../../libs/webhooks/src/hash.js';
-import {
-  claimDeliveries,
-  readOutlook,
-  reclaimExpired,
-  type ClaimedDelivery,
-} from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import { claimDeliveries } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
+import { readOutlook } from '../../libs/webhooks/src/store/queue/read-outlook.js';
+import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { MAX_SCANNED } from '../../libs/webhooks/src/store/database/page.js';
 import {
@@ -38,11 +36,8 @@ import {
 import { expectDeliveries } from '../../libs/webhooks/src/store/listeners/listener-state.js';
 import { listEvents, type EventFilterRow } from '../../libs/webhooks/src/store/outbox/listed-events.js';
 import { publishOnce } from '../../libs/webhooks/src/store/outbox/published-events.js';
-import {
-  isOneStatement,
-  recordAttempts,
-  releaseDeliveries,
-} from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { isOneStatement, recordAttempts } from '../../libs/webhooks/src/store/queue/record-attempts.js';
+import { releaseDeliveries } from '../../libs/webhooks/src/store/queue/release-deliveries.js';
 import type { Script } from '../../libs/webhooks/src/store/database/script.js';
 import { readSentDeliveries, readSentEvent } from '../../libs/webhooks/src/store/queue/sent-deliveries.js';
 import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';

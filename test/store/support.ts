@@ -9,7 +9,7 @@ import type { Filter } from '../../libs/webhooks/src/routing/filter.js';
 import { routesOf } from '../../libs/webhooks/src/routing/route-key.js';
 import { writeSecrets } from '../../libs/webhooks/src/secrets/stored-secrets.js';
 import { isFileSqlite, isolateSqlite } from '../../libs/webhooks/src/sqlite/isolate-sqlite.js';
-import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import type { Room } from '../../libs/webhooks/src/store/queue/room.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import type { BodyOf } from '../../libs/webhooks/src/store/queue/new-deliveries.js';

@@ -64,14 +64,34 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import { WebhooksWorkerModule } from 'nestjs-entity-webhooks';
+import { RetrySchedule, SignatureScheme, WebhooksWorkerModule } from 'nestjs-entity-webhooks';
 
-const { database, webhooks } = JSON.parse(process.env.PROCESS ?? '{}');
+const { database, webhooks, retryMs = 5_000, schemes = [] } = JSON.parse(process.env.PROCESS ?? '{}');
+
+class Steady extends RetrySchedule {
+  override delayMs(): number {
+    return retryMs;
+  }
+}
+
+/** Signs with its name. */
+const signatureSchemes = schemes.map(
+  (name: string) =>
+    class extends SignatureScheme {
+      readonly name = name;
+      override sign() {
+        return { ['x-' + name]: 'signed' };
+      }
+      override verify() {
+        return false;
+      }
+    },
+);
 
 @Module({
   imports: [
     TypeOrmModule.forRoot({ ...database, entities: [], synchronize: false, retryAttempts: 0 }),
-    WebhooksWorkerModule.forRoot(webhooks),
+    WebhooksWorkerModule.forRoot({ ...webhooks, parts: { retrySchedule: Steady, signatureSchemes } }),
   ],
 })
 class WorkerModule {}
@@ -104,6 +124,15 @@ export interface DispatchingProcessOptions {
   uncommitted?: string;
 }
 
+export interface WorkerProcessOptions {
+  database: DataSourceOptions;
+  webhooks?: WebhooksOptions;
+  /** The time from a failed attempt to the next one. */
+  retryMs?: number;
+  /** Names of its own signature schemes: such a scheme sets the header `x-<name>`. */
+  schemes?: readonly string[];
+}
+
 /** A process that runs. */
 export interface DispatchingProcess {
   kill(signal: NodeJS.Signals): void;
@@ -118,7 +147,7 @@ export interface DispatchingProcesses {
   /** Resolves when it runs and has saved its parcels. It dispatches unless its options prevent it. */
   start(options: DispatchingProcessOptions): Promise<DispatchingProcess>;
   /** Like `start()`, for a worker: it only sends. */
-  startWorker(options: Pick<DispatchingProcessOptions, 'database' | 'webhooks'>): Promise<DispatchingProcess>;
+  startWorker(options: WorkerProcessOptions): Promise<DispatchingProcess>;
   remove(): Promise<void>;
 }
 
@@ -130,9 +159,12 @@ export async function prepareProcesses(): Promise<DispatchingProcesses> {
   await scratch.write('src/shift.ts', SHIFT);
   await scratch.transpile();
   const dist = (file: string) => join(scratch.folder, 'dist', file);
-  async function run(program: string, options: DispatchingProcessOptions): Promise<DispatchingProcess> {
-    const { database, webhooks, clockShiftMs = 0, saves = [], uncommitted } = options;
-    const settings = { database, webhooks: { security: LOOPBACK, ...webhooks }, clockShiftMs, saves, uncommitted };
+  async function run(
+    program: string,
+    options: DispatchingProcessOptions | WorkerProcessOptions,
+  ): Promise<DispatchingProcess> {
+    const webhooks = { security: LOOPBACK, ...options.webhooks };
+    const settings = { clockShiftMs: 0, saves: [], ...options, webhooks };
     const child = spawn(process.execPath, ['--import', dist('shift.js'), dist(program)], {
       env: { ...process.env, PROCESS: JSON.stringify(settings) },
       stdio: ['ignore', 'pipe', 'inherit'],

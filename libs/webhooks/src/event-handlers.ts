@@ -32,7 +32,7 @@ export class EventHandlers {
       emitter.emitAsync(name, value).catch((error: unknown) => this.handlerFailed(name, error));
     };
     try {
-      // Handlers do not run in the async context of the write. Their own writes know the event that caused them.
+      // Handlers do not run in the async context of the write, but their writes still get this event as their cause.
       if (cause) runCausedBy(cause, emitToHandlers);
       else runOutside(emitToHandlers);
     } catch (error) {

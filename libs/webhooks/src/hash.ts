@@ -2,7 +2,8 @@ import { hash } from 'node:crypto';
 
 /**
  * The first 16 bytes of SHA-256 over a tuple. The length of each part stands before the part. So different tuples never have the same
- * bytes. The hash of a long value fits into an index, and the value itself may not. No collation affects the comparison of hashes.
+ * bytes. The hash of a long value fits into an index, and the value itself may not. Databases compare hashes byte by byte, without a
+ * collation.
  */
 export function tupleHash(...parts: readonly string[]): Buffer {
   return Buffer.from(tupleHex(...parts), 'hex');
@@ -13,7 +14,8 @@ export function tupleHex(...parts: readonly string[]): string {
   let tuple = '';
   for (const part of parts) {
     const length = Buffer.byteLength(part);
-    // A length has four bytes, big-endian. Up to 127 these bytes are four ASCII characters, so the tuple can be built as a text.
+    // A length takes four bytes, big-endian. For lengths up to 127, these bytes are four ASCII characters, so the tuple can be built as a
+    // string.
     if (length > 127) return digest(bytesOf(parts));
     tuple += `\0\0\0${String.fromCharCode(length)}${part}`;
   }

@@ -14,7 +14,7 @@ export class ListenerNotFoundError extends BadRequestError {
 export function listenerChanged(revision: number, expected: number): InvalidListenerError {
   return new InvalidListenerError(
     'LISTENER_CHANGED',
-    `The listener was changed meanwhile: its revision is ${revision}, and not ${expected}. Read it again.`,
+    `The listener was changed in the meantime: its revision is ${revision}, not ${expected}. Read it again.`,
     { httpStatus: 412, details: { revision } },
   );
 }

@@ -2,7 +2,7 @@ import { DEFAULT_TABLE_PREFIX, isSchemaName } from './dialect.js';
 import { DEFAULT_INSTANCE } from './instance.js';
 import { oneOf, option, optional } from './option-table.js';
 
-// Options that several modules have.
+// Options that several modules share.
 
 export const DATA_SOURCE = option<string>(
   DEFAULT_INSTANCE,

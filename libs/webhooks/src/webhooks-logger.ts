@@ -2,8 +2,8 @@ import { Logger } from '@nestjs/common';
 import { oneLine } from './foreign-text.js';
 
 /**
- * Nest's logger with a change: this logger writes each text in one line. A text may contain words of receivers, databases and handlers,
- * and these words may contain line breaks. Objects are passed on unchanged: a logger escapes the texts in objects. @internal
+ * Nest's logger, but this one writes each text on one line. A text may contain words of receivers, databases and handlers, and these words
+ * may contain line breaks. Objects are passed on unchanged: a logger escapes the texts in objects. @internal
  */
 export class WebhooksLogger extends Logger {
   override log(message: string): void {

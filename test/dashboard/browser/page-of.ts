@@ -1,4 +1,4 @@
-import type { BrowserContext, BrowserContextOptions, Page } from 'playwright-core';
+import type { BrowserContext, BrowserContextOptions, Page, ViewportSize } from 'playwright-core';
 import type { Shop } from '../shop-app.js';
 import { watch, type Complaints } from './browser.js';
 import { settled } from './settled.js';
@@ -14,14 +14,19 @@ interface Contexts {
   newContext(options?: BrowserContextOptions): Promise<BrowserContext>;
 }
 
+interface OpenOptions {
+  readonly viewport?: ViewportSize;
+}
+
 /** Opens a page as an operator or as a customer. */
 export async function openPage(
   browser: Contexts,
   shop: Shop,
   who: Parameters<Shop['tokenOf']>[0],
   path = '/',
+  { viewport = { width: 1280, height: 900 } }: OpenOptions = {},
 ): Promise<OpenPage> {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  const context = await browser.newContext({ viewport });
   const page = await context.newPage();
   // Below the limit of a test, so that its error names the step.
   page.setDefaultTimeout(20_000);

@@ -123,7 +123,7 @@ export class ApiHandler {
     const { capability } = route;
     const needed = neededBy(capability);
     if (needed.length && !needed.some((one) => principal.can.includes(one))) {
-      throw new ApiError('CAPABILITY_MISSING', 403, `This needs the capability ${needed.join(' or ')}.`);
+      throw new ApiError('CAPABILITY_MISSING', 403, `This call needs the capability ${needed.join(' or ')}.`);
     }
     const query = readQuery(request, route);
     const body = readBody(request, route);

@@ -41,7 +41,7 @@ export function readQuery(request: HttpRequest, { query = {} }: ApiRoute): Recor
         detail: known.length ? `is unknown. Known: ${known.join(', ')}` : 'is unknown: the route has no parameters',
       });
     } else if (others.length) {
-      faults.push({ parameter, detail: 'is there twice' });
+      faults.push({ parameter, detail: 'is given twice' });
     } else {
       const value = converted(schema, first);
       faults.push(...violations(schema, value).map(({ detail }) => ({ parameter, detail })));

@@ -57,7 +57,11 @@ export class Streams {
     const { principal } = filter;
     const capabilities = [...new Set(this.sources.map(({ capability }) => capability))];
     if (!capabilities.some((one) => principal.can.includes(one))) {
-      throw new ApiError('CAPABILITY_MISSING', 403, `This needs one of the capabilities ${capabilities.join(', ')}.`);
+      throw new ApiError(
+        'CAPABILITY_MISSING',
+        403,
+        `This call needs one of the capabilities ${capabilities.join(', ')}.`,
+      );
     }
     if (this.isClosed) throw shuttingDown();
     const release = this.take(principal);

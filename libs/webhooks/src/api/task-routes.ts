@@ -140,7 +140,7 @@ export const TASK_ROUTES: readonly ApiRoute[] = [
 /** @throws ApiError `CAPABILITY_MISSING` */
 function assertMay({ can }: Principal, kind: TaskKind): void {
   if (can.includes(NEEDED[kind])) return;
-  throw new ApiError('CAPABILITY_MISSING', 403, `This needs the capability ${NEEDED[kind]}.`);
+  throw new ApiError('CAPABILITY_MISSING', 403, `This call needs the capability ${NEEDED[kind]}.`);
 }
 
 function newTask(call: ApiCall): NewTask {

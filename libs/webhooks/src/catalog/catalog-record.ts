@@ -5,9 +5,11 @@ import { invalidValue } from '../show.js';
 import type { CatalogType } from './catalog-type.js';
 import { schemaChanges } from './schema-changes.js';
 
-/** What receivers rely on: the content of `catalog.json`, which is kept beside the source and compared in CI. */
+/**
+ * The parts of the event types that receivers rely on: the content of `catalog.json`, which is kept beside the source and compared in CI.
+ */
 export interface CatalogRecord {
-  /** The form of this record. */
+  /** The version of the record's format. */
   readonly catalog: 1;
   /** By event type. */
   readonly types: Readonly<Record<string, RecordedType>>;
@@ -91,7 +93,7 @@ function removed(type: string, { deprecated }: RecordedType, today: string): Cat
 
 const TEXTS = new Set(['title', 'description', 'examples', '$comment', 'default']);
 
-/** A schema without what changes nothing for a receiver. The names of properties are no keywords. */
+/** A schema without keywords that do not matter to receivers. Inside `properties`, the keys are property names and not keywords. */
 function withoutTexts(schema: JsonObject): JsonObject {
   const kept = Object.entries(schema).filter(([keyword]) => !TEXTS.has(keyword));
   return Object.fromEntries(kept.map(([keyword, value]) => [keyword, withoutTextsIn(keyword, value)]));

@@ -14,7 +14,7 @@ import { catalogTypes } from './catalog-type.js';
 import { OPERATIONAL_TYPES } from './operational-types.js';
 import { WebhookCatalog } from './webhook-catalog.js';
 
-/** What the module knows of an application, and a data source alone does not. */
+/** Options of the webhooks module that affect the catalogue and that a data source does not contain. */
 export interface WebhookCatalogOptions {
   /** As in `WebhooksModule.forRoot({ publishedTypes })`. @defaultValue none */
   publishedTypes?: readonly (string | PublishedType)[];
@@ -27,7 +27,10 @@ export interface WebhookCatalogOptions {
    * @defaultValue none
    */
   entities?: readonly WebhookFeature[];
-  /** As in `WebhooksModule.forRoot({ capture })`. It changes no schema, but each mode refuses other entities. @defaultValue 'orm' */
+  /**
+   * As in `WebhooksModule.forRoot({ capture })`. It changes no schema, but each capture mode rejects different entities. @defaultValue
+   * 'orm'
+   */
   capture?: CaptureMode;
 }
 
@@ -44,7 +47,7 @@ type TypeOptions = Pick<ResolvedWebhooksOptions, 'publishedTypes' | 'operational
  */
 export function webhookCatalog(app: INestApplicationContext, instance?: string): Promise<WebhookCatalog>;
 /**
- * The catalogue of the entities of a data source, whose connection need not be open: CI needs no database.
+ * The catalogue of the entities of a data source. The data source need not be connected, so CI needs no database.
  *
  * @throws ConfigurationError for wrong options of an entity or of `publishedTypes`; and what TypeORM throws for wrong entities
  * @example

@@ -31,7 +31,7 @@ export interface CatalogType {
 /** The time of example payloads. */
 const EXAMPLE_TIME = '2026-01-01T12:00:00.000Z';
 
-/** The event types of entities, and those that are declared by an option, sorted. */
+/** The event types of entities and the types that options declare, sorted. */
 export function catalogTypes(
   definitions: readonly EntityDefinition[],
   publishedTypes: readonly PublishedType[],
@@ -61,7 +61,7 @@ function typesOfEntity(definition: EntityDefinition): CatalogType[] {
 }
 
 /**
- * If a row moves to another owner, its old owner gets a `deleted` event with the id alone. No other event lacks fields without being
+ * If a row moves to another owner, its old owner gets a `deleted` event with the id alone. Every other event that lacks fields is
  * `truncated`.
  */
 function mayLackFields({ ownership }: EntityDefinition, action: EntityAction): boolean {

@@ -3,7 +3,7 @@ import type { CatalogType } from './catalog-type.js';
 import { payloadSchema } from './event-schema.js';
 import { schemaNames, type SchemaNames } from './schema-names.js';
 
-/** Options of the documents and types that a catalogue makes. */
+/** Options of the documents and of the TypeScript types. */
 export interface CatalogDocumentOptions {
   /**
    * `'public'`: the types with `visibility: 'public'`, for documents that customers read. `'all'`: internal types, too.

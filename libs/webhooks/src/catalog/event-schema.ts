@@ -3,8 +3,8 @@ import { declaredOf, formOfField } from '../entities/field-form.js';
 import type { JsonObject } from '../json.js';
 
 /**
- * The schema of an entity's `data`. Every field is required, because a field without a value is `null`. More properties are allowed:
- * receivers must ignore what they do not know.
+ * The schema of an entity's `data`. Every field is required, because a field without a value is `null`. Additional properties are allowed,
+ * because receivers must ignore unknown properties.
  *
  * @param isRequired for objects that lack fields, such as `previous`
  */

@@ -8,7 +8,7 @@ import type { JsonObject } from '../json.js';
 import type { PublishedType } from '../options/webhooks-options.js';
 import { inWords } from './catalog-type.js';
 
-/** An object with these properties, and maybe more. */
+/** The schema of an object with these properties. It may have more properties. */
 function object(properties: JsonObject): JsonObject {
   return { type: 'object', properties, required: Object.keys(properties) };
 }
@@ -57,7 +57,7 @@ const TYPES: Readonly<Record<OperationalEventType, { readonly description: strin
   'webhooks.lag.normal': { description: 'Nothing waits for too long any more.', data: LAG },
 };
 
-/** The types of the option `operationalEvents`. Those that are about no listener are only for the application's own listeners. */
+/** The types of the option `operationalEvents`. Types that concern no listener are sent only to the application's own listeners. */
 export const OPERATIONAL_TYPES: readonly PublishedType[] = Object.values(OPERATIONAL_EVENTS).map((type) => ({
   type,
   group: 'Webhooks',

@@ -10,8 +10,8 @@ export interface SchemaChange {
 
 /**
  * The changes from one schema of values to another. A change is breaking if a receiver that handles all old values may fail: a property
- * is missing, a value has another kind, or may be `null`. More properties, and more members of an enum, are not: receivers must ignore
- * what they do not know.
+ * is missing, a value has another kind, or may be `null`. Additional properties and additional members of an enum are not breaking, because
+ * receivers must ignore unknown ones.
  */
 export function schemaChanges(old: JsonObject, now: JsonObject, path: string): SchemaChange[] {
   const change = (breaking: boolean, text: string): SchemaChange => ({ path, breaking, change: text });
@@ -54,7 +54,7 @@ function itemChanges({ items: old }: JsonObject, { items: now }: JsonObject, pat
 }
 
 interface Kind {
-  /** What a receiver must be able to read: `string (date-time)`, `object`, `anything`. */
+  /** The kind of the values in words: `string (date-time)`, `object`, `anything`. */
   readonly name: string;
   readonly nullable: boolean;
   /** The members of an enum, as JSON. */

@@ -48,7 +48,7 @@ function declaration(name: string, schema: JsonObject): string {
     : `${comment}export type ${name} = ${type};\n`;
 }
 
-/** The type of the values that a schema allows. What it cannot express is `unknown`. */
+/** The type of the values that a schema allows. If TypeScript cannot express the schema, the type is `unknown`. */
 function typeOf(schema: Json | undefined, indent: string): string {
   if (!isPlainObject(schema)) return 'unknown';
   const { type, enum: members, const: constant, anyOf, oneOf } = schema as JsonObject;

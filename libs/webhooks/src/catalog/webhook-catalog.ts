@@ -48,7 +48,10 @@ export class WebhookCatalog {
     );
   }
 
-  /** What receivers rely on, internal types included, as JSON. Keep it in a file, and compare it in CI: {@link check}. */
+  /**
+   * The record of all types, internal types included, as JSON: the parts that receivers rely on. Keep it in a file, and compare it in CI:
+   * {@link check}.
+   */
   record(): CatalogRecord {
     return recordOf(this.types);
   }

@@ -2,7 +2,7 @@ import { BadRequestError } from '../errors.js';
 import { textOf } from '../foreign-text.js';
 import { invalidValue } from '../show.js';
 import type { OwnerScope } from '../store/listeners/listener-rows.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import type { DeliveryFilterRow } from '../store/queue/delivery-rows.js';
 import { DELIVERY_STATES, type DeliveryFilter, type StatusClass } from './delivery.js';
 import { milliseconds } from './milliseconds.js';

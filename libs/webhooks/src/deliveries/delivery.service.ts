@@ -14,7 +14,7 @@ import type { Script } from '../store/database/script.js';
 import { readListener, type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
 import { endPause } from '../store/listeners/listener-state.js';
 import { readListedEvent } from '../store/outbox/listed-events.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import {
   countDeliveries,
   deliveryScanEnd,
@@ -65,7 +65,7 @@ export class DeliveryService {
       readonly database: Database;
       readonly transactions: CallerTransactions;
       readonly clock: WebhookClock;
-      /** Who makes the changes. @defaultValue null: the application, which gave no name */
+      /** The name for changes in the audit log. @defaultValue null: the application gave no name */
       readonly actor?: string | null;
       readonly wake: () => void;
       readonly work: BulkWork;
@@ -109,7 +109,10 @@ export class DeliveryService {
     );
   }
 
-  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  /**
+   * Returns this service with the name of a person or program, which the audit log stores with each change. `null` stands for the
+   * application itself.
+   */
   withActor(actor: string | null): DeliveryService {
     return new DeliveryService({ ...this.parts, actor }, this.boundTo);
   }
@@ -189,8 +192,8 @@ export class DeliveryService {
 
   /**
    * Sends a delivery again, immediately and with a new retry schedule: the same event id, the same bytes. A delivery that is
-   * due for a later retry is sent now. If the listener is paused, its pause ends. If the payload format could not render the
-   * event before, it renders the event again.
+   * due for a later retry is sent now. If the listener is paused, its pause ends. If the payload format failed to render the event before,
+   * it is called again.
    *
    * @throws DeliveryNotFoundError, ResendError `LISTENER_REMOVED`, `LISTENER_DISABLED`, `LISTENER_PENDING`,
    * `DELIVERY_IN_FLIGHT`, `FORMAT_FAILED`; ContentErasedError; QuotaError `TOO_MANY_RESENDS`, `TOO_MANY_ATTEMPTS` from a service that is bound to an owner

@@ -32,7 +32,7 @@ export class EventNotFoundError extends BadRequestError {
   }
 }
 
-/** The content of the event was erased. Nothing can be sent or shown any more. */
+/** The content of the event was erased. So it can no longer be sent or shown. */
 export class ContentErasedError extends BadRequestError {
   constructor(erasedAt: Date) {
     super('CONTENT_ERASED', `The content of this event was erased at ${erasedAt.toISOString()}.`, { httpStatus: 410 });
@@ -46,7 +46,7 @@ export class TaskNotFoundError extends BadRequestError {
   }
 }
 
-/** @param action what the service does not do for owners */
+/** @param action the refused action; completes "cannot …" */
 export function notForOwners(action: string): BadRequestError {
   return new BadRequestError('NOT_FOR_OWNERS', `A service that is bound to an owner cannot ${action}.`, {
     httpStatus: 403,

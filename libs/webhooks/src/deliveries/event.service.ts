@@ -25,7 +25,7 @@ import { milliseconds } from './milliseconds.js';
 /**
  * - `pending`: no process has claimed the event yet
  * - `in_flight`: the deliveries of the event are being sent, or its listeners are being found page by page
- * - `delivered`: each delivery of the event is on record. A delivery that failed or has to wait is on record, too
+ * - `delivered`: each delivery of the event has a row in the delivery log, even if it failed or has to wait
  * - `damaged`: the row cannot be read as an event. The log says why
  */
 export type StoredEventState = 'pending' | 'in_flight' | 'delivered' | 'damaged';
@@ -37,20 +37,20 @@ export interface StoredEventSummary {
   readonly type: string;
   /** When it happened. */
   readonly timestamp: Date;
-  /** `null`: no owner is declared, or the event is for every owner. */
+  /** `null` if the entity declares no owner, or if the event is for every owner. */
   readonly owner: string | null;
   readonly state: StoredEventState;
-  /** Whether it is the example that `sendTest()` sent to one listener. */
+  /** Whether `sendTest()` made the event. */
   readonly test: boolean;
-  /** When the content was erased; `null`: it was not. */
+  /** When the content was erased; `null` if it was not erased. */
   readonly erasedAt: Date | null;
 }
 
 /** A stored event with its content. */
 export interface StoredEvent extends StoredEventSummary {
-  /** The complete data, also if the payload that was sent is shorter. `null` for a damaged event, and for an erased event. */
+  /** The complete data, even if the payload that was sent lacks fields. `null` for a damaged event, and for an erased event. */
   readonly data: JsonObject | null;
-  /** On updates: the old values of what changed. */
+  /** For updates: the old values of the changed fields. */
   readonly previous: JsonObject | null;
   /** Names of fields that were too large to store. */
   readonly droppedFields: readonly string[];
@@ -61,9 +61,9 @@ export interface StoredEvent extends StoredEventSummary {
 export interface EventFilter {
   type?: string;
   owner?: string;
-  /** Happened at this time or later. */
+  /** Only events that happened at this time or later. */
   since?: Date;
-  /** Happened before this time. */
+  /** Only events that happened before this time. */
   until?: Date;
 }
 
@@ -77,12 +77,12 @@ export interface EventServiceParts {
   readonly discarded: (counts: ReadonlyMap<string, number>) => void;
 }
 
-/** Pause before the next look at a delivery that is in flight. */
+/** How long an erasure waits before it checks again whether a delivery is still in flight. */
 const IN_FLIGHT_MS = 100;
 
 /**
- * The stored events, for as long as `retention` keeps them. `forOwner(id)` returns a service that sees the events of one owner, and those
- * for every owner.
+ * Reads stored events, for as long as `retention` keeps them. `forOwner(id)` returns a service that sees only the events of one owner and
+ * the events for every owner.
  */
 export class EventService {
   /** @internal */
@@ -92,7 +92,9 @@ export class EventService {
     private readonly actor: string | null = null,
   ) {}
 
-  /** This service bound to one owner (a string): events of other owners are not found. @throws BadRequestError `INVALID_OWNER` */
+  /**
+   * Returns this service bound to one owner (a string). It does not find events of other owners. @throws BadRequestError `INVALID_OWNER`
+   */
   forOwner(owner: string): EventService {
     const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
     if (bound === undefined) throw new BadRequestError('INVALID_OWNER', INVALID_OWNER_MESSAGE);
@@ -103,7 +105,7 @@ export class EventService {
   }
 
   /**
-   * This service inside a transaction: it sees what that transaction has written.
+   * Returns this service inside a transaction, so that it also sees events that this transaction has written.
    *
    * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`
    * @throws TransactionError `WRONG_DATA_SOURCE`
@@ -116,13 +118,16 @@ export class EventService {
     );
   }
 
-  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  /**
+   * Returns this service with the name of a person or program, which the audit log stores with each change. `null` stands for the
+   * application itself.
+   */
   withActor(actor: string | null): EventService {
     return new EventService(this.parts, this.boundTo, actor);
   }
 
   /**
-   * Newest first. With `type` a page may have fewer items than its limit, and still a next one.
+   * Newest first. With `type`, a page may have fewer items than its limit although another page follows.
    *
    * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_TIME`
    */
@@ -148,8 +153,8 @@ export class EventService {
   /**
    * Erases the content of an event: its payload and context, the bodies that were rendered from it, and the answers of receivers. Pending
    * deliveries are discarded. The method waits for requests in flight, at most until their lease expires. The event stays in the lists,
-   * with `erasedAt`. The content cannot be restored. If the process dies meanwhile, call the method again. To erase the events of a row or
-   * of an owner, create a task of the kind `erase`.
+   * with `erasedAt`. The content cannot be restored. If the process dies before the method returns, call the method again. To erase the
+   * events of a row or of an owner, create a task of the kind `erase`.
    *
    * @throws EventNotFoundError; BadRequestError `NOT_FOR_OWNERS` from a service that is bound to an owner
    * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
@@ -165,7 +170,7 @@ export class EventService {
     for (let after: WorkPosition | null = null; ;) {
       const from: WorkPosition | null = after;
       const batch: WorkBatch = await database.transaction(function* () {
-        // With the first batch, so that an erasure that is interrupted is in the audit log.
+        // Note the erasure with its first batch, so that the audit log also contains an interrupted erasure.
         if (!from) yield* writeAudit(database, { actor, action: 'event.erased', target: eventId }, clock.now());
         return yield* bulk.batch(work, from);
       });
@@ -207,7 +212,7 @@ function toSummary(row: ListedEventRow): StoredEventSummary {
   };
 }
 
-/** A damaged payload has no data: the list must show the other events nevertheless. */
+/** If the payload is damaged, the data is missing, and the other properties can still be shown. */
 function readPayload(text: string | null): { data: JsonObject | null; previous: JsonObject | null } {
   if (text === null) return { data: null, previous: null };
   try {

@@ -1,4 +1,4 @@
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 
 /**
  * The deliveries that this process is sending, and that have no row yet. Their rows are inserted with the outcome of the first attempt. Until
@@ -11,7 +11,7 @@ export class InFlightDeliveries {
     for (const delivery of deliveries) if (delivery.seq === null) this.byId.set(delivery.id, delivery);
   }
 
-  /** Call it when the delivery has a row, or when its event is left to a later claim. */
+  /** Call this method when the delivery has a row, or when this process no longer sends it. */
   delete(delivery: ClaimedDelivery): void {
     this.byId.delete(delivery.id);
   }

@@ -1,6 +1,6 @@
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import type { AttemptRow, DeliveryRow } from '../store/queue/delivery-rows.js';
 import type { Attempt, Delivery, DeliveryState } from './delivery.js';
 

@@ -16,7 +16,7 @@ const DELIVERIES = ['listenerId', ...PERIOD, 'states', 'types', 'errorCode', ...
 interface KindRules {
   readonly allowed: readonly (keyof TaskFilter)[];
   readonly required: readonly (keyof TaskFilter)[];
-  /** The states that the kind may select. The first list is the default. */
+  /** The lists of states that this kind of task can select. The first list is the default. */
   readonly states: readonly string[];
   readonly defaultStates: readonly string[];
   /** Whether a service that is bound to an owner may create the task. */
@@ -58,7 +58,7 @@ const MAX_TYPES = 100;
 const MAX_RATE = 10_000;
 const MAX_TEXT = 255;
 
-/** What the checks need. */
+/** The parts that the checks need. */
 export interface TaskChecks {
   readonly scope: OwnerScope;
   readonly now: number;
@@ -70,7 +70,7 @@ export interface TaskChecks {
 export interface CheckedTask {
   readonly kind: TaskKind;
   readonly filter: WorkFilter;
-  /** The filter as it is shown. */
+  /** The filter in the form in which the task shows it. */
   readonly shown: TaskFilter;
   readonly ratePerSecond: number | null;
 }
@@ -155,7 +155,7 @@ function listed(names: readonly string[]): string {
   return names.map((name) => `\`${textOf(name).slice(0, 64)}\``).join(', ');
 }
 
-/** An error that names the properties which are wrong. */
+/** The error for invalid properties of a task. */
 function invalid(properties: string | readonly string[], message: string): BadRequestError {
   return new BadRequestError('INVALID_TASK', message, { details: { properties: [properties].flat() } });
 }

@@ -16,7 +16,7 @@ const TASK_LEASE_MS = MINUTE;
 /** The pause after a batch that failed, or that waits for requests in flight. */
 const RETRY_MS = SECOND;
 const IN_FLIGHT_MS = 100;
-/** A batch that fails this often for another reason than an unavailable database will not succeed. */
+/** After this many failures of one batch, the task fails. Failures because of an unavailable database do not count. */
 const MAX_FAILURES = 5;
 
 /** Dependencies of {@link TaskWorker}. */
@@ -106,7 +106,7 @@ export class TaskWorker {
     }, 'work');
   }
 
-  /** Ends a task that cannot continue. @returns whether the task has ended */
+  /** Handles the failure of a batch, and ends a task that cannot continue. @returns whether the task has ended */
   private async hasEnded({ id, token, kind }: ClaimedTask, error: unknown, failures: number): Promise<boolean> {
     const { database, clock, logger } = this.parts;
     const isFinal = error instanceof BadRequestError || failures >= MAX_FAILURES;
@@ -121,12 +121,12 @@ export class TaskWorker {
         const row = yield* resumeTask(database, id, token);
         if (row) yield* endTask(database, id, { state: 'failed', done: 0, error: stored, now: clock.now() });
       }, 'work')
-      .catch(() => undefined); // the lease expires, and the next process finds the same error
+      .catch(() => undefined); // the lease expires, and the next process meets the same error
     return true;
   }
 }
 
-/** Only errors that customers may see are shown as they are. */
+/** The error text for the task. Only errors that customers may see keep their text. */
 function shownError(error: unknown): { code: string; message: string } {
   if (error instanceof BadRequestError) return { code: error.code, message: error.message };
   const code = error instanceof WebhooksError ? error.code : 'INTERNAL_ERROR';

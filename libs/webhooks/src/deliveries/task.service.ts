@@ -30,11 +30,11 @@ import { checkTask, TASK_KINDS, type CheckedTask, type TaskChecks } from './task
 import type { TaskWorker } from './task-worker.js';
 import type { NewTask, Task, TaskCount, TaskFilter, TaskKind, TaskState } from './task.js';
 
-/** A count ends here. */
+/** The maximum of a count. */
 const MAX_COUNTED = 10_000;
-/** A count reads at most this many parts of the tables. Nearly all counts end earlier. */
+/** A count reads at most this many batches. Nearly all counts end earlier. */
 const MAX_PARTS = 1_000;
-/** An estimate must not make the creation of a task slow. */
+/** The estimate of a new task reads at most this many batches, so that `create()` stays fast. */
 const ESTIMATE_PARTS = 20;
 /** How often `run()` looks at a task on which another process works. */
 const LOOK_EVERY_MS = 250;
@@ -68,8 +68,8 @@ export class TaskService {
   ) {}
 
   /**
-   * This service bound to one owner (a string). Its tasks concern only the listeners of this owner, and it finds only tasks that it has
-   * created. @throws BadRequestError `INVALID_OWNER`
+   * Returns this service bound to one owner (a string). Its tasks affect only listeners of this owner, and it finds only tasks that this
+   * owner has created. @throws BadRequestError `INVALID_OWNER`
    */
   forOwner(owner: string): TaskService {
     const bound = typeof owner === 'string' ? ownerText(owner) : undefined;
@@ -81,7 +81,7 @@ export class TaskService {
   }
 
   /**
-   * This service inside a transaction: a task is created if that transaction commits. {@link run} cannot join a transaction.
+   * Returns this service inside a transaction. A new task exists only if this transaction commits. {@link run} cannot join a transaction.
    *
    * @param manager the argument of `dataSource.transaction()`, or `queryRunner.manager`
    * @throws TransactionError `WRONG_DATA_SOURCE`
@@ -94,7 +94,10 @@ export class TaskService {
     );
   }
 
-  /** Returns this service for tasks of this person or program. Tasks and the audit log have the name. `null`: the application itself. */
+  /**
+   * Returns this service with the name of a person or program, which tasks and the audit log store. `null` stands for the application
+   * itself.
+   */
   withActor(actor: string | null): TaskService {
     return new TaskService(this.parts, this.boundTo, actor);
   }
@@ -116,7 +119,7 @@ export class TaskService {
   }
 
   /**
-   * Creates a task. A process with a running dispatcher works on it; {@link run} works on it in this process.
+   * Creates a task. A process with a running dispatcher works on the task. {@link run} works on it in this process.
    *
    * @throws BadRequestError `INVALID_TASK`, `INVALID_STATE`, `INVALID_TIME`, `UNKNOWN_ENTITY`; ListenerNotFoundError for a `replay`
    * @throws QuotaError `TOO_MANY_TASKS`: 2 unfinished tasks for a listener, or 10 of an owner; `TOO_MANY_RESENDS` from a service that is
@@ -172,7 +175,8 @@ export class TaskService {
   }
 
   /**
-   * Cancels a task. A batch that is under way is committed first. After this call nothing more is done. What was done before stays done.
+   * Cancels a task. The method waits until the current batch is committed. After this call no further batch runs, and finished batches are
+   * not undone.
    *
    * @throws TaskNotFoundError, BadRequestError `TASK_ENDED`
    */
@@ -199,8 +203,8 @@ export class TaskService {
    * Works on a task in this process until the task ends, or waits for its end if another process works on it. For scripts and commands,
    * which have no running dispatcher.
    *
-   * @param options `signal`: ends the work after the current batch. The task stays, and another process continues; `onProgress`: called
-   * after each batch
+   * @param options `signal`: ends the work after the current batch. The task stays unfinished, and another process continues it;
+   * `onProgress`: called after each batch
    * @throws TaskNotFoundError, TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
    */
   async run(id: string, options: { signal?: AbortSignal; onProgress?: (task: Task) => void } = {}): Promise<Task> {
@@ -271,7 +275,7 @@ function found(row: TaskRow | undefined, id: string): TaskRow {
   return row;
 }
 
-/** The kind and the ids that the filter names. The primary key of a row may say who somebody is, so it is left out. */
+/** The kind and the ids that the filter names. The primary key of a row may identify a person, so it is left out. */
 function auditDetails({ kind, shown: { listenerId, eventId, owner, entity } }: CheckedTask): JsonObject {
   return withoutUndefined({ kind, listenerId, eventId, owner, entity });
 }
@@ -307,7 +311,7 @@ export function toTask(row: TaskRow): Task {
     ratePerSecond: numberOrNull(row.ratePerSecond),
     done: Number(row.done),
     estimate: numberOrNull(row.estimate),
-    // A position of listeners has no time.
+    // The position is a listener, which has no time.
     position: dateOf(position?.at || null),
     owner: row.owner,
     actor: row.actor,

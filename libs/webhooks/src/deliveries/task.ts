@@ -4,21 +4,23 @@ import type { TaskKind } from './task-kind.js';
 export type { TaskKind } from './task-kind.js';
 
 /**
- * - `queued`: no process has begun
+ * - `queued`: no process has started the task
  * - `running`: a process works on it, or will continue after another process died
- * - `done`: everything is done
- * - `cancelled`: `cancel()` was called. What was done before stays done
+ * - `done`: all work is finished
+ * - `cancelled`: `cancel()` was called. Finished batches are not undone
  * - `failed`: it cannot continue. `error` says why
  */
 export type TaskState = 'queued' | 'running' | 'done' | 'cancelled' | 'failed';
 
-/** What a task is about. A kind of task refuses the properties that mean nothing for it. */
+/** Selects the deliveries or events of a task. Each kind of task rejects properties that do not apply to it. */
 export interface TaskFilter {
   /** Only this listener. Required for `replay`. */
   listenerId?: string;
-  /** Deliveries that were created at this time or later; for `replay`, events that happened. Required for `recover` and `replay`. */
+  /**
+   * Only deliveries that were created at this time or later; for `replay`, events that happened then. Required for `recover` and `replay`.
+   */
   since?: Date;
-  /** Before this time. @defaultValue now */
+  /** Only deliveries or events from before this time. @defaultValue now */
   until?: Date;
   /**
    * `recover`: `exhausted`, `discarded`. `discard`: `due`, `held`.
@@ -55,11 +57,11 @@ export interface Task {
   readonly state: TaskState;
   readonly filter: TaskFilter;
   readonly ratePerSecond: number | null;
-  /** How many deliveries were sent again, made or discarded, events erased, or listeners resealed so far. */
+  /** The number of deliveries, events or listeners that are finished so far. */
   readonly done: number;
-  /** How many there will be, counted when the task was created; `null` if there were too many to count. */
+  /** The expected total of `done`, counted when the task was created; `null` if there were too many to count. */
   readonly estimate: number | null;
-  /** Everything before this time is done; `null` before the first batch. */
+  /** All deliveries and events from before this time are finished; `null` before the first batch. */
   readonly position: Date | null;
   /** The owner whose service created the task; `null` for a service without an owner. */
   readonly owner: string | null;
@@ -72,11 +74,11 @@ export interface Task {
   readonly updatedAt: Date;
 }
 
-/** What a task would do now. */
+/** The amount of work that a task would do now. */
 export interface TaskCount {
   /** At most 10,000. */
   readonly count: number;
-  /** Whether there may be more. */
+  /** Whether the count stopped at its maximum, so that there may be more. */
   readonly capped: boolean;
   /** The time of the oldest delivery or event that was counted; `null` if there is none. */
   readonly oldest: Date | null;

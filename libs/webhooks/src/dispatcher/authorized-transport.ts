@@ -12,7 +12,7 @@ import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, WebhookTransport } from '../sending/transport.js';
-import type { ListenerTarget } from '../store/queue/claim-deliveries.js';
+import type { ListenerTarget } from '../store/queue/listener-target.js';
 import { maskSecrets } from './mask-secrets.js';
 
 /** Dependencies of {@link AuthorizedTransport}. */

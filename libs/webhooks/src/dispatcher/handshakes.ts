@@ -9,7 +9,7 @@ import { judgeChallenge, judgePermission, type Verdict } from '../listeners/hand
 import { CHALLENGE_TYPE } from '../events/reserved-names.js';
 import { showsTiming, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest } from '../sending/transport.js';
-import type { ClaimedHandshake } from '../store/queue/claim-deliveries.js';
+import type { ClaimedHandshake } from '../store/queue/claimed-delivery.js';
 import type { Database } from '../store/database/database.js';
 import { readListener } from '../store/listeners/listener-rows.js';
 import { recordHandshake, type HandshakeResult } from '../store/queue/record-handshake.js';

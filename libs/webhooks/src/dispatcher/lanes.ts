@@ -1,4 +1,4 @@
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import { NO_ROOM, type Room } from '../store/queue/room.js';
 
 /** A delivery that is leased to this process and that is in the memory of this process. */

@@ -3,7 +3,7 @@ import type { ImageConverter } from '../capture/triggers/image-converter.js';
 import type { WebhookClock } from '../clock.js';
 import type { DatabaseTime } from '../store/database/database-time.js';
 import type { Database } from '../store/database/database.js';
-import { readOutlook, type Outlook } from '../store/queue/claim-deliveries.js';
+import { readOutlook, type Outlook } from '../store/queue/read-outlook.js';
 import type { AttemptStats } from './attempt-stats.js';
 import { LEASE_MARGIN_MS, type Claims } from './claims.js';
 import type { ExpectedWork } from './expected-work.js';

@@ -9,7 +9,7 @@ import { MAX_DETAIL_LENGTH, showsTiming, type Outcome, type OutcomeKind } from '
 import type { Database } from '../store/database/database.js';
 import { pauseListeners } from '../store/listeners/listener-state.js';
 import type { AttemptRecord } from '../store/queue/attempt-record.js';
-import type { ClaimedDelivery } from '../store/queue/claim-deliveries.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import type { AuthorizedTransport } from './authorized-transport.js';
 import { BodyReads } from './body-reads.js';
 import type { ExpectedWork } from './expected-work.js';

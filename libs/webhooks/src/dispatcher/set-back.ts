@@ -52,7 +52,7 @@ export class SetBack {
    */
   async look(): Promise<void> {
     const { database, clock } = this.parts;
-    // A clock that does not read the time of the database is a clock that a test moves. Such a clock is never set back.
+    // A clock without readings of the database's time is the clock of a test. Such a clock is never set back.
     if (!clock.read) return;
     const last = await database.single(() => readLastWritten(database), 'work').catch(() => 0);
     const aheadMs = last - clock.now();

@@ -1,7 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import type { ConfigurationError } from '../errors.js';
 import { UnreadableSecretError } from '../secrets/sealing.js';
-import { MissingOriginError } from './sign-delivery.js';
+import { MissingOptionError } from './sign-delivery.js';
 
 /** Length of the pause of a listener for which an option is missing. After the pause, the listener is tried again. */
 export const WAIT_MS = 60_000;
@@ -10,7 +10,7 @@ export const WAIT_MS = 60_000;
  * Whether an option of the application causes the error. Then the listener is not at fault. The deliveries of the
  * listener stay pending, and no attempt is counted.
  */
-export function isCausedByOptions(error: unknown): error is UnreadableSecretError | MissingOriginError {
+export function isCausedByOptions(error: unknown): error is UnreadableSecretError | MissingOptionError {
   return missingOption(error) !== null;
 }
 
@@ -18,7 +18,7 @@ function missingOption(error: unknown): string | null {
   if (error instanceof UnreadableSecretError) {
     return error.code === 'SECRET_NOT_SEALED' ? 'secrets.requireSealed' : 'secrets.keys';
   }
-  return error instanceof MissingOriginError ? 'handshake.origin' : null;
+  return error instanceof MissingOptionError ? error.option : null;
 }
 
 /** Logs once which option is missing for listeners, and logs once when no listener lacks an option any more. */

@@ -43,8 +43,7 @@ export function limitOf(given: string | null, allowedRate: number | null): RateL
   if (own === null) return allowedRate === null ? null : { limit: allowedRate, perSeconds: MINUTE_SECONDS };
   if (allowedRate === null) return own;
   const { limit, perSeconds } = own;
-  // Divide the limit of the longer period by the number of shorter periods in it. A shorter period may use only this
-  // share.
+  // Each shorter period may use an equal share of the limit of the longer period.
   const [short, long] =
     perSeconds <= MINUTE_SECONDS
       ? [own, { limit: allowedRate, perSeconds: MINUTE_SECONDS }]

@@ -30,7 +30,7 @@ export async function eraseOwner(
 ): Promise<ErasedOwner> {
   const total = { listeners: 0, deliveries: 0, events: 0 };
   await database.transaction(function* () {
-    // First, so that an erasure that is interrupted is in the audit log.
+    // Note the erasure first, so that the audit log also contains an interrupted erasure.
     yield* writeAudit(database, { actor, action: 'owner.erased', target: owner }, clock.now());
     yield* eraseAnswers(database, owner);
     yield* eraseTasks(database, owner);

@@ -2,7 +2,8 @@ import { hintForApplication } from '../errors.js';
 import { writeRateLimit } from '../health/rate-limit.js';
 import { knownNames, listedNames } from '../known-names.js';
 import { InvalidListenerError } from '../listener-errors.js';
-import { type Filter, compileFilter } from '../routing/filter.js';
+import { compileFilter } from '../routing/compile-filter.js';
+import type { Filter } from '../routing/filter.js';
 import { routesOf } from '../routing/route-key.js';
 import { assertListenerHeaders } from '../sending/listener-headers.js';
 import { assertListenerUrl } from '../sending/listener-url.js';
@@ -106,7 +107,10 @@ export class ListenerChecks {
     isOwned: boolean,
   ) {
     if (events !== undefined) {
-      throw new InvalidListenerError('INVALID_LISTENER', '`entity` and `events` exclude each other. Give one of them.');
+      throw new InvalidListenerError(
+        'INVALID_LISTENER',
+        '`entity` cannot be combined with `events`. Give only one of them.',
+      );
     }
     return [this.parts.catalog.patternOf(entity, isOwned)];
   }

@@ -33,7 +33,7 @@ export function shortForm(property: string | undefined, value: unknown, where: W
   if (where !== undefined) {
     throw new InvalidListenerError(
       'INVALID_LISTENER',
-      '`property` and `value` exclude `where`. Give one of the two forms.',
+      '`where` cannot be combined with `property` and `value`. Give only one of the two forms.',
     );
   }
   // In this older form, a missing property means every row. A value without a property is probably a mistake.
@@ -41,13 +41,13 @@ export function shortForm(property: string | undefined, value: unknown, where: W
     if (value === undefined || value === null || value === '') return {};
     throw new InvalidListenerError(
       'INVALID_FILTER',
-      '`property` is missing, but `value` is given. For every row leave out both.',
+      '`property` is missing, but `value` is given. To match every row, leave out both.',
     );
   }
   if (value === undefined) {
     throw new InvalidListenerError(
       'INVALID_FILTER',
-      '`value` is missing, but `property` is given. For every row leave out both.',
+      '`value` is missing, but `property` is given. To match every row, leave out both.',
     );
   }
   return { [property]: value as Where[string] };

@@ -1,6 +1,7 @@
 import { BadRequestError } from '../errors.js';
 import { textOf } from '../foreign-text.js';
-import { type Filter, matchesFilter } from '../routing/filter.js';
+import type { Filter } from '../routing/filter.js';
+import { matchesFilter } from '../routing/match-filter.js';
 import { matchesAnyPattern, reaches } from '../routing/route-key.js';
 import { invalidValue } from '../show.js';
 import { chunks } from '../store/database/chunks.js';
@@ -114,7 +115,7 @@ function toPreview(
     return { eventId, type, timestamp: new Date(Number(createdAt)), matched: failed.length === 0, failedOn: failed };
   });
   const matched = samples.filter((one) => one.matched);
-  // Events that are near to a match say more than events of other types.
+  // Show events that nearly match before events of other types, because they help more.
   const unmatched = samples
     .filter((one) => !one.matched)
     .toSorted((a, b) => Number(isOtherType(a)) - Number(isOtherType(b)));

@@ -7,6 +7,7 @@ import { HANDSHAKES } from '../options/handshake-methods.js';
 import { MASK, MAX_AUTH_TEXT_LENGTH } from './credentials/listener-auth.js';
 import { MAX_CERTIFICATES_LENGTH, MAX_KEY_LENGTH, MAX_PASSPHRASE_LENGTH } from './credentials/listener-tls.js';
 import { MAX_RATE, MAX_RATE_SECONDS } from '../health/rate-limit.js';
+import { OPERATORS } from '../routing/operators.js';
 
 export const MAX_EVENTS = 100;
 export const MAX_NAME_LENGTH = 255;
@@ -73,8 +74,7 @@ export const LISTENER_SCHEMA = {
   },
   where: {
     type: 'object',
-    description:
-      'A filter for these events: for each property of the payload, a value that the property must equal, or conditions (equals, in, ne, gt, gte, lt, lte, exists, changed, changedFrom, changedTo). All conditions must hold.',
+    description: `A filter for these events: for each property of the payload, a value that the property must equal, or conditions (${OPERATORS.join(', ')}). All conditions must hold.`,
     additionalProperties: true,
     example: { status: { changedTo: 'paid' } },
   },

@@ -114,7 +114,7 @@ export class ListenerWrites {
     assertInput(input);
     const { externalId, metadata, ...rest } = input;
     const given = withoutUndefined(rest);
-    // Only the names: values may have tokens.
+    // The audit log gets only the names of the changed properties, because values may contain tokens.
     const changed = Object.keys(withoutUndefined(input));
     checkShape(UpdateListenerDto, given, this.boundTo === undefined ? REFERENCES : []);
     if (given.url !== undefined) await this.parts.assertAddress(this.checks.urlOf(given.url));
@@ -126,7 +126,7 @@ export class ListenerWrites {
       id,
       (row) => {
         const { events, where, ...present } = this.shown.toListener(row);
-        // `null` means the default, as in `create`.
+        // As in `create`, `null` means the default.
         const merged = { ...present, ...given };
         const delivering = this.checks.delivering(merged, present);
         const values = {

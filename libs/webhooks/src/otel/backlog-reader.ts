@@ -90,7 +90,7 @@ export class BacklogReader {
       const now = clock.now();
       const lease = { token, now, until: now + LEASE_MS };
       if (yield* keepChore(database, CHORE, lease)) return true;
-      // Does nothing if the row exists. In that case, another process may have the lease.
+      // If the row exists, this statement does nothing. Another process may then have the lease.
       yield* insertChores(database, [CHORE], now);
       return yield* keepChore(database, CHORE, lease);
     }, 'work');

@@ -5,7 +5,7 @@ import type { TraceContext } from '../events/trace-context.js';
  * Makes the span `create order.updated` for a new event, inside the span of the write. The context of the span is
  * stored with the event, and the spans of attempts link to this span.
  *
- * @returns `null` outside a recorded span: an event alone begins no trace
+ * @returns `null` outside a recorded span: an event never begins a trace
  */
 export function createdSpan(tracer: Tracer, common: Attributes, type: string): TraceContext | null {
   const active = context.active();

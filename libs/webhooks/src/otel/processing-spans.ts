@@ -4,9 +4,9 @@ import type { IncomingWebhookProcessing } from '../receiver/incoming-webhook-cha
 import { linksOf } from './attempt-spans.js';
 
 /**
- * Makes the span `process order.updated` around the handler of a webhook. Its parent is the active span: the one of the HTTP server. It
- * links to the span that created the event, which the sender passes on as `traceparent`. If the server's instrumentation has made that
- * span its parent, both say the same.
+ * Makes the span `process order.updated` around the handler of a webhook. Its parent is the active span, usually the span of the HTTP
+ * server. It links to the span that created the event, which the sender passes on as `traceparent`. If the server's instrumentation uses
+ * `traceparent` too, the parent is in the same trace as this link.
  */
 export function spanAround(tracer: Tracer, message: IncomingWebhookProcessing): void {
   const { source, id, type, headers, run, ended } = message;

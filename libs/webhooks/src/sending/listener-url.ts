@@ -113,7 +113,7 @@ function blockedAddress(): BadRequestError {
     'The URL points to an address to which webhooks may not be sent.',
     hintForApplication(
       'URL_ADDRESS_BLOCKED',
-      "Webhooks go to public addresses only. For tests and receivers of your own name the range: security: { allowedAddresses: ['127.0.0.0/8'] }.",
+      "Webhooks are sent only to public addresses. To allow other addresses, for example in tests, set security: { allowedAddresses: ['127.0.0.0/8'] }.",
     ),
   );
 }

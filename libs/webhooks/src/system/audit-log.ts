@@ -5,26 +5,29 @@ import { invalidValue } from '../show.js';
 import { canBeStored } from '../store/database/can-be-stored.js';
 import { AUDIT_ACTIONS, type AuditAction, type AuditFilterRow, type AuditRow } from '../store/system/audit.js';
 
-/** One change, in the audit log. */
+/** One change in the audit log. */
 export interface AuditItem {
   readonly at: Date;
-  /** Who made the change: the actor of the API, `cli:` and the user of the command line, or the name of `withActor()`. `null`: the application. */
+  /**
+   * Who made the change: the actor of an API call, `cli:` and the user of a command, or the name given to `withActor()`. `null`: the
+   * application.
+   */
   readonly actor: string | null;
   readonly action: AuditAction;
-  /** The id of what changed, or an owner; `null`: the whole instance. */
+  /** The id of the changed object, or an owner; `null` if the change concerns the whole instance. */
   readonly target: string | null;
-  /** More about the change. Never a secret, a URL or a payload. */
+  /** Details of the change. They never contain a secret, a URL or a payload. */
   readonly details: JsonObject | null;
 }
 
-/** Which changes a list contains. */
+/** Selects changes for a list. */
 export interface AuditFilter {
   action?: AuditAction;
   target?: string;
   actor?: string;
-  /** Made at this time or later. */
+  /** Only changes made at this time or later. */
   since?: Date;
-  /** Made before this time. */
+  /** Only changes made before this time. */
   until?: Date;
 }
 
@@ -43,7 +46,7 @@ export function auditFilterRow({ action, target, actor, since, until }: AuditFil
   };
 }
 
-/** A text that no row has is searched as one that every database accepts. */
+/** Replaces a search text that no row can contain, because some databases would refuse it. */
 function searchable(text: string): string {
   return canBeStored(textOf(text)) ? textOf(text) : '\ufffd';
 }

@@ -3,12 +3,12 @@ import type { ProcessRow } from '../store/system/processes.js';
 import type { SendingState } from '../store/system/sending.js';
 import type { DispatcherProcess, Sending, SendingPause } from './system-overview.js';
 
-/** The switch as a service shows it. */
+/** The state of the switch in the form that services return. */
 export function toSending({ paused, reason, since, actor }: SendingState): Sending {
   return { paused, reason, since: dateOrNull(since), actor };
 }
 
-/** The pause as a service of this scope shows it; `null` if sending is not paused. */
+/** The pause in the form that services of this scope return; `null` if sending is not paused. */
 export function toPause({ paused, reason, since, actor }: SendingState, scope: OwnerScope): SendingPause | null {
   if (!paused || since === null) return null;
   return scope === undefined
@@ -16,7 +16,7 @@ export function toPause({ paused, reason, since, actor }: SendingState, scope: O
     : { since: new Date(since), reason: null, actor: null };
 }
 
-/** A process as a service shows it. */
+/** A process in the form that services return. */
 export function toProcess({ startedAt, seenAt, ...process }: ProcessRow): DispatcherProcess {
   return { ...process, startedAt: new Date(startedAt), seenAt: new Date(seenAt) };
 }

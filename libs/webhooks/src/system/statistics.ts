@@ -28,11 +28,11 @@ const MAX_POINTS = 2_200;
 export type StatsBy = 'outcome' | 'listener';
 
 const BYS: readonly StatsBy[] = ['outcome', 'listener'];
-/** The key of the series of all attempts, and of the series of those that no other series has. */
+/** The key of the series of all attempts, and the key of the series of listeners without a separate series. */
 const ALL = 'all';
 const OTHERS = 'other';
 
-/** What is asked for. */
+/** The period and the step of statistics. */
 export interface StatsOptions {
   /** @defaultValue 24 hours ago */
   since?: Date;
@@ -46,7 +46,7 @@ export interface StatsOptions {
 
 /**
  * One point: its beginning in ms since 1970, the attempts by outcome, and durations in ms within which half, and 95 of 100, of the attempts
- * ended. Durations are estimated from 12 classes, and are `null` without attempts. Blocked attempts do not count for them.
+ * ended. Durations are estimated from 12 classes, and are `null` without attempts. They do not include blocked attempts.
  */
 export type StatsPoint = readonly [
   startsAt: number,
@@ -61,15 +61,18 @@ export type StatsPoint = readonly [
 /** Attempts over time. */
 export interface Statistics {
   /**
-   * May be longer than the step that was asked for: figures are kept for each minute for 6 hours, for 5 minutes each for 7 days, and then for
-   * each hour.
+   * The step of the points. It may be longer than the requested step: figures for each minute are kept for 6 hours, figures for 5 minutes
+   * for 7 days, and later only figures for each hour.
    */
   readonly step: StatsStep;
   readonly since: Date;
   readonly until: Date;
-  /** One with the key `all`; by listener: keys are the ids of listeners, and `other` for those that have no series. */
+  /**
+   * By outcome: one series with the key `all`. By listener: the key is the id of a listener, or `other` for all listeners without a
+   * separate series.
+   */
   readonly series: readonly { readonly key: string; readonly points: readonly StatsPoint[] }[];
-  /** The sums of the whole time. */
+  /** The sums over the whole period. */
   readonly totals: {
     readonly accepted: number;
     readonly rejected: number;
@@ -82,7 +85,7 @@ export interface Statistics {
   };
 }
 
-/** A time in whole steps. Times are in ms since 1970. */
+/** A period that consists of whole steps. Times are in ms since 1970. */
 export interface StatsRange {
   readonly step: StatsStep;
   readonly stepMs: number;
@@ -110,7 +113,7 @@ export function statsRange(
   if (points > 0 && points <= MAX_POINTS) return range;
   throw new BadRequestError(
     'INVALID_STATS_RANGE',
-    `The time has ${Math.max(0, points)} steps of ${used}. Allowed: 1 to ${MAX_POINTS}. Set \`since\` before \`until\`, or a longer \`step\`.`,
+    `The period has ${Math.max(0, points)} steps of ${used}. Allowed: 1 to ${MAX_POINTS}. Set \`since\` before \`until\`, or a longer \`step\`.`,
   );
 }
 
@@ -189,7 +192,7 @@ function stepAt(steps: Map<number, StatsFigures>, at: number): StatsFigures {
   return figures;
 }
 
-/** The points of a range, also those without attempts. */
+/** The points of a period, including points without attempts. */
 function pointsOf({ stepMs, since, until }: StatsRange, steps: ReadonlyMap<number, StatsFigures>): StatsPoint[] {
   const points: StatsPoint[] = [];
   for (let at = since; at < until; at += stepMs) points.push(pointOf(at, steps.get(at)));
@@ -203,8 +206,8 @@ function pointOf(at: number, figures: StatsFigures | undefined): StatsPoint {
 }
 
 /**
- * The duration within which a share of the attempts ended, in whole ms. Inside a class, durations are taken as evenly spread. The last class
- * has no end, so its beginning is the answer.
+ * The duration within which a share of the attempts ended, in whole ms. The function assumes that durations are evenly distributed inside a
+ * class. The last class has no upper bound, so the result is its lower bound.
  */
 function quantile(histogram: readonly number[], share: number): number | null {
   const total = histogram.reduce((sum, count) => sum + count, 0);

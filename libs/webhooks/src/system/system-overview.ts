@@ -6,7 +6,7 @@ export interface DispatcherProcess {
   /** The version of this package. */
   readonly version: string;
   readonly startedAt: Date;
-  /** When the process reported last: each 15 seconds. A process that died is listed for ten minutes. */
+  /** When the process last reported. It reports every 15 seconds. A process that died is listed for ten minutes. */
   readonly seenAt: Date;
   /** Number of requests in flight at that time. */
   readonly sending: number;
@@ -14,7 +14,7 @@ export interface DispatcherProcess {
   readonly concurrency: number;
 }
 
-/** A listener that fails, in the overview. */
+/** A failing listener in the overview. */
 export interface FailingListenerSummary {
   readonly id: string;
   /** Without its query. */
@@ -28,11 +28,14 @@ export interface FailingListenerSummary {
   readonly lastErrorCode: string | null;
 }
 
-/** The work of an instance, or of one owner. Each count ends at 10,000. */
+/** The pending work of an instance, or of one owner. Each count stops at 10,000. */
 export interface SystemOverview {
-  /** Age of the oldest event that is not routed yet; 0: none. */
+  /** Age of the oldest event that is not routed yet; 0 if there is none. */
   readonly outboxLagMs: number;
-  /** How long a listener waits that should have been served; 0: none. Includes the time that sending is paused. */
+  /**
+   * How long ago the listener that waits longest should have been served; 0 if no listener waits. Includes the time during which sending is
+   * paused.
+   */
   readonly queueLagMs: number;
   /** Events that are not routed yet. */
   readonly pending: number;
@@ -44,7 +47,7 @@ export interface SystemOverview {
   readonly held: number;
   /** Deliveries that were created in the last 24 hours and whose attempts all failed. */
   readonly exhausted24h: number;
-  /** At most five listeners. The one that fails for the longest time comes first. */
+  /** At most five listeners. The listener that has been failing longest comes first. */
   readonly failing: readonly FailingListenerSummary[];
   /** Disabled listeners. */
   readonly disabled: number;
@@ -68,23 +71,23 @@ export interface SendingPause {
 /** The switch that pauses all sending. */
 export interface Sending {
   readonly paused: boolean;
-  /** Why sending is paused; `null` if nobody gave a reason. */
+  /** The reason for the pause; `null` if none was given. */
   readonly reason: string | null;
-  /** When sending was paused or resumed last; `null`: never. */
+  /** When sending was last paused or resumed; `null`: never. */
   readonly since: Date | null;
-  /** Who did it; `null`: the application, which gave no name. */
+  /** Who did it; `null` if the application gave no name. */
   readonly actor: string | null;
 }
 
 /** Periodic work that one process does at a time. */
 export interface SystemChore {
   readonly name: string;
-  /** When it is done next. */
+  /** When the chore is due next. */
   readonly dueAt: Date;
   readonly isRunning: boolean;
 }
 
-/** An event, or an image of a trigger, that could not be read. No event is sent for it. */
+/** A damaged event, or a damaged image of a trigger. Nothing is sent for it. */
 export interface DamagedItem {
   /** `evt_…`, or `img_` and the number of an image. */
   readonly id: string;

@@ -61,8 +61,8 @@ const MAX_REASON_LENGTH = 500;
 const SHOWN_TIME_MS = 10 * SECOND;
 
 /**
- * Shows and steers an instance as a whole: the work that waits, the processes that dispatch, and the switch that pauses all sending.
- * `forOwner(id)` returns a service that shows the work of one owner, and steers nothing.
+ * Shows and controls an instance as a whole: pending work, processes that dispatch, and the switch that pauses all sending. `forOwner(id)`
+ * returns a service that shows the pending work of one owner and controls nothing.
  */
 export class SystemService {
   /** @internal */
@@ -82,14 +82,17 @@ export class SystemService {
     return new SystemService(this.parts, bound, this.actor);
   }
 
-  /** Returns this service for changes by this person or program. The audit log has the name. `null`: the application itself. */
+  /**
+   * Returns this service with the name of a person or program, which the audit log stores with each change. `null` stands for the
+   * application itself.
+   */
   withActor(actor: string | null): SystemService {
     return new SystemService(this.parts, this.boundTo, actor);
   }
 
   /**
-   * The work that waits, the listeners that fail, and the processes that dispatch. Each count ends at 10,000. In a service that is bound
-   * to an owner, the figures are those of the owner, and `processes` is empty.
+   * The pending work, the failing listeners, and the processes that dispatch. Each count stops at 10,000. A service that is bound to an
+   * owner returns only the figures of this owner, and no `processes`.
    */
   async overview(): Promise<SystemOverview> {
     const { database, clock, tablePaths } = this.parts;
@@ -133,7 +136,8 @@ export class SystemService {
   }
 
   /**
-   * Resumes sending. What waited is sent by the usual rules. The time of the pause does not count for `dispatcher.maxAgeMs`.
+   * Resumes sending. Pending deliveries are then sent by the usual rules. The duration of the pause does not count towards
+   * `dispatcher.maxAgeMs`.
    *
    * @throws BadRequestError `INVALID_OWNER` from a service that is bound to an owner
    */
@@ -142,8 +146,8 @@ export class SystemService {
   }
 
   /**
-   * Attempts over time, of every listener that the service sees. Figures are written every 10 seconds, so those of other processes may be
-   * late. A process that is killed loses the figures of up to 10 seconds.
+   * Attempts over time, of every listener that the service sees. Each process stores its figures every 10 seconds, so the latest figures of
+   * other processes may be missing. A process that is killed loses the figures of up to 10 seconds.
    *
    * @throws BadRequestError `INVALID_STATS_RANGE`, `INVALID_STATS_BY`, `INVALID_TIME`
    */
@@ -192,7 +196,8 @@ export class SystemService {
   }
 
   /**
-   * Makes every chore due that is not running. A process whose dispatcher runs does the work: this process at once, others within two minutes.
+   * Makes every chore due that is not running. A process whose dispatcher runs does the work: this process immediately, another process
+   * within two minutes.
    *
    * @throws BadRequestError `INVALID_OWNER` from a service that is bound to an owner
    */
@@ -228,7 +233,8 @@ export class SystemService {
   }
 
   /**
-   * Tries a damaged event or image again, for example after its row or the code was repaired. If it cannot be read, it is damaged again.
+   * Tries a damaged event or image again, for example after its row or the code was repaired. If it still cannot be read, it is marked as
+   * damaged again.
    *
    * @param id `evt_…`, or the `img_…` of {@link damaged}
    * @throws DamagedNotFoundError; BadRequestError `INVALID_OWNER` from a service that is bound to an owner
@@ -246,7 +252,7 @@ export class SystemService {
     retried(kind);
   }
 
-  /** Notes a change that no row shows, such as a new session. @internal */
+  /** Adds a change to the audit log that is stored nowhere else, such as a new session. @internal */
   async note(entry: Omit<AuditEntry, 'actor'>): Promise<void> {
     const { database, clock } = this.parts;
     const { actor } = this;
@@ -258,7 +264,7 @@ export class SystemService {
     const by = statsBy(given);
     const asked = { since: timeOf(since, 'since'), until: timeOf(until, 'until'), step };
     const range = statsRange(asked, clock.now());
-    // So a single process shows every attempt.
+    // Write this process's figures first, so that with a single process the result includes every attempt.
     await writeStats();
     if (by === 'outcome') return statisticsOf(range, await database.single(() => readStats(database, of, range)));
     return database.single(function* () {
@@ -326,7 +332,7 @@ function toFailing(
   const shown = (at: number) => (scope === undefined ? at : Math.ceil(at / SHOWN_TIME_MS) * SHOWN_TIME_MS);
   return {
     ...listener,
-    // The query of a URL may have a token.
+    // The query of a URL may contain a token.
     url: url.replace(/\?.*$/s, ''),
     failingSince: dateOrNull(failingSince),
     pausedUntil: pausedUntil === null ? null : new Date(shown(pausedUntil)),

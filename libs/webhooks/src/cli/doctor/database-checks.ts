@@ -98,7 +98,7 @@ export const notifications: Check = {
     const reason = await silenceOf(channel);
     if (reason === null) return ok('notifications of other processes arrive');
     return warn(
-      `a process receives no notifications of others: ${reason}`,
+      `this process receives no notifications from other processes: ${reason}`,
       `${channel.adviceIfSilent} Until then, events of other processes wait for dispatcher.pollIntervalMs.`,
     );
   },

@@ -32,7 +32,7 @@ async function refusedUrl(text: string, { resolved: { security } }: LoadedDataSo
     if (!refused.length) return null;
     return fail(
       `${hostOf(url)} has an address that webhooks may not be sent to: ${refused.join(', ')}`,
-      'Use a public address. For receivers of your own, name their range in security.allowedAddresses.',
+      'Use a public address, or add the address range of the receiver to security.allowedAddresses.',
     );
   } catch (error) {
     if (error instanceof BadRequestError) {

@@ -97,7 +97,7 @@ function driverError(error: unknown): DriverError {
   return ((error as { driverError?: DriverError } | null)?.driverError ?? error ?? {}) as DriverError;
 }
 
-/** Node.js' errors of sockets and names, and what the drivers say of lost connections and full pools. */
+/** Codes of Node.js for sockets and DNS, and codes of the drivers for lost connections and full pools. */
 const UNREACHABLE = new Set<unknown>([
   ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH'],
   ...['PROTOCOL_CONNECTION_LOST', 'ER_CON_COUNT_ERROR', 'SQLITE_BUSY', 'SQLITE_CANTOPEN'],

@@ -17,7 +17,7 @@ export async function assertNewShape(
   if (await runner.hasColumn(tablePathOf(dataSource, at, 'events'), column)) throw tooOld('1');
 }
 
-/** Uses a connection for a question about the schema. */
+/** Runs a query about the schema on a connection. */
 export async function withRunner<T>(dataSource: DataSource, work: (runner: QueryRunner) => Promise<T>): Promise<T> {
   const runner = dataSource.createQueryRunner('master');
   try {

@@ -34,13 +34,15 @@ export function isAfter(dialect: DialectName, createdAt: Sql, seq: Sql, { at, se
   return sql`${createdAt} <= ${at} and (${createdAt} < ${at} or ${seq} < ${last})`;
 }
 
-/** The rows that one page with a filter that no index serves may pass. The page may then be short, and have a next one. */
+/**
+ * The maximum number of rows that a page reads if no index serves its filter. Such a page may have few items although another page follows.
+ */
 export const MAX_SCANNED = 20_000;
 
-/** The end of what one page may pass: the position of the last of {@link MAX_SCANNED} rows, if there are more. */
+/** The position of the last row that a page may read: the last of {@link MAX_SCANNED} rows, if there are more. */
 export type ScanEnd = PagePosition | null;
 
-/** The condition for items up to a position, which is included; the opposite of {@link isAfter}. */
+/** The condition for items up to and including a position; the opposite of {@link isAfter}. */
 export function isUpTo(dialect: DialectName, createdAt: Sql, seq: Sql, { at, seq: last }: PagePosition): Sql {
   if (dialect !== 'mysql') return sql`(${createdAt}, ${seq}) >= (${at}, ${last})`;
   return sql`${createdAt} >= ${at} and (${createdAt} > ${at} or ${seq} >= ${last})`;
@@ -62,7 +64,10 @@ export function readPage(options: WebhookPageOptions): { limit: number; after: P
   return { limit, after: options.cursor === undefined ? null : readCursor(options.cursor) };
 }
 
-/** Returns the page for `limit + 1` rows. The additional row shows whether another page follows. @param scanEnd where the next page begins if these rows are fewer, and there may be more */
+/**
+ * Returns the page for `limit + 1` rows. The additional row shows whether another page follows. @param scanEnd where the next page begins
+ * if there are fewer rows than the limit, although more may follow
+ */
 export function page<R, T>(
   rows: readonly R[],
   limit: number,

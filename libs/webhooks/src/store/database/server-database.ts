@@ -156,16 +156,19 @@ interface ConnectLimits {
   readonly connectTimeoutMS?: number;
 }
 
-/** Opens the pool. TypeORM then asks the server for its version, and has no limit for that answer. @throws DatabaseTimeoutError */
+/**
+ * Opens the pool. Initializes the data source with a time limit, because TypeORM waits without a limit for the version of the server.
+ * @throws DatabaseTimeoutError
+ */
 function initialized(dataSource: DataSource): Promise<DataSource> {
   const { connectTimeout = 0, connectTimeoutMS = 0 } = dataSource.options as ConnectLimits;
   const limitMs = Math.max(connectTimeout, connectTimeoutMS) + SILENCE_MS.work;
   return within(limitMs, 'let this process open its connections', dataSource.initialize(), () => dataSource.destroy());
 }
 
-/** How long a process waits, in seconds, while another one creates the tables. */
+/** How long a process waits, in seconds, while another process creates the tables. */
 const CREATED_WITHIN_S = 60;
-/** A lock of MySQL belongs to the server, so its name contains the database. */
+/** In MySQL the names of locks are shared by all databases of the server, so the name contains the database. */
 const LOCK = "concat('webhooks-synchronize-', left(md5(database()), 16))";
 
 /**
@@ -174,7 +177,7 @@ const LOCK = "concat('webhooks-synchronize-', left(md5(database()), 16))";
  * On PostgreSQL the schema builder works in a transaction: the process that comes second fails, and finds every table when it retries. MySQL
  * and MariaDB commit each statement, and the schema builder replaces some indexes. So one process after the other creates the tables there.
  *
- * @param application has a connection for the lock. The module's pool may have one connection only
+ * @param application gives the connection for the lock, because the module's pool may have only one connection
  */
 async function synchronize(application: DataSource, dataSource: DataSource, at: WebhookTablesOptions): Promise<void> {
   if (dialectOf(application.options.type) === 'mysql') {

@@ -15,7 +15,7 @@ export interface ChangedListenerRow {
   deletedAt: unknown;
 }
 
-/** @param owners of the listeners; `null`: every listener */
+/** @param owners only listeners of these owners; `null`: every listener */
 export function* readChangedListeners(
   database: Database,
   owners: readonly string[] | null,

@@ -7,19 +7,19 @@ import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '.
 import { query, type Script } from '../database/script.js';
 import { COLUMNS, HEALTH, type ListenerRow, type OwnerScope } from './listener-rows.js';
 
-/** What a list of listeners contains. The last three have no index: see {@link listenerScanEnd}. */
+/** Selects listeners for a list. The last three filters have no index: see {@link listenerScanEnd}. */
 export interface ListenerFilterRow {
   scope: OwnerScope;
   state?: string;
   /** Listeners with one of these patterns. */
   patterns?: readonly string[];
-  /** In lower case: part of the URL, the name or the description. */
+  /** A part of the URL, the name or the description, in lower case. */
   search?: string;
   /** Only listeners whose last attempt failed. */
   isFailing?: boolean;
 }
 
-/** The end of what a page with a filter may pass. */
+/** The last listener that a page with such a filter may read. */
 export function* listenerScanEnd(
   database: Database,
   filter: ListenerFilterRow,
@@ -60,7 +60,7 @@ function fromListeners(
   if (options.state === 'disabled') path = l.through('state', 'createdAt', 'seq');
   if (options.scope !== undefined) path = l.through('ownerKey', 'createdAt', 'seq');
   if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
-  // As literal text, because the partial index of disabled listeners has this condition.
+  // Write the state as literal text, because the partial index of disabled listeners has this condition.
   if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
   else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);
   where.push(...withoutIndex(database, options));
@@ -75,7 +75,7 @@ function withoutIndex(database: Database, { patterns, search, isFailing }: Liste
   const { listeners: l, listenerState: s } = database.tables;
   const where: Sql[] = [];
   if (patterns !== undefined) {
-    // The column has the JSON of a list.
+    // The column contains a JSON list.
     const each = patterns.map((pattern) => contains(dialect, sql`l.${l.$.patterns}`, JSON.stringify(pattern)));
     where.push(sql`(${join(each, ' or ')})`);
   }

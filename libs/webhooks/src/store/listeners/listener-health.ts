@@ -4,11 +4,11 @@ import type { Database } from '../database/database.js';
 import { numberOrNull } from '../database/number-or-null.js';
 import { query, type Script } from '../database/script.js';
 
-/** What the health of a listener needs beside its own row. */
+/** The figures about a listener's health that are not in its row. */
 export interface ListenerHealthRow {
   /** Number of pending deliveries, at most {@link WAITING_COUNTED}. */
   readonly waiting: number;
-  /** In ms since 1970. `null`: no request was accepted in the time for which statistics are kept. */
+  /** Time of the last accepted request, in ms since 1970. `null` if none was accepted during the period for which statistics are kept. */
   readonly lastAcceptedAt: number | null;
 }
 
@@ -17,7 +17,10 @@ const WAITING_COUNTED = 1_000;
 /** SQLite allows 500 parts in one statement. */
 const LISTENERS_PER_STATEMENT = 100;
 
-/** Reads the pending deliveries and the last accepted request of some listeners. Each listener costs the same, however many deliveries wait. */
+/**
+ * Reads the pending deliveries and the last accepted request of some listeners. The cost for a listener does not depend on the number of
+ * its pending deliveries.
+ */
 export function* readListenerHealth(
   database: Database,
   ids: readonly string[],
@@ -36,7 +39,7 @@ function countWaiting(database: Database, ids: readonly string[]): Script<{ id: 
   const path = d.through('listenerId', 'state', 'nextAt', 'seq');
   const each = ids.map((id, index) => {
     const some = sql`select d.${d.$.listenerId} as id from ${d.sql} d${path} where d.${d.$.listenerId} = ${id} and d.${d.$.state} = 'due' limit ${WAITING_COUNTED}`;
-    // A number, because PostgreSQL cannot infer the type of a text parameter in the list of columns.
+    // Select a number, because PostgreSQL cannot infer the type of a text parameter in a select list.
     return sql`select ${database.dialect === 'postgres' ? sql`cast(${index} as integer)` : sql`${index}`} as n, count(*) ${d.as('count')} from (${some}) c`;
   });
   return withIds(ids, sql`${join(each, ' union all ')}`);

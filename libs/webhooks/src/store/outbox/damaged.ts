@@ -15,7 +15,7 @@ export interface DamagedRow {
   readonly createdAt: number;
 }
 
-/** Rows of each kind that are read. */
+/** The maximum number of rows of each kind in a list. */
 export const DAMAGED_SHOWN = 100;
 const IMAGE = /^img_(\d{1,18})$/;
 
@@ -54,9 +54,9 @@ export function* retryDamaged(database: Database, id: string): Script<DamagedRow
 }
 
 /**
- * Puts a damaged event back into the outbox, as an event that was claimed before: the next claim leaves out the deliveries that exist.
+ * Puts a damaged event back into the outbox. It counts as claimed before, so the next claim leaves out deliveries that already exist.
  *
- * @returns whether there was such a damaged event
+ * @returns whether the event was damaged
  */
 function* retryEvent(database: Database, id: string): Script<boolean> {
   const { damaged: x, events: e, outbox: o } = database.tables;

@@ -3,7 +3,7 @@ import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, type Script } from '../database/script.js';
 
-/** Deletes events, and the rows that name them outside the outbox. */
+/** Deletes events, and the rows that refer to them outside the outbox. */
 export function* deleteEvents(
   { tables }: Database,
   events: readonly { readonly seq: unknown; readonly dedupeKey: Buffer | null }[],

@@ -121,7 +121,7 @@ function* storeChunk(database: StoredEvents, rows: readonly EventRow[]): Script<
   yield sql`insert into ${o.sql} (${columns}) values ${join(values)}`;
 }
 
-/** Inserts events where a statement writes one table only. */
+/** Inserts events on databases where one statement can write only one table. */
 export function* insertedSequences(
   { tables, returnsInserted }: StoredEvents,
   rows: readonly EventRow[],

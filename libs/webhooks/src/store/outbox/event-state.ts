@@ -14,7 +14,7 @@ import { query, type Script } from '../database/script.js';
  */
 export type EventState = Exclude<keyof typeof EVENT_TRANSITIONS, 'new'>;
 
-/** Reads the states of events. Every part of the store that asks for the state of an event asks here. */
+/** Reads the states of events. This is the only function that determines the state of an event. */
 export function* readEventStates(database: Database, seqs: readonly unknown[]): Script<(seq: unknown) => EventState> {
   const { outbox: o, damaged: x } = database.tables;
   const states = new Map<string, EventState>();

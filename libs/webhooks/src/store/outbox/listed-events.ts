@@ -39,21 +39,21 @@ export interface EventFilterRow {
   until?: number;
 }
 
-/** Without the content: a page of large events would be too large. */
+/** The columns of a list. They exclude the content, because a page of large events would be too large. */
 const LISTED = ['seq', 'id', 'type', 'superTypes', 'audience', 'owner', 'createdAt', 'erasedAt'] as const;
 
 /** A row before its state is known. */
 type StatelessRow<T extends ListedEventRow = ListedEventRow> = Omit<T, 'state'>;
 
-/** One page of events: its rows, and where the next page begins if these rows are fewer than the limit. */
+/** One page of events: its rows, and the start of the next page if the page has fewer rows than the limit. */
 export interface EventPage {
   readonly rows: ListedEventRow[];
   readonly scanEnd: ScanEnd;
 }
 
 /**
- * Newest first. An owner sees the events of their rows and the events for every owner. Each of the two is read in the order of an index,
- * and both are merged here: no index has both in one order.
+ * Newest first. An owner sees the events of their rows and the events for every owner. No index contains both in one order. So this
+ * function reads each kind in the order of its index, and merges them.
  */
 export function* listEvents(
   database: Database,
@@ -68,20 +68,21 @@ export function* listEvents(
       mostScanned: MAX_SCANNED,
     });
   if (owner !== undefined && owner !== scope) return { rows: [], scanEnd: null };
-  // The bound is for the page, and so for both of its scans together.
+  // The limit applies to the page, so both scans share it.
   const part = { after, limit, mostScanned: MAX_SCANNED / 2 };
   const own = yield* listOfKey(database, filter, ownerKeyOf(scope), part);
   const every = yield* listOfKey(database, filter, EVERY_OWNER_KEY, part);
   const scanEnd = later(own.scanEnd, every.scanEnd);
   const rows = [...own.rows, ...every.rows].filter((row) => isVisible(row, scope)).toSorted(newestFirst);
-  // A row beyond the end of one of the two scans would come before rows that the other one has not read.
+  // Beyond the end of one scan there may be rows that this scan has not read. So rows of the other scan beyond this position must wait for
+  // the next page.
   return {
     rows: scanEnd ? rows.filter((row) => !isBeyond(row, scanEnd)).slice(0, limit) : rows.slice(0, limit),
     scanEnd,
   };
 }
 
-/** An event that the owner may see; `undefined` also for an event of another owner. */
+/** Reads an event that the owner may see. `undefined` if there is none, or if it belongs to another owner. */
 export function* readListedEvent(database: Database, id: string, scope: OwnerScope): Script<ShownEventRow | undefined> {
   if (!canBeStored(id)) return undefined;
   const { events: e } = database.tables;
@@ -102,7 +103,7 @@ export function* readContents(database: Database, seqs: readonly unknown[]): Scr
   );
 }
 
-/** The same rule as for listeners: events of a type without an owner are for the application only. */
+/** As for listeners, events of a type without an owner are visible only to the application. */
 function isVisible({ audience, owner }: StatelessRow, scope: OwnerScope): boolean {
   return scope === undefined || audience === 'every' || (audience !== 'application' && owner === scope);
 }
@@ -138,8 +139,8 @@ function* listOfKey(
 }
 
 /**
- * The rows of a type among these, and the end of these. PostgreSQL expects few rows of a rare type, and would read and sort the whole table
- * for them. It does not look into a materialized statement.
+ * Filters the scanned rows by type, and also returns the end of the scan. If PostgreSQL could see the filter, it would expect few rows of a
+ * rare type, and read and sort the whole table. A materialized CTE hides the filter.
  */
 function* ofTypeAmong(
   database: Database,
@@ -208,7 +209,7 @@ function isBeyond(row: ListedEventRow, { at, seq }: PagePosition): boolean {
   return createdAt < at || (createdAt === at && Number(row.seq) < Number(seq));
 }
 
-/** The end that is newer, because up to there both scans are complete. */
+/** The newer of two ends, because both scans are complete up to this position. */
 function later(a: ScanEnd, b: ScanEnd): ScanEnd {
   if (!a || !b) return a ?? b;
   return a.at > b.at || (a.at === b.at && Number(a.seq) > Number(b.seq)) ? a : b;

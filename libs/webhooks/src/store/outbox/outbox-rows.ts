@@ -7,9 +7,9 @@ import { selectEvent, type ClaimedEvent } from './outbox-events.js';
 
 /** An outbox row that a transaction has locked, with its event. */
 export interface OutboxEvent extends ClaimedEvent {
-  /** How often the event was claimed before. If it was, its deliveries may exist, and may have been sent. */
+  /** How often the event was claimed before. If it was claimed, some of its deliveries may exist or may have been sent. */
   readonly claims: unknown;
-  /** Of a wide event: id of the last listener that was processed. */
+  /** For a wide event: the id of the last listener that was processed. */
   readonly routedThrough: string | null;
 }
 
@@ -17,17 +17,20 @@ export interface OutboxEvent extends ClaimedEvent {
 export interface OutboxLease {
   readonly seq: string;
   readonly token: string;
-  /** Deliveries of this process that are not on record. Counted here, because the parts of one statement cannot see each other's rows. */
+  /**
+   * The number of deliveries that this process has not recorded yet. The count is in memory, because the parts of one statement cannot see
+   * each other's rows.
+   */
   left: number;
 }
 
 export interface LockedOutbox {
   readonly events: readonly OutboxEvent[];
-  /** Rows whose event was deleted by hand, by an erasure, or by a transaction that has written it again; or has lost its content by an erasure. */
+  /** Rows whose event no longer exists or no longer has content, because it was deleted by hand or erased. */
   readonly orphans: readonly unknown[];
   /** Sequences of the rows found, including those that another worker has locked. */
   readonly found: readonly unknown[];
-  /** The rows of the statement that was sent beside the claim; `undefined` if it was not sent. */
+  /** The rows of the statement that was sent together with the claim; `undefined` if it was not sent. */
   readonly beside: readonly Row[] | undefined;
 }
 
@@ -40,8 +43,9 @@ interface FoundRow {
 /**
  * Locks the first outbox rows that meet a condition on `o`, with their events. Rows that other workers have locked are skipped.
  *
- * @param isAwaited waits for a locked row instead, on MySQL and MariaDB: there, a claim that has come too late still locks the rows that it found
- * @param beside a statement that does not need the result; MySQL and MariaDB do not get it
+ * @param isAwaited on MySQL and MariaDB: wait for locked rows. There, a claim that comes too late still holds locks on the rows that it
+ * found
+ * @param beside a statement that is sent together with the claim. It is not sent on MySQL and MariaDB
  */
 export function* lockOutbox(
   database: Database,
@@ -64,8 +68,8 @@ export function* lockOutbox(
 }
 
 /**
- * InnoDB locks every index record that a locking read passes: it finds rows by a plain read, then locks them by key. The events are read
- * without a lock: a locked event would be skipped, and its outbox row would look like one without an event.
+ * InnoDB locks every index record that a locking read passes, so this function finds rows by a plain read and then locks them by key. It
+ * reads the events without a lock: otherwise a locked event would be skipped, as if it did not exist.
  */
 function* lockInSteps(
   database: Database,
@@ -125,7 +129,7 @@ export function deletingRows(database: Database, seqs: readonly unknown[]): Sql[
   return keyed(database, seqs, (are) => sql`delete from ${path} where ${$.seq} ${are}`);
 }
 
-/** Moves how far a wide event has come. An event without a cursor is not wide. */
+/** Stores the progress of a wide event. Only wide events have a cursor. */
 export function movingCursor(database: Database, seqs: readonly unknown[], through: string): Sql[] {
   const { sql: path, byKey, $ } = database.tables.outbox;
   return keyed(
@@ -135,7 +139,7 @@ export function movingCursor(database: Database, seqs: readonly unknown[], throu
   );
 }
 
-/** Marks events as damaged that cannot be routed: nothing is sent of them until they are put back into the outbox. */
+/** Marks events that cannot be routed as damaged. Nothing is sent for them until they are put back into the outbox. */
 export function markingDamaged(
   database: Database,
   events: readonly { readonly event: ClaimedEvent; readonly reason: string }[],
@@ -174,7 +178,7 @@ export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): 
   return held;
 }
 
-/** The leases whose last deliveries are among these. */
+/** The leases whose last unrecorded deliveries are among these deliveries. */
 export function endingLeases(deliveries: readonly { readonly lease: OutboxLease | null }[]): Set<OutboxLease> {
   const counts = new Map<OutboxLease, number>();
   for (const { lease } of deliveries) if (lease) counts.set(lease, (counts.get(lease) ?? 0) + 1);
@@ -186,7 +190,10 @@ export function settleLeases(deliveries: readonly { readonly lease: OutboxLease 
   for (const { lease } of deliveries) if (lease) lease.left--;
 }
 
-/** Whether the outbox has more rows than this. It counts only if the sequences are that far apart. */
+/**
+ * Whether the outbox has more rows than `count`. The rows are counted only if the first and the last sequence are so far apart that this is
+ * possible.
+ */
 export function* hasMoreRows(database: Database, count: number): Script<boolean> {
   const { outbox: o } = database.tables;
   const [row] = yield* query<{ span: unknown }>(

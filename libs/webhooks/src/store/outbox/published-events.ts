@@ -16,8 +16,8 @@ export interface ExistingEvent {
 /**
  * Stores an event unless its idempotency key already exists.
  *
- * A transaction that inserts the same key at the same time is waited for. The reads lock on MySQL, because a snapshot may not show what that
- * transaction has committed.
+ * If another transaction is inserting the same key, this one waits for it. On MySQL the reads lock, because a snapshot may not contain the
+ * rows that the other transaction has committed.
  *
  * @returns the earlier event with this key; `undefined` if the given event was stored
  */
@@ -34,7 +34,7 @@ export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffe
       sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.id} = ${known.eventId}${lock}`,
     );
     if (earlier) return earlier;
-    // The event was deleted by hand, without its key.
+    // Somebody deleted the event by hand, but not its key.
     yield sql`update ${k.sql} set ${k.$.eventId} = ${id} where ${k.$.key} = ${dedupeKey}`;
   }
   yield* storeEvents(database, [row]);

@@ -1,11 +1,11 @@
 import type { Outage } from '../../health/outage.js';
 import type { NextState } from '../../health/next-state.js';
-import type { ClaimedDelivery } from './claim-deliveries.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
 
 /** One attempt that was made, and the next state of its delivery. */
 export interface AttemptRecord {
   readonly delivery: ClaimedDelivery;
-  /** Whether the listener was failing before: then a success changes its health. */
+  /** Whether the listener was failing before this attempt. If so, a success changes its health. */
   readonly wasFailing: boolean;
   readonly outcome: string;
   readonly status: number | null;

@@ -1,9 +1,10 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { patternsMatching } from '../../events/event-type.js';
-import { type Filter, matchesFilter } from '../../routing/filter.js';
+import type { Filter } from '../../routing/filter.js';
+import { matchesFilter } from '../../routing/match-filter.js';
 import { droppedPaths, keysOfEvent, matchesAnyPattern, reaches, type RoutePath } from '../../routing/route-key.js';
 import { chunks, inList } from '../database/chunks.js';
-import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './claim-deliveries.js';
+import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
 import type { Database } from '../database/database.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';

@@ -5,13 +5,13 @@ import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
 import { deliveryColumns, type AttemptRow, type DeliveryRow } from './delivery-rows.js';
 
-/** Whose rows are read: those of one owner, those of one listener, or, with neither, all. */
+/** Selects rows of one owner or of one listener. Without both, all rows are selected. */
 export interface ReadScope {
   readonly owner: string | null;
   readonly listenerId: string | null;
 }
 
-/** The rows after one sequence, up to and including another one. */
+/** The rows after one sequence, up to and including another sequence. */
 export interface SequenceRange {
   readonly after: number;
   readonly upTo: number;
@@ -33,8 +33,8 @@ export function* lastSequence(database: Database, table: 'deliveries' | 'attempt
 }
 
 /**
- * Reads the deliveries of these scopes that nobody has attempted yet, and those that were inserted with their first attempt. Another attempt is
- * found by {@link readAttempted}: it is stored in the transaction that counts it.
+ * Reads deliveries of these scopes without an attempt, and deliveries that were inserted together with their first attempt. {@link
+ * readAttempted} finds all other attempts.
  */
 export function* readNewDeliveries(
   database: Database,

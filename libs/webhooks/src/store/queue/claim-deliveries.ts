@@ -3,129 +3,16 @@ import { isOpen, type CircuitPolicy } from '../../health/circuit.js';
 import { afterHandshake } from '../../health/handshake-pause.js';
 import { allowanceOf, limitOf } from '../../health/rate-limit.js';
 import { newLease } from '../../ids.js';
-import { readSecrets, type StoredSecret } from '../../secrets/stored-secrets.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
-import { parseSending, selectSending, type SendingState } from '../system/sending.js';
-import { databaseMs } from '../database/database-time.js';
-import { isClaimable, isWide } from '../outbox/event-state.js';
-import { firstImage } from '../outbox/images.js';
-import type { OutboxLease } from '../outbox/outbox-rows.js';
-import {
-  claimReadyListeners,
-  expectDeliveries,
-  nextDueOf,
-  readyFrom,
-  writeListenerStates,
-} from '../listeners/listener-state.js';
+import { claimReadyListeners, nextDueOf, readyFrom, writeListenerStates } from '../listeners/listener-state.js';
 import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
-import { discardErased } from './erase-content.js';
-import { type Room, RoomLeft } from './room.js';
 import { execute, query, type Script } from '../database/script.js';
-import { numberOrNull } from '../database/number-or-null.js';
-
-/** The properties of a listener that sending needs. */
-export interface ListenerTarget {
-  readonly id: string;
-  readonly url: string;
-  readonly headers: Readonly<Record<string, string>>;
-  /** The secrets in stored form. The secrets are sealed if the application has keys for sealing. */
-  readonly secrets: readonly StoredSecret[];
-  readonly schemes: readonly string[];
-  /** The credentials that the receiver's server requires in addition to signatures, in stored form. See `listener-auth.ts`. */
-  readonly auth: string | null;
-  /** The client certificate and the certificate authorities of the listener, in stored form. See `listener-tls.ts`. */
-  readonly tls: string | null;
-  readonly format: string;
-  readonly handshake: string;
-  /** Whether requests include the event's sequence. */
-  readonly sendsSequence: boolean;
-  /** Whether the listener's last attempt had failed when this row was read. Then the next success changes the health of the listener. */
-  readonly isFailing: boolean;
-}
-
-/** A delivery that this process may send now, with everything that sending needs. */
-export interface ClaimedDelivery {
-  /** Of its row; `null`: the record of its first attempt inserts it. */
-  readonly seq: string | null;
-  readonly id: string;
-  readonly leaseToken: string;
-  /** The lease of its event, if it has no row. */
-  readonly lease: OutboxLease | null;
-  /** When its event was routed. */
-  readonly routedAt: number;
-  /** The number of attempts before this attempt. */
-  readonly attempts: number;
-  /** The number of attempts since the schedule began, or since a resend restarted the schedule. */
-  readonly retries: number;
-  readonly type: string;
-  readonly owner: string | null;
-  readonly event: {
-    readonly id: string;
-    readonly seq: string;
-    readonly payload: string;
-    /** Time of the event, in ms since 1970. */
-    readonly createdAt: number;
-    /** The context and the depth of the event, in stored form. */
-    readonly context: string | null;
-    /** Whether the event is an example event from `sendTest`. */
-    readonly isTest: boolean;
-  };
-  readonly body: string;
-  /** The format that rendered the body. The listener may have another format now. `null`: the body is the event's own text. */
-  readonly format: string | null;
-  /** Whether later deliveries of the same row wait for this delivery. */
-  readonly isOrdered: boolean;
-  /** For a listener with a rate limit: the longest time between the claim and the start of the request. */
-  readonly startWithinMs?: number | null;
-  readonly listener: ListenerTarget;
-}
-
-/** A handshake that this process may attempt now. */
-export interface ClaimedHandshake {
-  readonly listener: ListenerTarget;
-  readonly owner: string | null;
-  /** After this time another process may attempt the handshake. The value also identifies this attempt. */
-  readonly leaseUntil: number;
-  /** The number of attempts that failed before this attempt. */
-  readonly failures: number;
-}
-
-/** The columns of a {@link ListenerTarget}. */
-export const TARGET_COLUMNS = [
-  'id',
-  'url',
-  'headers',
-  'secrets',
-  'schemes',
-  'auth',
-  'tls',
-  'format',
-  'handshake',
-  'sequence',
-] as const;
-export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth' | 'tls'>, string> & {
-  auth: string | null;
-  tls: string | null;
-  sequence: unknown;
-};
-
-export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
-  return {
-    id: row.id,
-    url: row.url,
-    headers: JSON.parse(row.headers) as Record<string, string>,
-    secrets: readSecrets(row.secrets),
-    schemes: JSON.parse(row.schemes) as string[],
-    auth: row.auth,
-    tls: row.tls,
-    format: row.format,
-    handshake: row.handshake,
-    sendsSequence: Number(row.sequence) === 1,
-    isFailing,
-  };
-}
+import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
+import { discardErased } from './erase-content.js';
+import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
+import { type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
   owner: string | null;
@@ -411,80 +298,4 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     isOrdered: row.orderKey !== null,
     listener,
   };
-}
-
-/**
- * Makes deliveries due again if their lease has expired. The worker of such a delivery is dead, or is so late that its lease token is no
- * longer valid.
- *
- * @returns the number of deliveries
- */
-export function* reclaimExpired(database: Database, now: number, limit: number): Script<number> {
-  const { deliveries: d } = database.tables;
-  const found = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.state} = 'leased' and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.leaseUntil} limit ${limit}`,
-  );
-  if (!found.length) return 0;
-  const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and d.${d.$.state} = ${'leased'} and d.${d.$.leaseUntil} <= ${now} order by d.${d.$.seq}${database.skipLocked}`,
-  );
-  if (!locked.length) return 0;
-  yield* execute(
-    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'due'}, ${d.$.leaseToken} = ${null}, ${d.$.leaseUntil} = ${null} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
-  );
-  yield* expectDeliveries(database, new Map(locked.map(({ listenerId }) => [listenerId, now])));
-  return locked.length;
-}
-
-/** The pending work that an idle dispatcher must find. A `null` means that there is no work of this kind. */
-export interface Outlook {
-  /** Whether an event can be claimed: it is new, or the lease of another process has expired. */
-  readonly hasEvents: boolean;
-  /** Whether an image is waiting for its conversion to events. */
-  readonly hasImages: boolean;
-  /** Whether a wide event is being fanned out. */
-  readonly hasWide: boolean;
-  /** The time at which the next listener must be checked. */
-  readonly readyAt: number | null;
-  /** The time at which the first lease of a delivery expires, or the lease of the first event of the outbox. */
-  readonly leaseUntil: number | null;
-  /** Whether sending is paused. */
-  readonly sending: SendingState;
-  /** The time of the database. */
-  readonly databaseMs: number;
-}
-
-/**
- * Reads the outlook by one query. An idle dispatcher sends no other statement. @param tablePaths the tables whose images this process
- * converts
- */
-export function* readOutlook(database: Database, now: number, tablePaths: readonly string[] = []): Script<Outlook> {
-  const { outbox: o, deliveries: d, listenerState: s } = database.tables;
-  const [row] = yield* query<{
-    event: unknown;
-    first: unknown;
-    image: unknown;
-    wide: unknown;
-    ready: unknown;
-    lease: unknown;
-    sending: string | null;
-    now: unknown;
-  }>(
-    sql`select (select o.${o.$.seq} from ${o.sql} o where ${isClaimable(database, now)} order by o.${o.$.seq} limit 1) as event, (select o.${o.$.leaseUntil} from ${o.sql} o order by o.${o.$.seq} limit 1) as first, ${tablePaths.length ? firstImage(database, tablePaths) : sql`null`} as image, (select o.${o.$.seq} from ${o.sql} o where ${isWide(database)} order by o.${o.$.seq} limit 1) as wide, (select min(s.${s.$.readyAt}) from ${s.sql} s) as ready, (select d.${d.$.leaseUntil} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.leaseUntil} limit 1) as lease, ${selectSending(database)} as sending, ${databaseMs(database.dialect)} as now`,
-  );
-  return {
-    hasEvents: numberOrNull(row?.event) !== null,
-    hasImages: numberOrNull(row?.image) !== null,
-    hasWide: numberOrNull(row?.wide) !== null,
-    readyAt: numberOrNull(row?.ready),
-    leaseUntil: earlier(numberOrNull(row?.lease), numberOrNull(row?.first)),
-    sending: parseSending(row?.sending),
-    databaseMs: Number(row?.now),
-  };
-}
-
-/** The earlier of two times; an event that nobody has claimed has the time 0. */
-function earlier(a: number | null, b: number | null): number | null {
-  const times = [a, b].filter((time) => time !== null && time > 0) as number[];
-  return times.length ? Math.min(...times) : null;
 }

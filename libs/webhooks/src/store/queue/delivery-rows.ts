@@ -68,7 +68,10 @@ function shownState(database: Database): Sql {
   return sql`case when d.${d.$.state} = ${'due'} and ${listenerState(database)} <> ${'active'} then ${typed(database.dialect, 'text', 'held')} else d.${d.$.state} end`;
 }
 
-/** Nearly all deliveries have succeeded. SQLite does not know it, and would read and sort the whole table instead of the newest rows. */
+/**
+ * Marks the condition as likely on SQLite, because nearly all deliveries have succeeded. Otherwise SQLite would read and sort the whole
+ * table instead of the newest rows.
+ */
 function hasSucceeded({ dialect, tables: { deliveries: d } }: Database): Sql {
   const condition = sql`d.${d.$.state} = ${'succeeded'}`;
   return dialect === 'sqlite' ? sql`likely(${condition})` : condition;
@@ -145,7 +148,7 @@ export function* listDeliveries(
   return yield* query<DeliveryRow>(sql`${select} ${pageOf(database, filter, after, until)} limit ${limit}`);
 }
 
-/** The end of what a page may pass if it has a filter that no index serves: by type, status or error. */
+/** The last delivery that a page may read if no index serves its filter (type, status or error). */
 export function* deliveryScanEnd(
   database: Database,
   { type, status, errorCode, ...indexed }: DeliveryFilterRow,
@@ -198,7 +201,7 @@ export function* countDeliveries(
   );
 }
 
-/** What a delivery sends, and what decides its content type. */
+/** The body of a delivery, and the values that determine its content type. */
 export interface DeliveryBodyRow {
   /** `null`: the text of the event. */
   body: string | null;

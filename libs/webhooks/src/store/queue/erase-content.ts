@@ -138,7 +138,7 @@ function positionOf({ createdAt, seq }: { createdAt: unknown; seq: unknown }): P
   return { at: Number(createdAt), seq: String(seq) };
 }
 
-/** @returns whether this call erased the event, and no earlier call; and whether a process is sending it */
+/** @returns whether this call erased the event (and not an earlier call), and whether a process is sending it */
 function* eraseEvent(database: Database, seq: unknown, now: number): Script<{ isNew: boolean; isInFlight: boolean }> {
   const { events: e, outbox: o, damaged: x } = database.tables;
   // Wait for a claim or a record of this event. After the wait, its deliveries are visible.

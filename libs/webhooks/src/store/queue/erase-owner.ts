@@ -34,10 +34,10 @@ export function* eraseListeners(database: Database, owner: string): Script<Erase
 }
 
 /**
- * Deletes deliveries to an owner's listeners, with their attempts. It waits for events in flight that may reach them: their deliveries have no
- * row yet.
+ * Deletes deliveries to an owner's listeners, with their attempts. It waits for events in flight that may match these listeners, because
+ * their deliveries have no rows yet.
  *
- * @param now a lease that expired before this time delays nothing
+ * @param now leases that expired before this time are ignored
  */
 export function* eraseDeliveries(database: Database, owner: string, now: number): Script<ErasedBatch> {
   const { deliveries: d, outbox: o, events: e } = database.tables;

@@ -14,7 +14,7 @@ export interface ExistingDelivery {
   readonly attempts: unknown;
 }
 
-/** Reads which deliveries exist of events in the outbox. The outbox row has the event's time, with which the unique key begins. */
+/** Reads which deliveries exist of events in the outbox. The unique key begins with the event's time, which the outbox row contains. */
 export function* findExisting(
   database: Database,
   eventSeqs: readonly unknown[],

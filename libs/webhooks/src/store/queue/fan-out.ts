@@ -5,7 +5,7 @@ import { candidates, type KnownPaths, type ReadCandidate, selectPaths, wants } f
 import { messageOf } from '../../foreign-text.js';
 import type { RoutePath } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
-import type { ClaimedDelivery } from './claim-deliveries.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
 import type { Database } from '../database/database.js';
 import {
   type BodyOf,
@@ -50,7 +50,7 @@ export interface FanOutResult {
   readonly leftAfterSeq: number | null;
   /** Every delivery that was routed, with or without a row. */
   readonly made: readonly NewDelivery[];
-  /** Deliveries that this process sends now. Most have no row yet: they are covered by the lease of their event. */
+  /** Deliveries that this process sends now. Most of them have no row yet. The lease of their event protects them. */
   readonly leased: readonly ClaimedDelivery[];
   /** Whether deliveries were inserted without a lease. Such deliveries wait for a claim. */
   readonly hasDue: boolean;
@@ -89,7 +89,7 @@ export interface FanOutOptions {
 }
 
 /**
- * After this many claims without a record, an event is marked as damaged: each of these processes has probably died because of it.
+ * After this many claims without a record, an event is marked as damaged, because it has probably crashed each process that claimed it.
  */
 const MAX_CLAIMS = 5;
 
@@ -239,12 +239,13 @@ function leaseOf(leases: Map<ReadEvent, OutboxLease>, event: ReadEvent, token: s
 const UNCLAIMED_LOOKED_AT = 5_000;
 
 /**
- * Finds ordered events that have overtaken an earlier event of their row, which is not claimed yet: another worker is claiming it, an inline
- * delivery came early, or it is a wide event. The overtaking events stay in the outbox, and a later fan-out takes them. A claimed event delays
- * nothing: its ordered deliveries were inserted by the claim.
+ * Finds ordered events that have overtaken an earlier, unclaimed event of their row. The earlier event is unclaimed because another worker
+ * is just claiming it, because an inline delivery came first, or because it is a wide event. The overtaking events stay in the outbox, and
+ * a later fan-out takes them. An earlier event that is already claimed needs no check, because its claim has inserted its ordered
+ * deliveries.
  *
- * The earlier event is visible here, whatever the other worker does. It was committed before ours could be written, because its writer held
- * the row until then. Once it is claimed, the claim of deliveries sees its deliveries.
+ * The earlier event is always visible here: its writer held the lock on the row until its commit, so it was committed before our event
+ * could be written. After the earlier event is claimed, the claim of deliveries sees its deliveries.
  */
 function* findOvertaking(
   database: Database,
@@ -277,12 +278,15 @@ function* findOvertaking(
   return new Set(ordered.filter(isOvertaking));
 }
 
-/** Marks the deliveries that this process has slots for. If order, rate limit or circuit must be checked first, the claim does it. */
+/**
+ * Marks the deliveries that this process has slots for. Deliveries whose order, rate limit or circuit must be checked first are left to the
+ * claim.
+ */
 function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, circuit }: FanOutOptions): void {
   const left = new RoomLeft(room);
   for (const delivery of deliveries) {
     const { listener, orderKey, body } = delivery;
-    // After the deliveries that are already due, except in inline mode, where a caller waits for this delivery.
+    // Place it behind the deliveries that are already due, except in inline mode, where a caller waits for it.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
     if (delivery.state !== 'due' || orderKey !== null || !isNext || left.total < 1) continue;
     if (!isFree(listener, now, circuit) || left.ofListener(listener) < 1) continue;
@@ -330,7 +334,7 @@ function toClaimedDelivery(
   };
 }
 
-/** Events that this transaction has locked, and the paths of the types that were likely. */
+/** The events that this transaction has locked, and the payload paths of the likely types. */
 interface ClaimedEvents {
   readonly locked: LockedOutbox;
   readonly paths: KnownPaths;

@@ -17,7 +17,7 @@ const DELIVERIES_PER_BATCH = 500;
 /** The maximum number of removed listeners that one transaction deletes. */
 export const LISTENERS_PER_BATCH = 100;
 
-/** No fan-out adds deliveries to the event: the outbox does not name it. */
+/** The condition that no fan-out can add deliveries to the event, because it is not in the outbox. */
 const isFinished = (state: EventState) => state === 'delivered' || state === 'damaged';
 
 export interface OldEvent {
@@ -134,7 +134,7 @@ export function* prune(
   const held = yield* query<{ seq: unknown }>(
     sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} order by e.${e.$.seq}${database.skipLocked}`,
   );
-  // Again, under the lock: an operator may have put a damaged event back into the outbox.
+  // Check this again under the lock, because an operator may have put a damaged event back into the outbox.
   const stateNow = yield* readEventStates(
     database,
     held.map(({ seq }) => seq),

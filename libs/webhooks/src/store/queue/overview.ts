@@ -123,10 +123,13 @@ export function* readFailingListeners(database: Database, limit: number, scope?:
   return failing;
 }
 
-/** How many deliveries of a listener are looked at for its last error. Behind an open circuit, very many may wait without an attempt. */
+/**
+ * How many deliveries of a listener are read to find its last error. Behind an open circuit, very many deliveries may wait without an
+ * attempt.
+ */
 const LOOKED_AT = 500;
 
-/** A delivery that failed is due later than deliveries that were never tried. Without such a delivery, the newest ones are looked at. */
+/** A delivery that failed is due later than deliveries that were never tried. If no delivery has failed, the newest deliveries are read. */
 function* lastErrorOf(database: Database, listenerId: string): Script<string | null> {
   const { deliveries: d } = database.tables;
   const isOfListener = sql`d.${d.$.listenerId} = ${listenerId}`;

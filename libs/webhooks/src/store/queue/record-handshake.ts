@@ -1,5 +1,5 @@
 import type { Database } from '../database/database.js';
-import type { ClaimedHandshake } from './claim-deliveries.js';
+import type { ClaimedHandshake } from './claimed-delivery.js';
 import { disableListener, lockListener, resumeListener, updateListener } from '../listeners/listener-rows.js';
 import { lockListenerStates, writeListenerStates } from '../listeners/listener-state.js';
 import type { Script } from '../database/script.js';

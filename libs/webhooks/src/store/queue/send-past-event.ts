@@ -32,7 +32,7 @@ export function* sendPastEvent(
 ): Script<Refusal | { readonly deliveryId: string }> {
   const { events: e, outbox: o } = database.tables;
   const listener = yield* readCandidateById(database, listenerId);
-  // In the order of a claim: first the outbox row, then the event.
+  // Lock in the same order as a claim: first the outbox row, then the event.
   yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${o.byKey} where o.${o.$.seq} = ${eventSeq}${database.forUpdate}`;
   const [row] = yield* query<ClaimedEvent & { erasedAt: unknown }>(
     sql`select ${selectEvent(database)}, ${e.select('e', 'erasedAt')} from ${e.sql} e${e.byKey} where e.${e.$.seq} = ${eventSeq}${database.forUpdate}`,

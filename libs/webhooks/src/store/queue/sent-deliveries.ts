@@ -77,8 +77,9 @@ export function* readSentDeliveries(
 }
 
 /**
- * Deliveries of an event in flight that have no row yet: a receiver may ask before the outcome of its request is on record. The event is
- * routed again, for listeners without a row. All of these get the event's own text: a delivery with another body has a row before it is sent.
+ * Deliveries of an event in flight that have no row yet: a receiver may ask before the outcome of its request is on record. To find them,
+ * the event is routed again for listeners without a delivery row. All of these deliveries send the event's own text, because a delivery
+ * with another body has a row before it is sent.
  */
 export function* readUnstoredDeliveries(database: Database, { seq }: Pick<SentEvent, 'seq'>): Script<SentDelivery[]> {
   const stateOf = yield* readEventStates(database, [seq]);

@@ -117,7 +117,7 @@ function* setBackDeliveries(
   if (ahead.length) {
     const back = jsonRows(database.dialect, { seq: 'bigint', next: 'bigint' }, ahead);
     yield updateFromRows(database, 'deliveries', back, { nextAt: sql`r.next` });
-    // So that the next process does not move them back again.
+    // Set the time to now, so that the next process does not move it back again.
     const ids = inList(aheadRows.map(({ id }) => id));
     for (const [{ sql: path, $ }, key] of [[a, a.$.deliveryId] as const, [d, d.$.id] as const]) {
       yield* execute(
@@ -131,7 +131,7 @@ function* setBackDeliveries(
 /**
  * Moves back leases that are longer than a new lease could be, the deliveries under these leases, events, chores and tasks.
  *
- * @param leaseMs of a delivery, and of an event
+ * @param leaseMs the longest lease of a delivery, and of an event
  */
 export function* setBackLeases(database: Database, leaseMs: number, { now, aheadMs }: SetBackTime): Script<void> {
   const { deliveries: d, outbox: o, chores: c, tasks: t } = database.tables;

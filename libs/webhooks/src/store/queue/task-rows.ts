@@ -20,7 +20,7 @@ export interface TaskRow {
   filter: string;
   ratePerSecond: unknown;
   state: string;
-  /** JSON: where the next batch begins; `null` before the first batch. */
+  /** The start of the next batch as JSON; `null` before the first batch. */
   position: string | null;
   done: unknown;
   estimate: unknown;
@@ -135,7 +135,7 @@ export interface TaskLease {
 }
 
 /**
- * Takes the lease of the oldest unfinished task that has no valid lease. A task whose process died is such a task.
+ * Takes the lease of the oldest unfinished task that has no valid lease. This includes tasks whose process died.
  *
  * @param id only this task
  * @param except tasks that this process already works on

@@ -7,10 +7,10 @@ import { skipConflict } from '../database/dialect-sql.js';
 import { inList } from '../database/chunks.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** A request with an idempotency key, as its row holds it. */
+/** The row of a request with an idempotency key. */
 export interface IdempotentRequest {
   readonly bodyHash: Buffer;
-  /** Of the process that handles it. */
+  /** Identifies the process that handles the request. */
   readonly token: string;
   /** `null` while the request is being handled. */
   readonly status: number | null;
@@ -21,7 +21,7 @@ export interface IdempotentRequest {
 /** How long a key is known, in ms. */
 export const KEY_KNOWN_FOR_MS = DAY;
 
-/** Expired rows that one request deletes: more than it adds, so that the table does not grow. */
+/** How many expired rows one request deletes. This is more than it adds, so the table does not grow. */
 const DELETED_AT_ONCE = 20;
 
 /**
@@ -89,13 +89,13 @@ export function* freeKey(database: Database, key: Buffer): Script<void> {
   yield* execute(sql`delete from ${path} where ${$.key} = ${key}`);
 }
 
-/** Deletes what is kept for an owner. */
+/** Deletes the stored requests of an owner. */
 export function* eraseAnswers(database: Database, owner: string): Script<void> {
   const { sql: path, $ } = database.tables.idempotency;
   yield* execute(sql`delete from ${path} where ${$.ownerKey} = ${ownerKeyOf(owner)}`);
 }
 
-/** Deletes expired rows also if no request comes. */
+/** Deletes expired rows even if no more requests arrive. */
 export function* pruneAnswers(database: Database, before: number): Script<void> {
   const { sql: path, $ } = database.tables.idempotency;
   yield* execute(sql`delete from ${path} where ${$.createdAt} < ${before}`);

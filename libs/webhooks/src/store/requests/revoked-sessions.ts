@@ -4,7 +4,7 @@ import type { Database } from '../database/database.js';
 import { inList } from '../database/chunks.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** What a revocation ends: one session, or every session of an owner that was created before it. */
+/** The revoked sessions: one session, or all sessions of an owner that were created before the revocation. */
 export type RevokedSessions = { readonly id: string } | { readonly owner: string };
 
 function keyOf(revoked: RevokedSessions): Buffer {

@@ -6,7 +6,7 @@ import type { Database } from '../database/database.js';
 import { isAfter, type PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 
-/** Every change that is noted. A name is never used for another change. */
+/** The names of all changes that the audit log contains. A name is never used for another change. */
 export const AUDIT_ACTIONS = [
   'listener.created',
   'listener.updated',
@@ -41,12 +41,12 @@ export type AuditAction = (typeof AUDIT_ACTIONS)[number];
 export const AUDIT_KEPT_MS = 365 * DAY;
 const PRUNED_AT_ONCE = 1_000;
 
-/** One change. It never has a secret, a URL, a header or a payload: these may contain tokens. */
+/** One change. Details of the change. They never contain a secret, a URL, a header or a payload, because these may contain tokens. */
 export interface AuditEntry {
-  /** Who made the change; `null`: the application, which gave no name. */
+  /** Who made the change; `null` if the application gave no name. */
   readonly actor: string | null;
   readonly action: AuditAction;
-  /** The id of the object that changed, or an owner; `null`: the whole instance. */
+  /** The id of the changed object, or an owner; `null` if the change concerns the whole instance. */
   readonly target: string | null;
   readonly details?: JsonObject;
 }
@@ -69,12 +69,12 @@ export function* writeAudit(database: Database, entry: AuditEntry, now: number):
   yield sql`insert into ${path} (${$.actor}, ${$.action}, ${$.target}, ${$.details}, ${$.createdAt}) values (${auditText(entry.actor)}, ${entry.action}, ${auditText(entry.target)}, ${details}, ${now})`;
 }
 
-/** PostgreSQL refuses NUL, and half a surrogate pair is no text. */
+/** PostgreSQL refuses NUL, and databases cannot store halves of surrogate pairs. */
 function clean(text: string): string {
   return text.replaceAll(/[\0\p{Surrogate}]/gu, '\ufffd');
 }
 
-/** A name or an id as the columns can have it. */
+/** A name or an id in a form that the columns can store. */
 export function auditText(text: string | null): string | null {
   return text === null ? null : clean(text.slice(0, MAX_LENGTH));
 }

@@ -4,13 +4,13 @@ import { replacing } from '../database/dialect-sql.js';
 import { execute, query, together, type Script } from '../database/script.js';
 import { MINUTE } from '../../time.js';
 
-/** A process whose dispatcher runs, as its row has it. Times are in ms since 1970. */
+/** The row of a process whose dispatcher runs. Times are in ms since 1970. */
 export interface ProcessRow {
   readonly id: string;
   readonly host: string;
   readonly version: string;
   readonly startedAt: number;
-  /** When the process wrote its row last. */
+  /** When the process last wrote its row. */
   readonly seenAt: number;
   /** Number of requests in flight at that time. */
   readonly sending: number;

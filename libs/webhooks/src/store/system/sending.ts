@@ -6,20 +6,20 @@ import { execute, query, type Script } from '../database/script.js';
 /** Name of the row that says whether sending is paused. */
 const SENDING = 'sending';
 
-/** Whether sending is paused, as the row has it. Times are in ms since 1970. */
+/** The row that says whether sending is paused. Times are in ms since 1970. */
 export interface SendingState {
   readonly paused: boolean;
-  /** Why sending was paused; `null` if nobody gave a reason, and while sending is on. */
+  /** The reason of the pause; `null` if none was given, or if sending is not paused. */
   readonly reason: string | null;
-  /** When sending was paused or resumed last; `null`: never. */
+  /** When sending was last paused or resumed; `null`: never. */
   readonly since: number | null;
-  /** Who did it. */
+  /** Who paused or resumed sending. */
   readonly actor: string | null;
-  /** How long sending was paused in total, in pauses that were not longer ago than the maximum age of a delivery. */
+  /** The total duration of the pauses that can still affect the age of a pending delivery. */
   readonly pausedMs: number;
 }
 
-/** The state before anybody has paused sending. */
+/** The state before sending was paused for the first time. */
 export const SENDING_ON: SendingState = { paused: false, reason: null, since: null, actor: null, pausedMs: 0 };
 
 /** A change of the switch. */
@@ -32,7 +32,7 @@ export interface SendingChange {
   readonly maxAgeMs: number;
 }
 
-/** The column of a query that reads the state: for queries that read more. {@link parseSending} reads its value. */
+/** A column with the state, for queries that also read other things. {@link parseSending} reads its value. */
 export function selectSending({ tables: { settings: s } }: Database): Sql {
   return sql`(select s.${s.$.value} from ${s.sql} s where s.${s.$.name} = ${SENDING})`;
 }
@@ -74,8 +74,8 @@ function afterChange(before: SendingState, { paused, reason, actor, now, maxAgeM
 }
 
 /**
- * The time by which pending deliveries may be older than the maximum age: how long sending was paused. A pause counts until it is over for
- * the maximum age, because then no delivery is left that waited during the pause.
+ * How much older than the maximum age a pending delivery may be: the duration of the pauses. A pause counts until the maximum age has
+ * passed since its end. After that, no delivery is left that waited during the pause.
  */
 export function pausedTime({ paused, since, pausedMs }: SendingState, now: number, maxAgeMs: number): number {
   if (since === null) return 0;

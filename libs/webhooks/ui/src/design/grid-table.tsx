@@ -1,12 +1,8 @@
-import { useVirtualizer } from '@tanstack/react-virtual';
 import { memo, useEffect, useRef, type ReactNode } from 'react';
 import { t } from '../words/words.js';
+import { useRowsInView } from './rows-in-view.js';
 import { SelectAll, SelectBox, type Selection } from './selection.js';
 
-const ROW_PX = 43;
-/** On narrow screens a row has two lines: see tables.css. */
-const NARROW_ROW_PX = 74;
-const NARROW = '(max-width: 720px)';
 /** Load more when so many rows are left. */
 const AHEAD = 10;
 
@@ -36,19 +32,11 @@ interface GridTableProps<Row> {
 export function GridTable<Row>(props: GridTableProps<Row>): ReactNode {
   const { label, columns, rows, idOf, hasMore = false, loadMore, selection } = props;
   const body = useRef<HTMLDivElement>(null);
-  const height = window.matchMedia(NARROW).matches ? NARROW_ROW_PX : ROW_PX;
-  const virtual = useVirtualizer({
-    count: rows.length,
-    getScrollElement: () => body.current,
-    estimateSize: () => height,
-    overscan: 8,
-    getItemKey: (index) => idOf(rows[index] as Row),
-  });
-  const items = virtual.getVirtualItems();
-  const last = items.at(-1)?.index ?? 0;
+  const { first, end, rowPx } = useRowsInView(body, rows.length);
+  const isNearEnd = end >= rows.length - AHEAD;
   useEffect(() => {
-    if (hasMore && last >= rows.length - AHEAD) loadMore?.();
-  }, [hasMore, last, rows.length, loadMore]);
+    if (hasMore && isNearEnd) loadMore?.();
+  }, [hasMore, isNearEnd, rows.length, loadMore]);
   const widths = {
     '--columns': [...(selection ? ['24px'] : []), ...columns.map(({ width }) => width)].join(' '),
   } as React.CSSProperties;
@@ -75,18 +63,19 @@ export function GridTable<Row>(props: GridTableProps<Row>): ReactNode {
         </div>
       </div>
       <div className="grid-body" ref={body} role="presentation">
-        <div className="grid-space" role="rowgroup" style={{ height: virtual.getTotalSize() }}>
-          {items.map(({ index, key, start }) => (
-            <GridRow
-              key={key}
-              id={String(key)}
-              row={rows[index] as Row}
-              columns={columns}
-              selection={selection}
-              index={index}
-              start={start}
-            />
-          ))}
+        <div className="grid-space" role="rowgroup" style={{ height: rows.length * rowPx }}>
+          {rows.slice(first, end).map((row, place) => {
+            const id = idOf(row);
+            const index = first + place;
+            return (
+              <GridRow
+                key={id}
+                {...{ id, row, columns, selection, index }}
+                isChosen={selection?.has(id) ?? false}
+                startPx={index * rowPx}
+              />
+            );
+          })}
         </div>
       </div>
     </div>
@@ -98,24 +87,26 @@ interface GridRowProps<Row> {
   readonly row: Row;
   readonly columns: Columns<Row>;
   readonly selection: Selection<Row> | undefined;
+  readonly isChosen: boolean;
   readonly index: number;
-  readonly start: number;
+  readonly startPx: number;
 }
 
 /** While the table is scrolled, only the rows that come into view are drawn. */
-const GridRow = memo(function GridRow<Row>({ id, row, columns, selection, index, start }: GridRowProps<Row>) {
+const GridRow = memo(function GridRow<Row>(props: GridRowProps<Row>) {
+  const { id, row, columns, selection, isChosen, index, startPx } = props;
   return (
     <div
-      className={selection?.has(id) ? 'grid-row is-chosen' : 'grid-row'}
+      className={isChosen ? 'grid-row is-chosen' : 'grid-row'}
       role="row"
       aria-rowindex={index + 2}
-      style={{ transform: `translateY(${start}px)` }}
+      style={{ transform: `translateY(${startPx}px)` }}
     >
       {selection && (
         <div role="cell" className="grid-check">
           <SelectBox
             label={t('select.row', { name: selection.nameOf(row) })}
-            isChecked={selection.has(id)}
+            isChecked={isChosen}
             onChange={() => selection.toggle(id)}
           />
         </div>

@@ -28,7 +28,8 @@ export async function preloadListeners(): Promise<void> {
 }
 
 export function useListenerName(id: string): ListenerName | undefined {
-  const all = useSyncExternalStore(watch, () => names);
+  // Of this listener alone: the name of another one does not draw the row again.
+  const name = useSyncExternalStore(watch, () => names.get(id));
   useEffect(() => {
     if (id === '' || names.has(id) || asked.has(id)) return;
     asked.add(id);
@@ -37,7 +38,7 @@ export function useListenerName(id: string): ListenerName | undefined {
       () => put([[id, null]]),
     );
   }, [id]);
-  return all.get(id);
+  return name;
 }
 
 export function forgetListeners(): void {

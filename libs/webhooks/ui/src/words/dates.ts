@@ -1,4 +1,4 @@
-import { currentLocale } from './words.js';
+import { dateFormat, numberFormat, relativeFormat } from './formats.js';
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -16,7 +16,7 @@ const STEPS: readonly (readonly [Intl.RelativeTimeFormatUnit, number])[] = [
 export function relative(at: string | Date, now = Date.now(), style: 'short' | 'long' = 'short'): string {
   const difference = new Date(at).getTime() - now;
   const [unit, size] = STEPS.find(([, size]) => Math.abs(difference) >= size) ?? (['second', SECOND] as const);
-  const format = new Intl.RelativeTimeFormat(currentLocale(), { numeric: 'auto', style });
+  const format = relativeFormat({ numeric: 'auto', style });
   return format.format(Math.trunc(difference / size), unit);
 }
 
@@ -27,7 +27,7 @@ export function relativeInWords(at: string | Date): string {
 
 /** `30 Nov 2026, 17:04:31`, in the zone of the browser. */
 export function absolute(at: string | Date): string {
-  return new Intl.DateTimeFormat(currentLocale(), { dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(at));
+  return dateFormat({ dateStyle: 'medium', timeStyle: 'medium' }).format(new Date(at));
 }
 
 /** The time with seconds, or the day with the time if it is not today. */
@@ -37,19 +37,19 @@ export function clockTime(at: string | Date, now = new Date()): string {
   const form = isToday
     ? ({ timeStyle: 'medium' } as const)
     : ({ month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' } as const);
-  return new Intl.DateTimeFormat(currentLocale(), form).format(date);
+  return dateFormat(form).format(date);
 }
 
 /** The name of the browser's time zone. */
 export function zone(): string {
-  return new Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return dateFormat({}).resolvedOptions().timeZone;
 }
 
 /** `84 ms`, `1.2 s`, `3 min` */
 export function duration(ms: number): string {
   const [value, unit] = ms < SECOND ? [ms, 'millisecond'] : ms < MINUTE ? [ms / SECOND, 'second'] : longer(ms);
   const form = { style: 'unit', unit, unitDisplay: 'short', maximumFractionDigits: value < 10 ? 1 : 0 } as const;
-  return new Intl.NumberFormat(currentLocale(), form).format(value);
+  return numberFormat(form).format(value);
 }
 
 function longer(ms: number): [value: number, unit: string] {
@@ -65,7 +65,7 @@ export function tick(at: number, isDay: boolean): string {
     isDay || isMidnight
       ? ({ month: 'short', day: 'numeric' } as const)
       : ({ hour: '2-digit', minute: '2-digit' } as const);
-  return new Intl.DateTimeFormat(currentLocale(), form).format(date);
+  return dateFormat(form).format(date);
 }
 
 /** `30 Nov, 17:00 – 18:00`, or the day alone. */
@@ -74,6 +74,6 @@ export function span(from: number, until: number): string {
   const form = isDay
     ? ({ dateStyle: 'medium' } as const)
     : ({ month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' } as const);
-  const format = new Intl.DateTimeFormat(currentLocale(), form);
+  const format = dateFormat(form);
   return isDay ? format.format(from) : format.formatRange(from, until);
 }

@@ -1,5 +1,7 @@
 import { settings } from '../app/settings.js';
 import { en, type Key } from './en.js';
+import { numberFormat } from './formats.js';
+import { currentLocale, setLocale } from './locale.js';
 
 export type { Key } from './en.js';
 
@@ -16,20 +18,14 @@ const LOADERS: Readonly<Record<string, () => Promise<{ readonly default: Words }
 };
 
 let words: Words = ours(en);
-let locale = 'en';
 const plurals = new Map<string, Intl.PluralRules>();
-
-export function currentLocale(): string {
-  return locale;
-}
 
 /** Loads the words of a language. The page shows them after it is drawn again. */
 export async function useLanguage(wanted: readonly (string | null | undefined)[]): Promise<void> {
   const name = nearest(wanted.filter((one): one is string => Boolean(one)));
   const loaded = await LOADERS[name]?.();
   words = ours(loaded?.default ?? en);
-  locale = name;
-  document.documentElement.lang = name;
+  setLocale(name);
 }
 
 /** Customers know a listener as an endpoint. Other languages have one word for both. */
@@ -75,6 +71,7 @@ type Countable = { [K in Key]: K extends `${infer Name}.other` ? Name : never }[
 
 /** A text for a number of things: `key.one` or `key.other`. */
 export function count(key: Countable, number: number, values: Values = {}): string {
+  const locale = currentLocale();
   const rules = plurals.get(locale) ?? new Intl.PluralRules(locale);
   plurals.set(locale, rules);
   const form = rules.select(number) === 'one' ? 'one' : 'other';
@@ -82,5 +79,5 @@ export function count(key: Countable, number: number, values: Values = {}): stri
 }
 
 function formatted(value: number): string {
-  return new Intl.NumberFormat(locale).format(value);
+  return numberFormat({}).format(value);
 }

@@ -1,4 +1,4 @@
-import { useState, type ReactNode } from 'react';
+import { useMemo, useState, type ReactNode } from 'react';
 import { href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
 import { GridTable, type Columns } from '../../design/grid-table.js';
@@ -12,6 +12,7 @@ import { clockTime } from '../../words/dates.js';
 import { api } from '../../session/api.js';
 import type { Listener } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
+import { currentLocale } from '../../words/locale.js';
 import { count, t } from '../../words/words.js';
 import { ListenerName } from '../listeners/listener-name.js';
 import { BulkActions } from './bulk-actions.js';
@@ -73,12 +74,16 @@ export function DeliveryTable({
   const can = useCan();
   const selection = useSelection(rows, idOf, ({ type, createdAt }) => `${type}, ${clockTime(createdAt)}`);
   const isSelectable = can('deliveries:resend');
+  const { listenerId } = filters;
+  const locale = currentLocale();
+  // The same columns draw no row again when more rows arrive.
+  const shown = useMemo(() => columns(listenerId), [listenerId, locale]);
   if (rows.length > 0) {
     return (
       <Card isFlush>
         <GridTable
           label={t('deliveries.title')}
-          columns={columns(filters)}
+          columns={shown}
           rows={rows}
           idOf={idOf}
           hasMore={next !== null}
@@ -168,7 +173,7 @@ function useFirstListener(): Listener | null | undefined {
   return data && (data.find(({ state }) => state === 'active') ?? data[0] ?? null);
 }
 
-function columns({ listenerId }: Filters): Columns<Delivery> {
+function columns(listenerId: string | undefined): Columns<Delivery> {
   return [
     {
       name: t('column.event'),

@@ -5,6 +5,8 @@ import { useEvery } from '../../session/use-loaded.js';
 import { queryOf, type Filters } from './filters.js';
 
 const PAGE = 100;
+/** Who scrolls wants many. */
+const NEXT_PAGE = 200;
 const POLL_MS = 10_000;
 
 interface State {
@@ -67,13 +69,17 @@ export function useDeliveries(filters: Filters, isLive: boolean): DeliveryList {
 }
 
 function readPage(filters: Filters, cursor?: string, signal?: AbortSignal) {
-  const query = { ...queryOf(filters), limit: PAGE, ...(cursor !== undefined && { cursor }) };
+  const query = { ...queryOf(filters), limit: PAGE, ...(cursor !== undefined && { cursor, limit: NEXT_PAGE }) };
   return api.listDeliveries({ query }, signal && { signal });
 }
 
+/** In one pass, because the list may have 100,000 rows. */
 function merged(before: State, newest: readonly Delivery[]): State {
-  const byId = new Map(newest.map((one) => [one.id, one]));
-  const rows = before.rows.map((row) => byId.get(row.id) ?? row);
-  const shown = new Set(rows.map(({ id }) => id));
-  return { ...before, rows, fresh: newest.filter(({ id }) => !shown.has(id)) };
+  const unseen = new Map(newest.map((one) => [one.id, one]));
+  const rows = before.rows.map((row) => {
+    const same = unseen.get(row.id);
+    if (same !== undefined) unseen.delete(row.id);
+    return same ?? row;
+  });
+  return { ...before, rows, fresh: [...unseen.values()] };
 }

@@ -1,8 +1,9 @@
+import { MAX_CONDITIONS, OPERATORS, type Operator } from '../../../../src/routing/operators.js';
 import { useId, useRef, type ReactNode } from 'react';
 import { Button } from '../../design/button.js';
 import { Icon } from '../../design/icon.js';
 import { t } from '../../words/words.js';
-import { isYesNo, newRow, OPERATORS, type Kind, type Operator, type Row } from './filter.js';
+import { isYesNo, newRow, type Kind, type Row } from './filter.js';
 
 /** A property of the payload. */
 export interface Property {
@@ -18,8 +19,6 @@ interface FilterBuilderProps {
   readonly onChange: (rows: readonly Row[]) => void;
   readonly error: string | undefined;
 }
-
-const MAX_CONDITIONS = 20;
 
 /** Conditions on properties. All of them must hold. */
 export function FilterBuilder({ rows, properties, onChange, error }: FilterBuilderProps): ReactNode {

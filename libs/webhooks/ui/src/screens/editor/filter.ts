@@ -1,18 +1,4 @@
-/** The operators of a condition, as `docs/filters.md` explains them. */
-export const OPERATORS = [
-  'equals',
-  'ne',
-  'in',
-  'gt',
-  'gte',
-  'lt',
-  'lte',
-  'exists',
-  'changed',
-  'changedFrom',
-  'changedTo',
-] as const;
-export type Operator = (typeof OPERATORS)[number];
+import { OPERATORS, type Operator } from '../../../../src/routing/operators.js';
 
 /** A row of the builder. */
 export interface Row {

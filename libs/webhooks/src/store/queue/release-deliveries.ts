@@ -1,0 +1,60 @@
+import sql from 'sql-template-tag';
+import { ownerKeyOf } from '../../hash.js';
+import { chunks, inList } from '../database/chunks.js';
+import type { Database } from '../database/database.js';
+import { execute, type Script } from '../database/script.js';
+import { expectDeliveries } from '../listeners/listener-state.js';
+import { deletingRows, endingLeases, lockLeased, type OutboxLease } from '../outbox/outbox-rows.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
+import { insertDeliveries } from './new-deliveries.js';
+
+/**
+ * Gives deliveries back that were not sent: the process stops, the listener is paused, or there is no room. They become due; a delivery without
+ * a row is inserted, unless the process has lost the lease of its event.
+ */
+export function* releaseDeliveries(
+  database: Database,
+  released: readonly ClaimedDelivery[],
+  now: number,
+): Script<void> {
+  const { sql: path, byKey, $ } = database.tables.deliveries;
+  const stored = released.filter(({ seq }) => seq !== null);
+  for (const some of chunks(stored.toSorted((a, b) => Number(a.seq) - Number(b.seq)))) {
+    yield* execute(
+      sql`update ${path}${byKey} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))} and ${$.leaseToken} ${inList([...new Set(some.map((l) => l.leaseToken))])}`,
+    );
+  }
+  yield* insertReleased(
+    database,
+    released.filter(({ seq }) => seq === null),
+    now,
+  );
+  yield* expectDeliveries(database, new Map(released.map(({ listener }) => [listener.id, now])));
+}
+
+function* insertReleased(database: Database, released: readonly ClaimedDelivery[], now: number): Script<void> {
+  if (!released.length) return;
+  const held = yield* lockLeased(
+    database,
+    released.map(({ lease }) => lease as OutboxLease),
+  );
+  const given = released.filter(({ event }) => held.has(event.seq));
+  const ended = [...endingLeases(released)].filter(({ seq }) => held.has(seq));
+  yield* insertDeliveries(
+    database,
+    given.map(({ id, event, type, listener, owner, routedAt }) => ({
+      id,
+      event: { seq: event.seq, type, createdAt: event.createdAt },
+      listener: { id: listener.id, owner, ownerKey: owner === null ? null : ownerKeyOf(owner) },
+      ...{ orderKey: null, body: null, format: null, state: 'due' as const, routedAt },
+    })),
+    { now, leaseMs: 0, leaseToken: '' },
+    {
+      statements: deletingRows(
+        database,
+        ended.map(({ seq }) => seq),
+      ),
+      isEnd: false,
+    },
+  );
+}
