@@ -264,6 +264,7 @@ const TABLES = {
       createdAt: 'milliseconds',
       startedAt: 'milliseconds?',
       endedAt: 'milliseconds?',
+      updatedAt: 'milliseconds',
     },
     unique: [['id']],
     indexes: [['state', 'seq'], { of: ['ownerKey', 'seq'], where: isSet('ownerKey'), mysql: ['ownerKey', 'seq'] }],

@@ -654,6 +654,7 @@ export default {
   'task.title': 'Aufgabe',
   'task.id': 'Aufgaben-ID',
   'task.started': 'Begonnen',
+  'task.updated': 'Zuletzt bewegt',
   'task.ended': 'Beendet',
   'task.created': 'Erstellt',
   'task.position': 'Erledigt bis',

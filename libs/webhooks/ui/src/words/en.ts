@@ -419,6 +419,7 @@ export const en = {
   'task.title': 'Task',
   'task.id': 'Task id',
   'task.started': 'Started',
+  'task.updated': 'Last progress',
   'task.ended': 'Ended',
   'task.created': 'Created',
   'task.position': 'Done up to',

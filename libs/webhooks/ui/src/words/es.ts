@@ -646,6 +646,7 @@ export default {
   'task.title': 'Tarea',
   'task.id': 'Id de la tarea',
   'task.started': 'Iniciada',
+  'task.updated': 'Último avance',
   'task.ended': 'Terminada',
   'task.created': 'Creada',
   'task.position': 'Hecha hasta',

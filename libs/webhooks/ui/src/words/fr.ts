@@ -657,6 +657,7 @@ export default {
   'task.title': 'Tâche',
   'task.id': 'Identifiant de la tâche',
   'task.started': 'Commencée',
+  'task.updated': 'Dernière avancée',
   'task.ended': 'Terminée',
   'task.created': 'Créée',
   'task.position': 'Faite jusqu’à',

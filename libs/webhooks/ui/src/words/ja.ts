@@ -641,6 +641,7 @@ export default {
   'task.title': 'タスク',
   'task.id': 'タスク ID',
   'task.started': '開始',
+  'task.updated': '最後の進行',
   'task.ended': '終了',
   'task.created': '作成',
   'task.position': 'ここまで完了',

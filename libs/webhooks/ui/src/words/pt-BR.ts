@@ -643,6 +643,7 @@ export default {
   'task.title': 'Tarefa',
   'task.id': 'Id da tarefa',
   'task.started': 'Iniciada',
+  'task.updated': 'Último avanço',
   'task.ended': 'Terminada',
   'task.created': 'Criada',
   'task.position': 'Feita até',
