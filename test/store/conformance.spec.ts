@@ -1,4 +1,13 @@
 import { databases } from '../support/databases.js';
-import { describeStore } from './conformance.js';
+import { createPartitioned } from '../support/partitioned.js';
+import { describeStore, START } from './conformance.js';
 
-for (const { name, create } of databases) describeStore(`the store on ${name}`, create);
+for (const { name, create } of databases) {
+  describeStore(`the store on ${name}`, create);
+  if (name !== 'postgres') continue;
+  describeStore('the store on postgres with partitions', async () => {
+    const fresh = await create();
+    await createPartitioned(fresh.options, {}, [0, START]);
+    return fresh;
+  });
+}

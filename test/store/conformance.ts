@@ -56,7 +56,7 @@ import {
   type OpenStore,
 } from './support.js';
 
-const START = 1_800_000_000_000;
+export const START = 1_800_000_000_000;
 const MIB = 1024 * 1024;
 
 /**
