@@ -4,10 +4,15 @@ import { ConfigurationError } from 'nestjs-entity-webhooks';
 import { MANAGE, OPEN_ACCESS, VIEW, WebhooksApiModule } from 'nestjs-entity-webhooks/api';
 import { neededBy } from '../../libs/webhooks/src/api/route.js';
 import { apiRoutes } from '../../libs/webhooks/src/api/webhooks-api.module.js';
-import { accessOf, SESSION_KEY, startApiApp, type ApiApp, type Call } from './api-app.js';
+import { accessOf, SESSION_KEY, startApiApp, type Answer, type ApiApp, type Call } from './api-app.js';
 
 const problem = (status: number, code: string) => ({ status, body: { status, code } });
-const NO_LIMITS = { readsPerMinute: 100_000, writesPerMinute: 100_000 };
+const NO_LIMITS = {
+  readsPerMinute: 100_000,
+  writesPerMinute: 100_000,
+  previewsPerMinute: 100_000,
+  urlChecksPerMinute: 100_000,
+};
 const pathOf = (path: string) => path.replace(/\{\w+\}/, 'x');
 
 describe('a caller of the API', () => {
@@ -322,6 +327,33 @@ describe('the limits', () => {
     ]);
     api.clock.advance(60_000);
     expect(await statusOf('GET', 'acme')).toBe(200);
+    await api.close();
+  });
+
+  it('count previews and checks of URLs apart from each other, and from reads and changes', async () => {
+    const limits = { readsPerMinute: 1, writesPerMinute: 1, previewsPerMinute: 2, urlChecksPerMinute: 1 };
+    const api = await startApiApp({ api: { limits } });
+    const preview = (as: string) => api.call('POST', '/listeners/preview', { as, body: { events: ['order.*'] } });
+    const check = (as: string) => api.call('POST', '/listeners/check-url', { as, body: { url: api.receiver.url } });
+    const statuses = async (calls: readonly (() => Promise<Answer>)[]) => {
+      const answers: number[] = [];
+      for (const one of calls) answers.push((await one()).status);
+      return answers;
+    };
+    const change = () => api.call('POST', '/listeners/x/disable', { as: 'acme' });
+    const read = () => api.call('GET', '/me', { as: 'acme' });
+    expect(await statuses([() => preview('acme'), () => preview('acme'), () => check('acme'), change, read])).toEqual([
+      ...[200, 200, 200, 404, 200],
+    ]);
+    for (const refused of [await preview('acme'), await check('acme')]) {
+      expect(refused).toMatchObject(problem(429, 'TOO_MANY_REQUESTS'));
+      expect(Number(refused.headers.get('retry-after'))).toBe(60);
+    }
+    expect((await preview('acme')).body.detail).toContain('The limit of 2 previews a minute is reached.');
+    // Each principal has its own limits.
+    expect(await statuses([() => preview('globex'), () => check('operator')])).toEqual([200, 200]);
+    api.clock.advance(60_000);
+    expect(await statuses([() => preview('acme'), () => check('acme')])).toEqual([200, 200]);
     await api.close();
   });
 });

@@ -18,7 +18,7 @@ const MANY = 1_000_000;
 const ROUTES = apiRoutes(true);
 
 const OPTIONS: ApiAppOptions = {
-  api: { limits: { readsPerMinute: MANY, writesPerMinute: MANY } },
+  api: { limits: { readsPerMinute: MANY, writesPerMinute: MANY, previewsPerMinute: MANY, urlChecksPerMinute: MANY } },
   webhooks: { limits: { listenersPerOwner: MANY, testsPerMinute: MANY, resendsPerMinute: MANY } },
 };
 

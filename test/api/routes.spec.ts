@@ -20,7 +20,7 @@ describeDatabases('the routes of the API', (database) => {
     fresh = await database.create();
     api = await startApiApp({
       database: fresh.options,
-      api: { limits: { writesPerMinute: 100_000, readsPerMinute: 100_000 } },
+      api: { limits: { writesPerMinute: 100_000, readsPerMinute: 100_000, previewsPerMinute: 100_000 } },
     });
   });
   afterAll(async () => {

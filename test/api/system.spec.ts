@@ -15,7 +15,7 @@ describeDatabases('the routes about the whole system', (database) => {
     fresh = await database.create();
     api = await startApiApp({
       database: fresh.options,
-      api: { limits: { writesPerMinute: 100_000, readsPerMinute: 100_000 } },
+      api: { limits: { writesPerMinute: 100_000, readsPerMinute: 100_000, previewsPerMinute: 100_000 } },
     });
   });
   afterAll(async () => {
@@ -51,7 +51,8 @@ describeDatabases('the routes about the whole system', (database) => {
     expect(ofOperator).toEqual({
       outboxLagMs: MINUTE,
       queueLagMs: expect.any(Number) as number,
-      ...{ pending: 1, due: 1, retrying: 0, held: 1, exhausted24h: 0, disabled: 1, paused: false, processes: [] },
+      ...{ pending: 1, due: 1, retrying: 0, held: 1, exhausted24h: 0, disabled: 1, paused: false },
+      ...{ pause: null, processes: [] },
       failing: [
         {
           ...{ id, url: api.receiver.url, name: null, owner: 'acme', state: 'active', failuresInARow: 1 },
@@ -129,10 +130,13 @@ describeDatabases('the routes about the whole system', (database) => {
     };
     expect(await put('operator', { paused: true, reason: 'a leak' })).toMatchObject({ status: 200, body: paused });
     expect(await get('/sending')).toEqual(paused);
-    expect(await get('/overview')).toMatchObject({ paused: true });
-    expect(await get('/overview', 'acme')).toMatchObject({ paused: true });
+    const { since, reason, actor } = paused;
+    expect(await get('/overview')).toMatchObject({ paused: true, pause: { since, reason, actor } });
+    // The reason and the name are for operators.
+    expect(await get('/overview', 'acme')).toMatchObject({ paused: true, pause: { since, reason: null, actor: null } });
     expect(await put('operator', { paused: false })).toMatchObject({ status: 200, body: { paused: false } });
-    expect(await get('/overview')).toMatchObject({ paused: false });
+    for (const as of ['operator', 'acme'])
+      expect(await get('/overview', as)).toMatchObject({ paused: false, pause: null });
   });
 
   it('count attempts by outcome and duration, of everybody and of one listener', async () => {

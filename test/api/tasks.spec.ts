@@ -43,6 +43,7 @@ describe('bulk work by the API', () => {
       body: {
         ...{ kind: 'discard', state: 'queued', done: 0, estimate: 1, owner: 'acme', actor: 'user of acme' },
         ...{ ratePerSecond: 5, filter: { listenerId }, error: null, startedAt: null },
+        updatedAt: new Date(api.clock.now()).toJSON(),
       },
     });
     const again = await api.call('POST', '/tasks', { as, body, headers: { 'idempotency-key': 'once' } });

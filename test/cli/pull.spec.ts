@@ -195,6 +195,7 @@ describe('the command line over the API', () => {
     );
     expect(await said('sending', 'pause', '--reason', 'a test')).toMatch(/^0 /);
     expect(await said('sending', 'status')).toMatch(/^1 /);
+    expect(await said('status')).toMatch(/^0 sending +paused since \S+Z by .+: a test$/m);
     expect(await said('sending', 'resume')).toMatch(/^0 /);
     expect(await said('listeners', 'show', 'lst_0')).toMatch(/^2 LISTENER_NOT_FOUND: /);
     env.WEBHOOKS_API = 'http://127.0.0.1:1/';

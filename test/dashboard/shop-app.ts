@@ -188,7 +188,10 @@ function shopModule({ dashboard = { portal: {} } }: ShopOptions): Type {
         access: accessOf,
         sessions: { keys: [{ id: 'k1', key: Buffer.alloc(32, 1).toString('base64') }] },
         // One browser does in seconds what people do in minutes.
-        limits: { readsPerMinute: 100_000, writesPerMinute: 100_000 },
+        limits: {
+          ...{ readsPerMinute: 100_000, writesPerMinute: 100_000 },
+          ...{ previewsPerMinute: 100_000, urlChecksPerMinute: 100_000 },
+        },
       }),
       WebhooksDashboardModule.forRoot(dashboard),
     ],

@@ -334,6 +334,27 @@ describeDatabases('bulk work in tasks', (database) => {
       expect(await tasks.run(id)).toMatchObject({ state: 'done', done: 6, startedAt: left.startedAt });
     });
 
+    it('say when they moved last', async () => {
+      await listen();
+      await fail(3);
+      const moved: number[] = [];
+      const { id, createdAt, updatedAt } = await tasks.create({ kind: 'recover', since: since(), ratePerSecond: 2 });
+      expect(updatedAt).toEqual(createdAt);
+      app.clock.advance(MINUTE);
+      const ended = await tasks.run(id, {
+        onProgress(task) {
+          moved.push(task.updatedAt.getTime() - createdAt.getTime());
+          app.clock.advance(MINUTE);
+        },
+      });
+      expect([...new Set(moved)]).toEqual([MINUTE, 2 * MINUTE]);
+      expect(ended.updatedAt).toEqual(ended.endedAt);
+      const other = await tasks.create({ kind: 'discard' });
+      app.clock.advance(MINUTE);
+      const cancelled = await tasks.cancel(other.id);
+      expect(cancelled.updatedAt.getTime() - other.updatedAt.getTime()).toBe(MINUTE);
+    });
+
     it('are created with a transaction of the application, or not at all', async () => {
       await app.dataSource
         .transaction(async (manager) => {

@@ -1,6 +1,7 @@
 import { databases } from '../support/databases.js';
 import { createPartitioned } from '../support/partitioned.js';
-import { describeStore, START } from './conformance.js';
+import { START } from './conformance/store-suite.js';
+import { describeStore } from './conformance.js';
 
 for (const { name, create } of databases) {
   describeStore(`the store on ${name}`, create);

@@ -20,7 +20,8 @@ interface WriteScope extends Cause {
 
 const OUTSIDE: WriteScope = { context: null, depth: 0, uncaptured: new Set() };
 
-// Each store belongs to one chain of calls. All instances share this AsyncLocalStorage. So a loop through two data sources is detected, too.
+// All instances share this AsyncLocalStorage, so a loop through two data sources is detected, too. Its values belong to one chain of calls,
+// so instances do not affect each other.
 const scopes = new AsyncLocalStorage<WriteScope>();
 
 const current = () => scopes.getStore() ?? OUTSIDE;

@@ -11,7 +11,7 @@ import { tooOld } from './store/database/old-shape.js';
 import { OLDEST_VERSION, readSchemaVersion, SCHEMA_VERSION } from './store/database/schema-version.js';
 import { writtenTablesOptions } from './store/database/table-names.js';
 
-/** What {@link checkDatabase} reads. */
+/** The input of {@link checkDatabase}. */
 export interface CheckedDatabase {
   /** Name of the data source. */
   readonly name: string;

@@ -79,6 +79,7 @@ export type {
   DispatcherProcess,
   FailingListenerSummary,
   Sending,
+  SendingPause,
   SystemChore,
   SystemOverview,
 } from './system/system-overview.js';

@@ -53,7 +53,7 @@ describeInBrowser('a day without a mouse', () => {
   afterAll(() => shop?.close());
 
   it(
-    'creates a listener, tests it, sees it fail, reads why, mends it, resends, disables and enables',
+    'creates a listener, tests it, sees it fail, reads why, mends it, resends, disables and enables, and recovers in bulk',
     { timeout: 120_000 },
     async () => {
       const { page, context, complaints } = await openPage(browser, shop, { owner: 'acme' }, '/deliveries');
@@ -133,6 +133,30 @@ describeInBrowser('a day without a mouse', () => {
       await page.getByText('This endpoint is active, and its last attempt did not fail.').waitFor();
       const [listener] = (await shop.listeners.list({ owner: 'acme' })).items;
       expect(listener).toMatchObject({ state: 'active', url: shop.url('hooks.acme.test/mended'), failuresInARow: 0 });
+
+      // While the receiver was broken, every try was used up.
+      await shop.dataSource.query(`UPDATE webhook_deliveries SET state = 'exhausted'`);
+      const { length } = (await shop.deliveries.list({ state: 'exhausted' })).items;
+      expect(length).toBeGreaterThan(1);
+      await chord(page, 't', 'Tasks');
+      await tabTo(page, 'New task');
+      await keyboard.press('Enter');
+      await page.getByRole('heading', { level: 1, name: 'New task' }).waitFor();
+      await settled(page);
+      await tabTo(page, 'Count');
+      await keyboard.press('Enter');
+      await page.getByText(`${length} deliveries`, { exact: true }).waitFor();
+      await tabTo(page, 'Start the task');
+      await keyboard.press('Enter');
+      await page.getByRole('alertdialog').waitFor();
+      await tabTo(page, 'Start the task');
+      await keyboard.press('Enter');
+      await page.getByRole('heading', { level: 1, name: 'Resend deliveries' }).waitFor();
+      const [task] = (await shop.tasks.list()).items;
+      await shop.tasks.run(task?.id ?? '');
+      await page.getByText(`${length} of ${length}`).waitFor();
+      await shop.dispatcher.drain();
+      expect((await shop.deliveries.list({ state: 'succeeded' })).items).toHaveLength(length);
 
       await keyboard.press('?');
       await page.getByRole('dialog', { name: 'Keyboard shortcuts' }).waitFor();

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startShop, type Shop } from '../shop-app.js';
 import { describeInBrowser, useBrowser, watch } from './browser.js';
+import { openPage } from './page-of.js';
 import { settled } from './settled.js';
 
 const TITLES = [
@@ -55,6 +56,17 @@ describeInBrowser('a page in the language of its reader', () => {
       expect(more.map((name) => name.replace(/-.{8}\.js$/, ''))).toEqual([locale]);
     },
   );
+
+  it.each(['en', ...TITLES.map(([locale]) => locale)])('ends its sentences once, in %s', async (locale) => {
+    const url = shop.url('hooks.acme.test/old');
+    const { id } = await shop.listeners.create({ owner: 'acme', url, events: ['order.*'] });
+    await shop.listeners.disable(id, 'The contract has ended.');
+    const { page, context } = await openPage(browser, shop, { owner: 'acme', locale }, `/listeners/${id}`);
+    const text = await page.locator('main').textContent();
+    expect(text).toContain('The contract has ended');
+    expect(text).not.toMatch(/[.。]{2}/);
+    await context.close();
+  });
 
   it('follows the browser if the session says nothing, and speaks English if the language is not there', async () => {
     expect(await open({}, 'pt-PT')).toMatchObject({ language: 'pt-BR' });

@@ -35,6 +35,13 @@ const STREAMED = { 'Cache-Control': 'no-cache, no-transform', 'X-Accel-Buffering
 const NOT_MODIFIED = 304;
 const JSON_TYPE = 'application/json; charset=utf-8';
 const PROBLEM_TYPE = 'application/problem+json; charset=utf-8';
+/** The option of each limit, and the requests that it counts. */
+const LIMITS = {
+  reads: ['readsPerMinute', 'reads'],
+  writes: ['writesPerMinute', 'changes'],
+  previews: ['previewsPerMinute', 'previews'],
+  urlChecks: ['urlChecksPerMinute', 'checks of URLs'],
+} as const;
 const BEARER = /^Bearer\s+(\S+)\s*$/i;
 
 /** The caller without a login, with `catalog: { public: true }`: an owner with a random name, to whom nothing belongs. */
@@ -66,7 +73,7 @@ export class ApiHandler {
     private readonly options: {
       readonly access: AccessResolver | typeof OPEN_ACCESS;
       readonly catalog: { readonly public: boolean };
-      readonly limits: { readonly readsPerMinute: number; readonly writesPerMinute: number };
+      readonly limits: Readonly<Record<(typeof LIMITS)[keyof typeof LIMITS][0], number>>;
     },
   ) {
     this.idempotency = new Idempotency(parts.runtime);
@@ -203,17 +210,18 @@ export class ApiHandler {
   }
 
   /** @throws ApiError `TOO_MANY_REQUESTS` */
-  private count({ kind, owner, actor }: Principal, { method }: ApiRoute): void {
-    const isRead = method === 'GET';
-    const limit = isRead ? this.options.limits.readsPerMinute : this.options.limits.writesPerMinute;
-    const name = JSON.stringify([isRead, kind, owner, actor]);
+  private count({ kind, owner, actor }: Principal, { method, limit: own }: ApiRoute): void {
+    const counted = own ?? (method === 'GET' ? 'reads' : 'writes');
+    const [option, requests] = LIMITS[counted];
+    const limit = this.options.limits[option];
+    const name = JSON.stringify([counted, kind, owner, actor]);
     const now = this.parts.runtime.clock.now();
     const retryAt = this.counts.take(new Map([[name, limit]]), now);
     if (retryAt === null) return;
     throw new ApiError(
       'TOO_MANY_REQUESTS',
       429,
-      `The limit of ${limit} ${isRead ? 'reads' : 'changes'} a minute is reached. Try again in a minute.`,
+      `The limit of ${limit} ${requests} a minute is reached. Try again in a minute.`,
       { headers: retryAfter(retryAt, now) },
     );
   }

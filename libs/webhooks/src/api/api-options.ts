@@ -113,6 +113,18 @@ export interface ApiLimitOptions {
    */
   writesPerMinute?: number;
   /**
+   * Previews (`POST /listeners/preview`) of one principal a minute. They do not count as other requests.
+   *
+   * @defaultValue 30
+   */
+  previewsPerMinute?: number;
+  /**
+   * Checks of a URL (`POST /listeners/check-url`) of one principal a minute. They do not count as other requests.
+   *
+   * @defaultValue 30
+   */
+  urlChecksPerMinute?: number;
+  /**
    * Streams that one principal may have open at the same time. 0 switches the stream off.
    *
    * @defaultValue 10
@@ -153,6 +165,8 @@ export const API_OPTIONS = {
   limits: group({
     readsPerMinute: whole(600, [1, 1_000_000]),
     writesPerMinute: whole(60, [1, 1_000_000]),
+    previewsPerMinute: whole(30, [1, 1_000_000]),
+    urlChecksPerMinute: whole(30, [1, 1_000_000]),
     streams: whole(10, [0, 1_000]),
   }),
   senderAddresses: optional<readonly string[]>({

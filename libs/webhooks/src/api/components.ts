@@ -213,6 +213,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     createdAt: time('When it was created.'),
     startedAt: timeOrNull('When a process began.'),
     endedAt: timeOrNull('When it was done, cancelled or failed.'),
+    updatedAt: time('When its state changed last, or a process finished a part of it.'),
   }),
   TaskPage: page('Task'),
   TaskCount: shape('What a task would do now.', {
@@ -262,6 +263,14 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     failing: list(ref('FailingListener'), 'At most five. The one that fails for the longest time comes first.'),
     disabled: count('Disabled listeners.'),
     paused: { type: 'boolean', description: 'Whether an operator has paused all sending.' },
+    pause: {
+      ...shape('The pause; null: sending is not paused. Owners see neither the reason nor who paused it.', {
+        since: time('When it was paused.'),
+        reason: textOrNull('Why it is paused.'),
+        actor: textOrNull('Who paused it.'),
+      }),
+      nullable: true,
+    },
     processes: list(ref('DispatcherProcess'), 'Processes whose dispatcher runs; empty for owners.'),
   }),
   FailingListener: shape('A listener whose last attempt failed.', {

@@ -28,7 +28,7 @@ interface KeptAnswer {
   readonly secretMark?: string;
 }
 
-/** What identifies a request with an idempotency key. */
+/** The values that identify a request with an idempotency key. */
 export interface KeyedRequest {
   /** The caller, the route and the key. */
   readonly parts: readonly string[];

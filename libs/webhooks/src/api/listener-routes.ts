@@ -96,6 +96,7 @@ export const LISTENER_ROUTES: readonly ApiRoute[] = [
     summary:
       'Says whether a listener may have a URL: its form, its port, and the addresses of its host. Creates nothing',
     capability: 'listeners:write',
+    limit: 'urlChecks',
     body: {
       type: 'object',
       properties: { url: { type: 'string', maxLength: 4096, description: 'The URL.' } },

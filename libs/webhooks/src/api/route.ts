@@ -96,6 +96,8 @@ export interface ApiRoute {
    * }` shows it to everybody.
    */
   readonly isCatalog?: boolean;
+  /** A separate limit, instead of the limit of reads or of changes: the request changes nothing, and costs more than a read. */
+  readonly limit?: 'previews' | 'urlChecks';
   /** More error statuses, for the OpenAPI document. */
   readonly errors: readonly number[];
   readonly run: (call: ApiCall) => Promise<ApiAnswer> | ApiAnswer;

@@ -28,7 +28,7 @@ export interface Schema {
 export interface Violation {
   /** JSON Pointer (RFC 6901) of the value; empty for the value itself. */
   readonly pointer: string;
-  /** What is allowed. */
+  /** The allowed values, in words. */
   readonly detail: string;
 }
 

@@ -1,7 +1,5 @@
 import { toTask } from '../deliveries/task.service.js';
-import { TASK_LEASE_MS } from '../deliveries/task-worker.js';
 import { readRecentTasks } from '../store/queue/changed-tasks.js';
-import type { TaskRow } from '../store/queue/task-rows.js';
 import { HOUR, SECOND } from '../time.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import type { StreamSource } from './stream-source.js';
@@ -24,7 +22,7 @@ export function taskChanges({ database, clock }: Pick<WebhooksRuntime, 'database
       const rows = await database.single(() => readRecentTasks(database, after, MOST_ROWS + 1));
       if (rows.length > MOST_ROWS) return null;
       const changes = rows.map((row) => {
-        const changedAt = changedAtOf(row);
+        const changedAt = Number(row.updatedAt);
         return {
           id: `${row.id}.${row.state}.${Number(row.done)}`,
           position: changedAt,
@@ -40,9 +38,4 @@ export function taskChanges({ database, clock }: Pick<WebhooksRuntime, 'database
         .toSorted((a, b) => a.position - b.position);
     },
   };
-}
-
-/** Each batch extends the lease, so the end of the lease shows when the last batch ran. */
-function changedAtOf({ createdAt, startedAt, endedAt, leaseUntil }: TaskRow): number {
-  return Math.max(...[createdAt, startedAt, endedAt].map(Number), Number(leaseUntil) - TASK_LEASE_MS);
 }

@@ -101,6 +101,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
   {
     operation: 'previewListener',
     method: 'POST',
+    limit: 'previews',
     path: '/listeners/preview',
     summary: 'Says which of the newest events a listener would receive. Creates nothing',
     capability: 'listeners:write',

@@ -12,7 +12,7 @@ import type { BulkWork, Work, WorkBatch, WorkFilter, WorkPosition } from './bulk
 import type { TaskKind } from './task.js';
 
 /** If the process of a task dies, another process continues after this time. */
-export const TASK_LEASE_MS = MINUTE;
+const TASK_LEASE_MS = MINUTE;
 /** The pause after a batch that failed, or that waits for requests in flight. */
 const RETRY_MS = SECOND;
 const IN_FLIGHT_MS = 100;
@@ -98,7 +98,10 @@ export class TaskWorker {
       const { count: done, next } = batch;
       const now = clock.now();
       if (next === null) yield* endTask(database, id, { state: 'done', done, error: null, now });
-      else yield* advanceTask(database, id, { position: JSON.stringify(next), done, leaseUntil: now + TASK_LEASE_MS });
+      else {
+        const leaseUntil = now + TASK_LEASE_MS;
+        yield* advanceTask(database, id, { position: JSON.stringify(next), done, leaseUntil, now });
+      }
       return batch;
     }, 'work');
   }

@@ -319,6 +319,7 @@ export function toTask(row: TaskRow): Task {
     createdAt: new Date(Number(row.createdAt)),
     startedAt: dateOf(numberOrNull(row.startedAt)),
     endedAt: dateOf(numberOrNull(row.endedAt)),
+    updatedAt: new Date(Number(row.updatedAt)),
   };
 }
 

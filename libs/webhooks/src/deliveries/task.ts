@@ -70,6 +70,8 @@ export interface Task {
   readonly createdAt: Date;
   readonly startedAt: Date | null;
   readonly endedAt: Date | null;
+  /** When its state changed last, or a process finished a part of its work. A running task whose time stands still is stuck, or its process died. */
+  readonly updatedAt: Date;
 }
 
 /** The amount of work that a task would do now. */

@@ -31,7 +31,7 @@ const WRITE_EVERY_MS = 10 * SECOND;
  * of its own for the statistics. A delivery that waits for nothing has no timer: the timer runs only while there are figures to write.
  */
 export class AttemptStats {
-  /** By the beginning of their time, and then by listener. */
+  /** The figures by the start of their period, and then by listener. */
   private figures = new Map<number, Map<string, StatsFigures>>();
   private timer: NodeJS.Timeout | null = null;
   private writing: Promise<void> = Promise.resolve();

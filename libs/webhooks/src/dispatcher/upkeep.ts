@@ -95,7 +95,7 @@ interface Chore {
 const LOOK_EVERY_MS = MINUTE;
 const OFTEN_MS = 5 * MINUTE;
 const DAILY_MS = DAY;
-/** From this many events in the outbox on, a warning is logged. */
+/** If the outbox contains at least this many events, a warning is logged. */
 const LONG_OUTBOX = 1_000_000;
 /** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;

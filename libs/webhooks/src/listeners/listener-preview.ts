@@ -12,7 +12,7 @@ import type { ListenerChecks } from './listener-checks.js';
 import type { ListenerServiceParts } from './listener-service-parts.js';
 import type { Where } from './listener.js';
 
-/** What a listener would receive. */
+/** The stored events that a listener would receive. */
 export interface PreviewInput {
   events: readonly string[];
   /** @defaultValue {} */

@@ -31,7 +31,7 @@ export class ListenerReads {
     return this.shown.toListener(found(await transaction.run(() => readListener(database, textOf(id), scope)), id));
   }
 
-  /** Of listeners that the caller has just read. */
+  /** The health of listeners that the caller has just read. */
   async health(listeners: readonly Listener[]): Promise<ReadonlyMap<string, ListenerHealth>> {
     const { database, options } = this.parts;
     const ids = listeners.map(({ id }) => id);

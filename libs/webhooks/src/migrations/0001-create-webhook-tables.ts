@@ -258,6 +258,7 @@ const TABLES: readonly FrozenTable[] = [
       createdAt: 'milliseconds',
       startedAt: 'milliseconds?',
       endedAt: 'milliseconds?',
+      updatedAt: 'milliseconds',
     },
     unique: [['id']],
     indexes: [['state', 'seq'], { of: ['ownerKey', 'seq'], where: isSet('ownerKey'), mysql: ['ownerKey', 'seq'] }],

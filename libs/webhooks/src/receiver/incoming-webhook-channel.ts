@@ -29,7 +29,7 @@ export interface IncomingWebhookProcessing {
   readonly id: string;
   /** `null`: the body has none. */
   readonly type: string | null;
-  /** With names in lower case. */
+  /** The names of the headers are in lower case. */
   readonly headers: Readonly<Record<string, string | undefined>>;
   /** Runs the handler. */
   run: <T>(handler: () => T) => T;

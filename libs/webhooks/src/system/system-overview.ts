@@ -53,8 +53,19 @@ export interface SystemOverview {
   readonly disabled: number;
   /** Whether an operator has paused all sending. */
   readonly paused: boolean;
+  /** The pause; `null` if sending is not paused. An owner does not see the reason and the actor, which are for operators. */
+  readonly pause: SendingPause | null;
   /** The processes whose dispatcher runs; empty for an owner. */
   readonly processes: readonly DispatcherProcess[];
+}
+
+/** A pause of all sending. */
+export interface SendingPause {
+  readonly since: Date;
+  /** `null`: nobody gave a reason. */
+  readonly reason: string | null;
+  /** `null`: the application, which gave no name. */
+  readonly actor: string | null;
 }
 
 /** The switch that pauses all sending. */

@@ -22,7 +22,7 @@ import {
   type TimedFigures,
 } from '../store/system/stats.js';
 import { SECOND } from '../time.js';
-import { dateOrNull, toProcess, toSending } from './shown-system.js';
+import { dateOrNull, toPause, toProcess, toSending } from './shown-system.js';
 import { auditFilterRow, timeOf, toAuditItem, type AuditFilter, type AuditItem } from './audit-log.js';
 import { DamagedNotFoundError } from './errors.js';
 import {
@@ -104,12 +104,13 @@ export class SystemService {
           ? yield* readSystemFigures(database, now, tablePaths())
           : roundedLag(yield* readOwnerFigures(database, scope, now));
       const failing = yield* readFailingListeners(database, FAILING_SHOWN, scope);
-      const { paused } = yield* readSending(database);
+      const sending = yield* readSending(database);
       const processes = scope === undefined ? yield* readProcesses(database) : [];
       return {
         ...figures,
         failing: failing.map((one) => toFailing(one, scope)),
-        paused,
+        paused: sending.paused,
+        pause: toPause(sending, scope),
         processes: processes.map(toProcess),
       };
     });

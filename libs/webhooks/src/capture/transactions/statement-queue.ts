@@ -14,7 +14,7 @@ interface Sending {
   isOver: boolean;
 }
 
-// Each store belongs to one chain of calls, so instances share no state.
+// All instances share this AsyncLocalStorage. Its values belong to one chain of calls, so instances do not affect each other.
 const sendings = new AsyncLocalStorage<Sending>();
 
 /** Hooks that run inside a captured statement. */

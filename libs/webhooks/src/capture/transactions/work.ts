@@ -33,7 +33,7 @@ export class Queue {
  */
 export type WorkKind = 'write' | 'transaction' | 'end' | 'other';
 
-// The store belongs to one chain of calls, as in `cause.ts`. So instances share no state.
+// All instances share this AsyncLocalStorage. Its values belong to one chain of calls, so instances do not affect each other.
 const chains = new AsyncLocalStorage<Work | undefined>();
 
 /**

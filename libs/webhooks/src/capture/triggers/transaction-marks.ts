@@ -69,7 +69,7 @@ export class TransactionMarks {
     try {
       await this.set(runner, mark);
     } catch (error) {
-      // In this order: a ROLLBACK of the application's own transaction would wait for this mark.
+      // Roll back before `forget()`: afterwards this ROLLBACK would count as the application's, and would wait for this mark.
       await rollBack(runner);
       marked.forget();
       throw error;

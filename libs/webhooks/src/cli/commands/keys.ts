@@ -10,7 +10,7 @@ import { withDataSourceOption, withJsonOption, type DataSourceOptions } from './
 /** AES-256. */
 const SEALING_KEY_BYTES = 32;
 
-/** What `keys generate` can make. */
+/** The kinds of keys that `keys generate` can make. */
 const GENERATE = {
   sealing: () => ({ id: new Date().toISOString().slice(0, 7), key: randomBytes(SEALING_KEY_BYTES).toString('base64') }),
   secret: () => ({ secret: generateSecret() }),

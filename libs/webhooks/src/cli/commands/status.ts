@@ -198,10 +198,10 @@ function rowsOf(report: StatusReport): Cell[][] {
 }
 
 function overviewRows(overview: SystemOverview, now: Date): Cell[][] {
-  const { outboxLagMs, queueLagMs, pending, due, retrying, held, exhausted24h, disabled } = overview;
+  const { outboxLagMs, queueLagMs, pending, due, retrying, held, exhausted24h, disabled, pause } = overview;
   const late = queueLagMs > 0 ? `, the oldest waits ${shownDuration(queueLagMs)}` : '';
   const rows: Cell[][] = [
-    ['sending', overview.paused ? 'paused' : 'on'],
+    ['sending', pause === null ? 'on' : sendingText({ paused: true, ...pause })],
     ['outbox', `${counted(pending, 'event')} not routed yet, lag ${shownDuration(outboxLagMs)}`],
     ['queue', `due ${grouped(due)}${late}; retrying ${grouped(retrying)}; held ${grouped(held)}`],
     ['last 24 h', `exhausted ${grouped(exhausted24h)}`],

@@ -2,7 +2,7 @@ import { ConfigurationError, WebhooksError } from '../../errors.js';
 import { messageOf, oneLine } from '../../foreign-text.js';
 import type { ExitCode, Terminal } from './terminal.js';
 
-/** What every command gets. */
+/** The parts that every command gets. */
 export interface Cli {
   readonly terminal: Terminal;
   exitCode: ExitCode;

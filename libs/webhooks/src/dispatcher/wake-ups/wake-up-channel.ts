@@ -8,7 +8,7 @@ export interface ListeningConnection {
   close(): Promise<void>;
 }
 
-/** What a {@link ListeningConnection} reports. */
+/** The events that a {@link ListeningConnection} reports. */
 export interface ListeningEvents {
   readonly received: (payload: string) => void;
   /** Called with the first error. Later calls have no effect. */
@@ -25,7 +25,7 @@ export interface WakeUpChannel {
    * for all pending work. So under load this time is the longest delay that a notification adds.
    */
   readonly pauseMs: number;
-  /** What to do if the channel accepts notifications and passes none on. For the log and for `doctor`. */
+  /** Advice for the log and for `doctor` if the channel accepts notifications but does not pass them on. */
   readonly adviceIfSilent: string;
   /** @throws Error if the notification could not be sent */
   notify(payload: string): Promise<void>;

@@ -269,6 +269,7 @@ const TABLES = {
       createdAt: 'milliseconds',
       startedAt: 'milliseconds?',
       endedAt: 'milliseconds?',
+      updatedAt: 'milliseconds',
     },
     unique: [['id']],
     indexes: [['state', 'seq'], { of: ['ownerKey', 'seq'], where: isSet('ownerKey'), mysql: ['ownerKey', 'seq'] }],

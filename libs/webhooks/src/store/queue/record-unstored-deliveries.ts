@@ -114,7 +114,7 @@ export function* insertAtOnce(
   return found.map(({ id }) => id);
 }
 
-/** As {@link insertAtOnce}, for databases where the parts of one statement cannot change several tables. */
+/** Does the same as {@link insertAtOnce}, on databases where the parts of one statement cannot change several tables. */
 export function* insertInSteps(
   database: Database,
   records: readonly AttemptRecord[],

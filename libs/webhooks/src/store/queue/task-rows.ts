@@ -31,11 +31,23 @@ export interface TaskRow {
   createdAt: unknown;
   startedAt: unknown;
   endedAt: unknown;
+  /** When the state or the progress changed last. */
+  updatedAt: unknown;
 }
 
 const COLUMNS = [
   ...(['seq', 'id', 'kind', 'owner', 'listenerId', 'filter', 'ratePerSecond', 'state', 'position', 'done'] as const),
-  ...(['estimate', 'actor', 'error', 'leaseToken', 'leaseUntil', 'createdAt', 'startedAt', 'endedAt'] as const),
+  ...([
+    'estimate',
+    'actor',
+    'error',
+    'leaseToken',
+    'leaseUntil',
+    'createdAt',
+    'startedAt',
+    'endedAt',
+    'updatedAt',
+  ] as const),
 ] as const;
 
 /** The states in which a task has work left. */
@@ -58,6 +70,7 @@ export function* insertTask(database: Database, task: NewTask, now: number): Scr
     done: 0,
     leaseUntil: 0,
     createdAt: now,
+    updatedAt: now,
   };
   const keys = Object.keys(values) as (keyof typeof values)[];
   yield sql`insert into ${path} (${join(keys.map((key) => $[key]))}) values (${join(keys.map((key) => sql`${values[key]}`))})`;
@@ -147,9 +160,9 @@ export function* claimTask(
     if (!row) continue;
     const startedAt = row.startedAt ?? now;
     yield* execute(
-      sql`update ${t.sql} set ${t.$.state} = ${'running'}, ${t.$.leaseToken} = ${token}, ${t.$.leaseUntil} = ${until}, ${t.$.startedAt} = ${startedAt} where ${t.$.seq} = ${seq}`,
+      sql`update ${t.sql} set ${t.$.state} = ${'running'}, ${t.$.leaseToken} = ${token}, ${t.$.leaseUntil} = ${until}, ${t.$.startedAt} = ${startedAt}, ${t.$.updatedAt} = ${now} where ${t.$.seq} = ${seq}`,
     );
-    return { ...row, state: 'running', startedAt };
+    return { ...row, state: 'running', startedAt, updatedAt: now };
   }
   return undefined;
 }
@@ -164,11 +177,11 @@ export function* resumeTask(database: Database, id: string, token: string): Scri
 export function* advanceTask(
   database: Database,
   id: string,
-  { position, done, leaseUntil }: { position: string; done: number; leaseUntil: number },
+  { position, done, leaseUntil, now }: { position: string; done: number; leaseUntil: number; now: number },
 ): Script<void> {
   const { sql: path, $ } = database.tables.tasks;
   yield* execute(
-    sql`update ${path} set ${$.position} = ${position}, ${$.done} = ${$.done} + ${done}, ${$.leaseUntil} = ${leaseUntil} where ${$.id} = ${id}`,
+    sql`update ${path} set ${$.position} = ${position}, ${$.done} = ${$.done} + ${done}, ${$.leaseUntil} = ${leaseUntil}, ${$.updatedAt} = ${now} where ${$.id} = ${id}`,
   );
 }
 
@@ -180,7 +193,7 @@ export function* endTask(
 ): Script<void> {
   const { sql: path, $ } = database.tables.tasks;
   yield* execute(
-    sql`update ${path} set ${$.state} = ${state}, ${$.done} = ${$.done} + ${done}, ${$.error} = ${error}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${0}, ${$.endedAt} = ${now} where ${$.id} = ${id}`,
+    sql`update ${path} set ${$.state} = ${state}, ${$.done} = ${$.done} + ${done}, ${$.error} = ${error}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${0}, ${$.endedAt} = ${now}, ${$.updatedAt} = ${now} where ${$.id} = ${id}`,
   );
 }
 
@@ -209,9 +222,9 @@ export function* cancelTask(
   if (!UNFINISHED.includes(row.state)) return { row, isCancelled: false };
   const { sql: path, $ } = database.tables.tasks;
   yield* execute(
-    sql`update ${path} set ${$.state} = ${'cancelled'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${0}, ${$.endedAt} = ${now} where ${$.id} = ${id}`,
+    sql`update ${path} set ${$.state} = ${'cancelled'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${0}, ${$.endedAt} = ${now}, ${$.updatedAt} = ${now} where ${$.id} = ${id}`,
   );
-  return { row: { ...row, state: 'cancelled', endedAt: now }, isCancelled: true };
+  return { row: { ...row, state: 'cancelled', endedAt: now, updatedAt: now }, isCancelled: true };
 }
 
 /** Deletes tasks that ended before a time. */

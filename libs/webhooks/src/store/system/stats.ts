@@ -164,8 +164,8 @@ function isOfOwner({ tables: { listeners: l } }: Database, owner: string): Sql {
 const ROWS_RANKED = 50_000;
 
 /**
- * Finds the listeners with the most attempts, the busiest first. For a whole instance, the newest rows of the range decide, so that the cost
- * has a limit.
+ * Finds the listeners with the most attempts, the busiest first. For a whole instance, only the newest rows of the period are counted, so
+ * that the cost has a limit.
  */
 export function* readBusiestListeners(
   database: Database,

@@ -52,6 +52,8 @@ function act(key: string): boolean {
       return move(1);
     case 'k':
       return move(-1);
+    case 'x':
+      return select();
     case 'r': {
       const button = document.querySelector<HTMLElement>('[data-shortcut="r"]');
       button?.click();
@@ -79,6 +81,13 @@ function move(by: number): boolean {
   return next !== undefined;
 }
 
+/** Selects the row that has the focus, or takes it out of the selection. */
+function select(): boolean {
+  const box = document.activeElement?.closest('.grid-row')?.querySelector<HTMLElement>('input[type="checkbox"]');
+  box?.click();
+  return Boolean(box);
+}
+
 function Help({ isOpen, onClose }: { readonly isOpen: boolean; readonly onClose: () => void }): ReactNode {
   const me = useMe();
   const [isEnabled, setEnabled] = useState(isOn);
@@ -87,6 +96,7 @@ function Help({ isOpen, onClose }: { readonly isOpen: boolean; readonly onClose:
     [['/'], t('keys.search')],
     [['j', 'k'], t('keys.rows')],
     [['Enter'], t('keys.open')],
+    [['x'], t('keys.select')],
     [['r'], t('keys.resend')],
     [['?'], t('keys.help')],
   ];

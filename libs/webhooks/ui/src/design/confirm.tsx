@@ -1,5 +1,5 @@
 import { AlertDialog } from '@base-ui/react/alert-dialog';
-import { useState, type ReactNode } from 'react';
+import { useEffect, useState, type ReactNode } from 'react';
 import { t } from '../words/words.js';
 import { Button } from './button.js';
 
@@ -33,13 +33,16 @@ export function Confirm({
 }: ConfirmProps): ReactNode {
   const [isBusy, setBusy] = useState(false);
   const [given, setGiven] = useState('');
+  // Each time it is typed again, also after the dialog was cancelled.
+  useEffect(() => {
+    if (isOpen) setGiven('');
+  }, [isOpen]);
   const confirm = async () => {
     setBusy(true);
     try {
       await run();
     } finally {
       setBusy(false);
-      setGiven('');
       onClose();
     }
   };

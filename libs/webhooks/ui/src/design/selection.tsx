@@ -8,6 +8,8 @@ export interface Selection<Row> {
   readonly toggle: (id: string) => void;
   readonly toggleAll: () => void;
   readonly clear: () => void;
+  /** Selects these rows, and no others. */
+  readonly choose: (ids: readonly string[]) => void;
   /** Names a row for people who do not see it. */
   readonly nameOf: (row: Row) => string;
 }
@@ -31,6 +33,7 @@ export function useSelection<Row>(
       }),
     toggleAll: () => setIds(chosen.length === rows.length ? new Set() : new Set(rows.map(idOf))),
     clear: () => setIds(new Set()),
+    choose: (chosenIds) => setIds(new Set(chosenIds)),
     nameOf,
   };
 }

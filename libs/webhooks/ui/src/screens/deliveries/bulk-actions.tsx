@@ -1,4 +1,3 @@
-import { WebhooksApiError } from 'nestjs-entity-webhooks/client';
 import { useState, type ReactNode } from 'react';
 import { Button } from '../../design/button.js';
 import { Confirm } from '../../design/confirm.js';
@@ -7,16 +6,12 @@ import { messageOf } from '../../design/states.js';
 import { done } from '../../design/toast.js';
 import { api, newKey } from '../../session/api.js';
 import { useListenerName } from '../../session/listener-names.js';
+import { runAll } from '../../session/run-all.js';
 import type { Delivery } from '../../session/shapes.js';
 import { count, t } from '../../words/words.js';
 import { typedFor } from '../listener/typed-confirmation.js';
 
 type Action = 'resend' | 'discard';
-
-const AT_ONCE = 4;
-/** The API allows so many changes a minute, and then says 429. */
-const PAUSE_MS = 5000;
-const MAX_PAUSES = 24;
 
 interface BulkActionsProps {
   readonly selection: Selection<Delivery>;
@@ -38,14 +33,14 @@ export function BulkActions({ selection, reload }: BulkActionsProps): ReactNode 
   const listener = useListenerName(isOneListener ? (rows[0]?.listenerId ?? '') : '');
   const run = async (chosen: Action) => {
     setProgress(0);
-    const { changed, reasons } = await runAll(chosen, rows, setProgress);
+    const { answers, unchanged } = await runAll(rows, (row) => changeOf(chosen, row), setProgress);
     setProgress(null);
     clear();
     reload();
-    const [reason] = reasons;
+    const [first] = unchanged;
     done(
-      count(chosen === 'resend' ? 'select.resent' : 'select.discarded', changed),
-      reason === undefined ? undefined : count('select.unchanged', reasons.length, { reason }),
+      count(chosen === 'resend' ? 'select.resent' : 'select.discarded', answers.length),
+      first && count('select.unchanged', unchanged.length, { reason: messageOf(first.error) }),
     );
   };
   return (
@@ -82,40 +77,9 @@ export function BulkActions({ selection, reload }: BulkActionsProps): ReactNode 
   );
 }
 
-/** @returns how many were changed, and for each other one why it was not */
-async function runAll(
-  action: Action,
-  rows: readonly Delivery[],
-  onProgress: (done: number) => void,
-): Promise<{ changed: number; reasons: readonly string[] }> {
-  const waiting = [...rows];
-  const reasons: string[] = [];
-  let changed = 0;
-  const work = async () => {
-    for (let row = waiting.shift(); row !== undefined; row = waiting.shift()) {
-      try {
-        await runOne(action, row.id);
-        changed += 1;
-      } catch (error) {
-        reasons.push(messageOf(error));
-      }
-      onProgress(changed + reasons.length);
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return { changed, reasons };
-}
-
-async function runOne(action: Action, id: string): Promise<void> {
+function changeOf(action: Action, { id }: Delivery): () => Promise<unknown> {
+  if (action === 'discard') return () => api.discardDelivery({ id });
   // The key is the same for each try, so that a lost answer sends nothing twice.
   const options = { idempotencyKey: newKey() };
-  for (let pauses = 0; ; pauses++) {
-    try {
-      await (action === 'resend' ? api.resendDelivery({ id }, options) : api.discardDelivery({ id }));
-      return;
-    } catch (error) {
-      if (!(error instanceof WebhooksApiError) || error.status !== 429 || pauses === MAX_PAUSES) throw error;
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-    }
-  }
+  return () => api.resendDelivery({ id }, options);
 }

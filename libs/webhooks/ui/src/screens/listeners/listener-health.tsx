@@ -29,7 +29,7 @@ export function healthSentence(listener: Listener): string {
     case 'disabled':
       return disabledReason === null
         ? t('health.disabled.text')
-        : t('health.disabled.reason', { reason: disabledReason });
+        : t('health.disabled.reason', { reason: withoutStop(disabledReason) });
     case 'failing': {
       const since = failingSince === null ? '' : t('health.failing.since', { when: relativeInWords(failingSince) });
       const isDue = nextAttemptAt !== null && new Date(nextAttemptAt).getTime() <= Date.now();
@@ -38,4 +38,9 @@ export function healthSentence(listener: Listener): string {
       return [count('health.failing.text', failuresInARow), since, next].filter(Boolean).join(' ');
     }
   }
+}
+
+/** A reason is written by people. The sentence around it has its own full stop. */
+function withoutStop(text: string): string {
+  return text.trimEnd().replace(/(?<![.。])[.。]$/, '');
 }

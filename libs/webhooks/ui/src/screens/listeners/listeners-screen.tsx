@@ -1,19 +1,23 @@
-import { useCallback, useDeferredValue, useEffect, useState, type ReactNode } from 'react';
+import { useCallback, useDeferredValue, useEffect, useMemo, useState, type ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
 import { Search, Segments } from '../../design/choice.js';
 import { GridTable, type Columns } from '../../design/grid-table.js';
 import { Card, Page } from '../../design/page.js';
+import { useSelection } from '../../design/selection.js';
 import { Empty, Failed, Skeleton } from '../../design/states.js';
 import { Ago } from '../../design/time.js';
 import { api } from '../../session/api.js';
 import { rememberListeners } from '../../session/listener-names.js';
+import type { Unchanged } from '../../session/run-all.js';
 import { useCan, useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { useEvery } from '../../session/use-loaded.js';
+import { currentLocale } from '../../words/locale.js';
 import { whole } from '../../words/numbers.js';
 import { count, t } from '../../words/words.js';
 import { LastDay } from '../statistics/last-day.js';
+import { BulkSwitch, NotSwitched, type Switched } from './bulk-switch.js';
 import { HealthBadge, healthSentence } from './listener-health.js';
 import { shortUrl, titleOf } from './listener-name.js';
 
@@ -103,18 +107,41 @@ function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
   // A list that was scrolled stays as it is.
   useEvery(rows.length <= PAGE ? POLL_MS : 0, () => void read());
   const loadMore = useCallback(() => void read(next ?? undefined), [read, next]);
+  const selection = useSelection(rows, idOf, titleOf);
+  const [unchanged, setUnchanged] = useState<readonly Unchanged<Listener>[]>([]);
+  const finish = (changed: readonly Switched[], left: readonly Unchanged<Listener>[]) => {
+    const byId = new Map(changed.map((one) => [one.id, one]));
+    // In their places: a list that was scrolled stays as it is.
+    setState((before) => ({ ...before, rows: before.rows.map((row) => ({ ...row, ...byId.get(row.id) })) }));
+    setUnchanged(left);
+    selection.choose(left.map(({ item }) => item.id));
+  };
+  const hasOwners = kind === 'operator';
+  const hasStats = can('stats:read');
+  const locale = currentLocale();
+  // The same columns draw no row again when more rows arrive.
+  const shown = useMemo(() => columns(hasOwners, hasStats), [hasOwners, hasStats, locale]);
   if (rows.length > 0) {
     return (
-      <Card isFlush>
-        <GridTable
-          label={t('listeners.title')}
-          columns={columns(kind === 'operator', can('stats:read'))}
-          rows={rows}
-          idOf={({ id }) => id}
-          hasMore={next !== null}
-          loadMore={loadMore}
-        />
-      </Card>
+      <>
+        {unchanged.length > 0 && <NotSwitched unchanged={unchanged} onClose={() => setUnchanged([])} />}
+        <Card isFlush>
+          <GridTable
+            label={t('listeners.title')}
+            columns={shown}
+            rows={rows}
+            idOf={idOf}
+            hasMore={next !== null}
+            loadMore={loadMore}
+            selection={can('listeners:write') ? selection : undefined}
+          />
+          {selection.rows.length > 0 && (
+            <div className="grid-foot">
+              <BulkSwitch selection={selection} onDone={finish} />
+            </div>
+          )}
+        </Card>
+      </>
     );
   }
   if (error !== undefined || isLoading) {
@@ -141,6 +168,10 @@ function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
       )}
     </Card>
   );
+}
+
+function idOf({ id }: Listener): string {
+  return id;
 }
 
 function filterOf(q: string, health: string): { q?: string; health?: 'failing'; state?: Listener['state'] } {
@@ -174,7 +205,7 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
     },
     {
       name: t('column.types'),
-      width: 'minmax(80px, 1.4fr)',
+      width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
       cell: ({ events }) => <span className="secondary">{typesOf(events)}</span>,
     },
@@ -192,7 +223,7 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       ? [
           {
             name: t('column.last-24h'),
-            width: 'minmax(72px, 1.2fr)',
+            width: 'minmax(64px, 1.2fr)',
             isOnlyWide: true,
             cell: ({ id }: Listener) => <LastDay listenerId={id} />,
           },
@@ -200,7 +231,7 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       : []),
     {
       name: t('column.last-accepted'),
-      width: 'minmax(80px, 1fr)',
+      width: 'minmax(70px, 1fr)',
       isOnlyWide: true,
       cell: ({ health: { lastAcceptedAt } }) =>
         lastAcceptedAt === null ? <span className="muted">–</span> : <Ago at={lastAcceptedAt} />,

@@ -40,7 +40,14 @@ export function OverviewScreen(): ReactNode {
     >
       {error !== undefined ? (
         <Card>
-          <Failed error={error} retry={overview.reload} />
+          <Failed
+            error={error}
+            retry={() => {
+              overview.reload();
+              // What made the first request fail has mostly failed this one, too.
+              statistics.reload();
+            }}
+          />
         </Card>
       ) : overview.data === undefined ? (
         <Loading />

@@ -56,6 +56,7 @@ function Shown({ task, reload }: { readonly task: Task; readonly reload: () => v
             [t('column.owner'), kind === 'operator' ? task.owner : null],
             [t('task.created'), <At key="created" at={task.createdAt} />],
             [t('task.started'), task.startedAt === null ? null : <At key="started" at={task.startedAt} />],
+            [t('task.updated'), isActive(task) ? <At key="updated" at={task.updatedAt} /> : null],
             [t('task.ended'), task.endedAt === null ? null : <At key="ended" at={task.endedAt} />],
             [t('task.position'), position === null || !isActive(task) ? null : <At key="position" at={position} />],
             [t('task.id'), <Id key="id" id={task.id} />],

@@ -1,0 +1,169 @@
+import sql from 'sql-template-tag';
+import { beforeAll, describe, expect, it } from 'vitest';
+import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
+import { reclaimExpired } from '../../../libs/webhooks/src/store/queue/reclaim-expired.js';
+import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
+import { readAttempts } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';
+import { readListener } from '../../../libs/webhooks/src/store/listeners/listener-rows.js';
+import { settleLeases } from '../../../libs/webhooks/src/store/outbox/outbox-rows.js';
+import {
+  addEvents,
+  addListener,
+  attemptOf,
+  deliveriesOf,
+  failureOf,
+  LEASE_MS,
+  outboxOf,
+  roomFor,
+  rowsOf,
+} from '../support.js';
+import { START, withToken, putBack, type StoreSuite } from './store-suite.js';
+
+export function describeRecords(suite: StoreSuite): void {
+  const { fan, claim, record, states } = suite;
+  let database: Database;
+  beforeAll(() => {
+    database = suite.database;
+  });
+
+  describe('a record of attempts', () => {
+    const one = async () => {
+      await addListener(database, START);
+      await addEvents(database, 1);
+      const { leased } = await fan({ room: roomFor(1) });
+      return leased[0] as ClaimedDelivery;
+    };
+
+    it('finishes a delivery, and stores the attempt', async () => {
+      const delivery = await one();
+      const { moved } = await record([attemptOf(delivery, START + 5)], START + 5);
+      expect([...moved]).toEqual([delivery.id]);
+      expect(await deliveriesOf(database)).toMatchObject([
+        { id: delivery.id, state: 'succeeded', attempts: 1, leaseToken: null, leaseUntil: null },
+      ]);
+      expect(await outboxOf(database)).toEqual([]);
+      const attempts = await database.transaction(() => readAttempts(database, delivery.id));
+      expect(attempts).toMatchObject([{ outcome: 'accepted', response: 'ok' }]);
+      expect(Number(attempts[0]?.superseded)).toBe(0);
+      const { attempts: a } = database.tables;
+      expect(await rowsOf(database, sql`select * from ${a.sql}`)).toEqual([]);
+    });
+
+    it('keeps the event in the outbox until its last delivery is on record', async () => {
+      for (let n = 0; n < 3; n++) await addListener(database, START);
+      await addEvents(database, 1);
+      const { leased } = await fan({ room: roomFor(3) });
+      const two = leased.slice(0, 2).map((delivery) => attemptOf(delivery, START));
+      await record(two, START);
+      settleLeases(two.map(({ delivery }) => delivery));
+      expect(await outboxOf(database)).toHaveLength(1);
+      await record([failureOf(leased[2] as ClaimedDelivery, START, 1_000)], START);
+      expect(await states()).toEqual(['succeeded', 'succeeded', 'due']);
+      expect(await outboxOf(database)).toEqual([]);
+    });
+
+    it('completes a due delivery without attempts that was made meanwhile, and supersedes any other', async () => {
+      await addListener(database, START);
+      await addEvents(database, 2);
+      const { leased } = await fan({ room: roomFor(2) });
+      await putBack(database);
+      await fan({ now: START });
+      await putBack(database, leased[0]?.leaseToken);
+      const [second] = (await claim(START, 1)).deliveries;
+      const { moved } = await record(
+        leased.map((delivery) => attemptOf(delivery, START)),
+        START,
+      );
+      const other = leased.find(({ id }) => id !== second?.id);
+      expect([...moved]).toEqual([other?.id]);
+      expect((await states()).toSorted()).toEqual(['leased', 'succeeded']);
+      const late = await database.transaction(() => readAttempts(database, second?.id ?? ''));
+      expect(late.map(({ superseded }) => Number(superseded))).toEqual([1]);
+    });
+
+    it('is one of several chunks, and an event may have deliveries in two of them', async () => {
+      for (let n = 0; n < 3; n++) await addListener(database, START);
+      await addEvents(database, 200);
+      const { leased } = await fan({ room: roomFor(1_000) });
+      expect(leased).toHaveLength(600);
+      const { moved } = await record(
+        leased.map((delivery) => attemptOf(delivery, START)),
+        START,
+      );
+      expect(moved.size).toBe(600);
+      expect(await outboxOf(database)).toEqual([]);
+    });
+
+    it('of a worker that lost its lease changes no delivery, and is stored as superseded', async () => {
+      const delivery = await one();
+      const late = START + LEASE_MS;
+      const [successor] = (await fan({ room: roomFor(1), now: late })).leased;
+      expect(successor?.id).toBe(delivery.id);
+      const before = await deliveriesOf(database);
+      const { moved, paused, disabled } = await record([attemptOf(delivery, START, { status: 410 })], late);
+      expect([moved.size, paused.size, disabled]).toEqual([0, 0, []]);
+      expect(await deliveriesOf(database)).toEqual(before);
+      expect(await outboxOf(database)).toMatchObject([{ claims: 2 }]);
+      await record([attemptOf(successor as ClaimedDelivery, late)], late);
+      const attempts = await database.transaction(() => readAttempts(database, delivery.id));
+      expect(attempts.map(({ superseded }) => Number(superseded))).toEqual([1, 0]);
+    });
+
+    it('of a stored delivery whose lease was lost is stored as superseded, too', async () => {
+      await addListener(database, START);
+      await addEvents(database, 1);
+      await fan();
+      const [delivery] = (await claim(START)).deliveries as [ClaimedDelivery];
+      const late = START + LEASE_MS;
+      expect(await database.transaction(() => reclaimExpired(database, late, 10))).toBe(1);
+      const [successor] = (await claim(late)).deliveries as [ClaimedDelivery];
+      expect(successor.seq).toBe(delivery.seq);
+      expect((await record([attemptOf(delivery, START)], late)).moved.size).toBe(0);
+      await record([failureOf(successor, late, 0)], late);
+      const [third] = (await claim(late)).deliveries as [ClaimedDelivery];
+      await record([attemptOf(third, late + 1)], late + 1);
+      const attempts = await database.transaction(() => readAttempts(database, delivery.id));
+      expect(attempts.map(({ number, superseded }) => [Number(number), Number(superseded)])).toEqual([
+        [1, 1],
+        [1, 0],
+        [2, 0],
+      ]);
+      expect(await deliveriesOf(database)).toMatchObject([{ state: 'succeeded', attempts: 2 }]);
+    });
+
+    it('with one stale lease changes the other deliveries', async () => {
+      await addListener(database, START);
+      await addEvents(database, 3);
+      const { leased } = await fan({ room: roomFor(3) });
+      const records = leased.map((delivery, n) =>
+        attemptOf(n === 1 ? withToken(delivery, 'of another') : delivery, START),
+      );
+      expect((await record(records, START)).moved.size).toBe(2);
+      expect(await states()).toEqual(['succeeded', 'succeeded']);
+      expect(await outboxOf(database)).toMatchObject([{ seq: leased[1]?.event.seq }]);
+    });
+
+    it('with a 410 disables the listener, and with failures pauses it for all workers', async () => {
+      const delivery = await one();
+      const gone = attemptOf(delivery, START, {
+        outcome: 'rejected',
+        status: 410,
+        next: { state: 'exhausted', at: START },
+      });
+      expect((await record([gone], START)).disabled).toMatchObject([{ listenerId: delivery.listener.id }]);
+      const row = await database.transaction(() => readListener(database, delivery.listener.id, undefined));
+      expect(row?.state).toBe('disabled');
+    });
+
+    it('without a change of health leaves the listener: its due deliveries stay expected', async () => {
+      await addListener(database, START);
+      await addEvents(database, 3);
+      const { leased } = await fan({ room: roomFor(2) });
+      await record(
+        leased.map((delivery) => attemptOf(delivery, START)),
+        START,
+      );
+      expect((await claim(START)).deliveries).toHaveLength(1);
+    });
+  });
+}
