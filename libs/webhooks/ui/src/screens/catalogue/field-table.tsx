@@ -22,7 +22,7 @@ export function FieldTable({ schema }: { readonly schema: object }): ReactNode {
   const fields = [...fieldsOf(schema as Schema, '')];
   return (
     <div className="table-scroll" tabIndex={0} role="region" aria-label={t('catalogue.schema')}>
-      <table className="table">
+      <table className="table fields-table">
         <thead>
           <tr>
             <th scope="col">{t('event.field')}</th>

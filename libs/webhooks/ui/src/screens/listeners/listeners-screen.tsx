@@ -186,7 +186,7 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       name: t('column.listener'),
       width: 'minmax(126px, 2.4fr)',
       cell: (listener) => (
-        <span className="row" title={listener.url}>
+        <span className="row name-and-url" title={listener.url}>
           <a className="row-link truncate" href={href(`/listeners/${listener.id}`)}>
             {titleOf(listener)}
           </a>
