@@ -190,19 +190,20 @@ function keyed({ dialect }: Database, seqs: readonly unknown[], statement: (are:
 /**
  * Locks outbox rows in the order of their keys, and waits for other transactions that hold them.
  *
- * @returns the sequences of the rows that still have the token of their lease
+ * @returns the leases that still hold
  */
-export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): Script<Set<string>> {
+export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): Script<Set<OutboxLease>> {
   const { outbox: o } = database.tables;
-  const tokens = new Map([...leases].map(({ seq, token }) => [seq, token]));
-  const held = new Set<string>();
-  for (const some of chunks([...tokens.keys()].toSorted((a, b) => Number(a) - Number(b)))) {
+  const all = new Set(leases);
+  const seqs = [...new Set([...all].map(({ seq }) => seq))];
+  const tokens = new Map<string, string | null>();
+  for (const some of chunks(seqs.toSorted((a, b) => Number(a) - Number(b)))) {
     const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
       sql`select ${o.select('o', 'seq', 'leaseToken')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(some)} order by o.${o.$.seq}${database.forUpdate}`,
     );
-    for (const { seq, leaseToken } of rows) if (tokens.get(String(seq)) === leaseToken) held.add(String(seq));
+    for (const { seq, leaseToken } of rows) tokens.set(String(seq), leaseToken);
   }
-  return held;
+  return new Set([...all].filter(({ seq, token }) => tokens.get(seq) === token));
 }
 
 /** The leases whose last unrecorded deliveries are among these deliveries. */

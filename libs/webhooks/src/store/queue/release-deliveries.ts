@@ -44,8 +44,8 @@ function* insertReleased(database: Database, released: readonly ClaimedDelivery[
     database,
     released.map(({ lease }) => lease as OutboxLease),
   );
-  const given = released.filter(({ event }) => held.has(event.seq));
-  const ended = [...endingLeases(released)].filter(({ seq }) => held.has(seq));
+  const given = released.filter(({ lease }) => lease && held.has(lease));
+  const ended = [...endingLeases(released)].filter((lease) => held.has(lease));
   yield* insertDeliveries(
     database,
     given.map(({ id, event, type, listener, owner, routedAt }) => ({
