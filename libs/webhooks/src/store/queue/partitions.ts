@@ -71,10 +71,12 @@ export function pastDays(partitions: readonly Partition[], before: number): numb
  */
 export type DayResult = 'done' | 'busy' | 'kept' | 'denied' | `failed: ${string}`;
 
-/** How long a change waits for a lock. Each write that needs a conflicting lock waits behind it, and so for this long at most. */
-const LOCK_TIMEOUT_MS = 100;
-/** The longest time for one change, in which PostgreSQL also scans the default partition, and for which writers may have to wait. */
-const CHANGE_TIMEOUT_MS = 1_000;
+const CHANGE_LIMITS = {
+  /** How long a change waits for a lock. Each write that needs a conflicting lock waits behind it, and so for this long at most. */
+  lockMs: 100,
+  /** The longest time for one change, in which PostgreSQL also scans the default partition, and for which writers may have to wait. */
+  changeMs: 1_000,
+};
 
 /**
  * Makes the partitions of one day, where they are missing. Each is created beside the table and then attached, because `ATTACH PARTITION`
@@ -109,18 +111,26 @@ export function* makeDay(database: Database, partitions: readonly Partition[], d
  * CONCURRENTLY` is not possible beside a default partition. The table of events is locked last, because the application inserts into it.
  * Under the locks, no other transaction has an uncommitted row in these tables, so the second check sees everything.
  */
-export function* dropDay(database: Database, partitions: readonly Partition[], day: number): Script<DayResult> {
+export function* dropDay(
+  database: Database,
+  partitions: readonly Partition[],
+  day: number,
+  limits = CHANGE_LIMITS,
+): Script<DayResult> {
   const ofDay = partitions.filter(({ from, to }) => from === day * DAY && to === (day + 1) * DAY);
   const check = `if ${unfinished(database, ofDay, day)} then ${answer('kept')} return; end if;`;
   const inOrder = (['attempts', 'deliveries', 'events'] as const).filter((table) =>
     ofDay.some((one) => one.table === table),
   );
-  return yield* change(`
+  return yield* change(
+    `
     ${check}
     ${inOrder.map((table) => `lock table only ${database.tables[table].path} in access exclusive mode;`).join('\n')}
     ${check}
     ${ofDay.map(({ path }) => `drop table ${path};`).join('\n')}
-    ${answer('done')}`);
+    ${answer('done')}`,
+    limits,
+  );
 }
 
 /** Whether something unfinished names a day. */
@@ -225,12 +235,12 @@ function answer(result: DayResult): string {
 }
 
 /**
- * Runs statements that change the definition of tables. They fail after {@link LOCK_TIMEOUT_MS} without a lock, and the transaction goes on: a
+ * Runs statements that change the definition of tables. A change that reaches a limit fails, and the transaction goes on: a
  * block with an exception handler releases its locks when it fails.
  */
-function* change(statements: string): Script<DayResult> {
-  yield sql`set local lock_timeout = ${raw(String(LOCK_TIMEOUT_MS))}`;
-  yield sql`set local statement_timeout = ${raw(String(CHANGE_TIMEOUT_MS))}`;
+function* change(statements: string, limits = CHANGE_LIMITS): Script<DayResult> {
+  yield sql`set local lock_timeout = ${raw(String(limits.lockMs))}`;
+  yield sql`set local statement_timeout = ${raw(String(limits.changeMs))}`;
   yield raw(`do $webhooks$ begin
     ${statements}
   exception
