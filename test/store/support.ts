@@ -18,6 +18,7 @@ import type { AttemptRecord } from '../../libs/webhooks/src/store/queue/attempt-
 import { query } from '../../libs/webhooks/src/store/database/script.js';
 import { ServerDatabase } from '../../libs/webhooks/src/store/database/server-database.js';
 import { SqliteDatabase } from '../../libs/webhooks/src/store/database/sqlite-database.js';
+import { arePartitioned, createPartitioned } from '../support/partitioned.js';
 
 /** A store without an application: a data source in place of the application's, and the module's own. */
 export interface OpenStore {
@@ -30,6 +31,7 @@ export async function openStore(
   options: DataSourceOptions,
   { poolSize = 3, synchronize = true, entities = [] as readonly unknown[] } = {},
 ): Promise<OpenStore> {
+  if (arePartitioned && options.type === 'postgres' && synchronize) await createPartitioned(options);
   const application = await new DataSource({ ...options, synchronize, entities } as DataSourceOptions).initialize();
   if (application.options.type === 'better-sqlite3' && isFileSqlite(application)) isolateSqlite(application);
   const database =
@@ -127,7 +129,14 @@ export function anEvent(options: EventOptions = {}) {
   const audience = options.audience ?? (owner === null ? 'application' : 'owner');
   return eventRow(
     {
-      event: { id: newId('evt'), type, timestamp: new Date(createdAt).toISOString(), data, owner, context: null },
+      event: {
+        id: newId('evt', createdAt),
+        type,
+        timestamp: new Date(createdAt).toISOString(),
+        data,
+        owner,
+        context: null,
+      },
       superTypes: [],
       audience,
       orderKey: row === undefined ? null : Buffer.alloc(16, row),

@@ -21,6 +21,7 @@ import {
   type WebhooksModuleOptions,
 } from 'nestjs-entity-webhooks';
 import { FakeClock, TestReceiver } from 'nestjs-entity-webhooks/testing';
+import { arePartitioned, createPartitioned } from './partitioned.js';
 import { reusedDatabase } from './reused-databases.js';
 
 /** Waits longer than a `TestReceiver` does by default, because other processes may use the processors. A request that came does not wait. */
@@ -77,6 +78,10 @@ export async function startApp(options: TestAppOptions): Promise<TestApp> {
   const application = applicationOf(options);
   const reused = reusedDatabase(options.database);
   const synchronize = !(await reused?.has(application));
+  const { tablePrefix, tableSchema } = options.webhooks ?? {};
+  if (arePartitioned && options.database.type === 'postgres' && synchronize && options.database.synchronize !== false) {
+    await createPartitioned(options.database, { ...(tablePrefix === undefined ? {} : { tablePrefix }), tableSchema });
+  }
   const receiver = new PatientReceiver();
   await receiver.start();
   const clock = new FakeClock(Date.now());

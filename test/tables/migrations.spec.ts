@@ -32,7 +32,13 @@ async function wantedChanges(source: DataSource): Promise<string[]> {
 }
 
 describeDatabases('the tables', (database) => {
-  const names: { title: string; options: object; tablePrefix: string | undefined; tableSchema?: string }[] = [
+  const names: {
+    title: string;
+    options: object;
+    tablePrefix: string | undefined;
+    tableSchema?: string;
+    partitions?: 'day';
+  }[] = [
     { title: 'by default', options: {}, tablePrefix: undefined },
     { title: 'under a prefix', options: {}, tablePrefix: 'hooks_' },
     { title: 'under an entity prefix', options: { entityPrefix: 'app_' }, tablePrefix: undefined },
@@ -46,6 +52,14 @@ describeDatabases('the tables', (database) => {
             options: { schema: 'hooks' },
             tablePrefix: undefined,
             tableSchema: 'own',
+          },
+          { title: 'with partitions', options: {}, tablePrefix: undefined, partitions: 'day' as const },
+          {
+            title: 'with partitions, in a schema of their own, under a naming strategy',
+            options: { namingStrategy: new HouseStyle() },
+            tablePrefix: 'h_',
+            tableSchema: 'own',
+            partitions: 'day' as const,
           },
         ]
       : []),
@@ -70,9 +84,9 @@ describeDatabases('the tables', (database) => {
 
   it.each(names)(
     'are made by the migrations exactly as the entities say, $title',
-    async ({ options, tablePrefix, tableSchema }) => {
+    async ({ options, tablePrefix, tableSchema, partitions }) => {
       const fresh = await database.create();
-      const prefix = { ...(tablePrefix === undefined ? {} : { tablePrefix }), tableSchema };
+      const prefix = { ...(tablePrefix === undefined ? {} : { tablePrefix }), tableSchema, partitions };
       const type = fresh.options.type as SupportedDriver;
       const source = await new DataSource({
         ...fresh.options,
@@ -101,8 +115,19 @@ describeDatabases('the tables', (database) => {
     },
   );
 
-  it.each(names)('are used by the module, $title', async ({ options, tablePrefix, tableSchema }) => {
+  it.each(names)('are used by the module, $title', async ({ options, tablePrefix, tableSchema, partitions }) => {
     const fresh = await database.create();
+    if (partitions) {
+      const at = { ...(tablePrefix === undefined ? {} : { tablePrefix }), tableSchema, partitions };
+      const migrations = webhookMigrations(at);
+      const source = await new DataSource({
+        ...fresh.options,
+        ...options,
+        migrations,
+      } as DataSourceOptions).initialize();
+      await source.runMigrations();
+      await source.destroy();
+    }
     if ('schema' in options) {
       const source = await new DataSource(fresh.options).initialize();
       await source.query('CREATE SCHEMA hooks');

@@ -4,6 +4,7 @@ import { dialectOf } from './dialect.js';
 import { ConfigurationError } from './errors.js';
 import type { ResolvedWebhooksOptions } from './options/resolve-options.js';
 import { missingTables, type Database } from './store/database/database.js';
+import { FEWEST_LOCKS, readPartitionHealth } from './store/queue/partitions.js';
 import { missingIndexes } from './store/database/missing-indexes.js';
 import { findOtherTables, hasListeners } from './store/database/other-prefixes.js';
 import { tooOld } from './store/database/old-shape.js';
@@ -32,6 +33,7 @@ export async function checkDatabase(checked: CheckedDatabase): Promise<void> {
   await assertVersion(checked.database);
   await assertEscapes(checked.dataSource);
   await warnOfOtherTables(checked);
+  await warnOfFewLocks(checked);
 }
 
 async function assertTables({ name, database, options }: CheckedDatabase): Promise<void> {
@@ -93,4 +95,14 @@ async function warnOfOtherTables({ database, options, logger }: CheckedDatabase)
       `Besides the webhook tables with the prefix '${options.tablePrefix}' there are tables with the prefix '${prefix}', which contain ${isPending ? 'unsent events or deliveries' : 'listeners'}. This instance does not use them. Keep an instance with tablePrefix: '${prefix}' running until nothing is pending there.`,
     );
   }
+}
+
+/** Statements over all partitions could fill the lock table of the server. */
+async function warnOfFewLocks({ database, logger }: CheckedDatabase): Promise<void> {
+  if (!database.isPartitioned) return;
+  const { locks } = await database.single(() => readPartitionHealth(database, Date.now()));
+  if (locks >= FEWEST_LOCKS) return;
+  logger.warn(
+    `The webhook tables are partitioned, and max_locks_per_transaction of PostgreSQL is ${locks}. With many processes the server can run out of locks, and statements of every client fail. Set it to ${FEWEST_LOCKS} or more, and restart the server: see docs/partitions.md.`,
+  );
 }

@@ -4,6 +4,7 @@ import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/cla
 import { reclaimExpired } from '../../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { readAttempts } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';
+import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
 import { readListener } from '../../../libs/webhooks/src/store/listeners/listener-rows.js';
 import { settleLeases } from '../../../libs/webhooks/src/store/outbox/outbox-rows.js';
 import {
@@ -18,6 +19,8 @@ import {
   rowsOf,
 } from '../support.js';
 import { START, withToken, putBack, type StoreSuite } from './store-suite.js';
+
+type Pair = [ClaimedDelivery, ClaimedDelivery];
 
 export function describeRecords(suite: StoreSuite): void {
   const { fan, claim, record, states } = suite;
@@ -37,7 +40,7 @@ export function describeRecords(suite: StoreSuite): void {
     it('finishes a delivery, and stores the attempt', async () => {
       const delivery = await one();
       const { moved } = await record([attemptOf(delivery, START + 5)], START + 5);
-      expect([...moved]).toEqual([delivery.id]);
+      expect([...moved].map((r) => r.delivery.id)).toEqual([delivery.id]);
       expect(await deliveriesOf(database)).toMatchObject([
         { id: delivery.id, state: 'succeeded', attempts: 1, leaseToken: null, leaseUntil: null },
       ]);
@@ -75,7 +78,7 @@ export function describeRecords(suite: StoreSuite): void {
         START,
       );
       const other = leased.find(({ id }) => id !== second?.id);
-      expect([...moved]).toEqual([other?.id]);
+      expect([...moved].map((r) => r.delivery.id)).toEqual([other?.id]);
       expect((await states()).toSorted()).toEqual(['leased', 'succeeded']);
       const late = await database.transaction(() => readAttempts(database, second?.id ?? ''));
       expect(late.map(({ superseded }) => Number(superseded))).toEqual([1]);
@@ -129,6 +132,71 @@ export function describeRecords(suite: StoreSuite): void {
         [2, 0],
       ]);
       expect(await deliveriesOf(database)).toMatchObject([{ state: 'succeeded', attempts: 2 }]);
+    });
+
+    describe('of a process that lost a lease and took the next one', () => {
+      const twice = async () => {
+        for (let n = 0; n < 2; n++) await addListener(database, START);
+        await addEvents(database, 1);
+        const lost = (await fan({ room: roomFor(2) })).leased;
+        const late = START + LEASE_MS;
+        const next = (await fan({ room: roomFor(2), now: late })).leased;
+        expect(next.map(({ id }) => id)).toEqual(lost.map(({ id }) => id));
+        return { late, lost, next } as { late: number; lost: Pair; next: Pair };
+      };
+      const supersededOf = async ({ id }: ClaimedDelivery) =>
+        (await database.transaction(() => readAttempts(database, id))).map(({ superseded }) => Number(superseded));
+
+      it.each([
+        ['first', [0, 1, 2, 3]],
+        ['last', [2, 3, 0, 1]],
+        ['in turns', [0, 3, 2, 1]],
+      ])('counts only the attempts under the next lease, with those of the lost lease %s', async (_, order) => {
+        const { late, lost, next } = await twice();
+        const four = [...lost, ...next];
+        const records = order.map((n) => attemptOf(four[n] as ClaimedDelivery, late));
+        const { moved } = await record(records, late);
+        expect([...moved].map((r) => r.delivery).toSorted((a, b) => four.indexOf(a) - four.indexOf(b))).toEqual(next);
+        expect(await states()).toEqual(['succeeded', 'succeeded']);
+        expect(await outboxOf(database)).toEqual([]);
+        for (const delivery of next) expect((await supersededOf(delivery)).toSorted()).toEqual([0, 1]);
+      });
+
+      it('inserts no delivery under the lost lease beside another delivery of the event', async () => {
+        const { late, lost, next } = await twice();
+        for (const order of [
+          [lost[0], next[1]],
+          [next[0], lost[1]],
+        ]) {
+          const records = order.map((delivery) => attemptOf(delivery, late));
+          const { moved } = await record(records, late);
+          expect([...moved].map((r) => r.delivery)).toEqual(order.filter((delivery) => next.includes(delivery)));
+          settleLeases(records.map(({ delivery }) => delivery));
+        }
+        expect(await states()).toEqual(['succeeded', 'succeeded']);
+        expect(await outboxOf(database)).toEqual([]);
+      });
+
+      it('gives back only the deliveries of the next lease', async () => {
+        const { late, lost, next } = await twice();
+        await database.transaction(() => releaseDeliveries(database, [lost[0], next[1]], late));
+        expect((await deliveriesOf(database)).map(({ id }) => id)).toEqual([next[1].id]);
+        expect(await outboxOf(database)).toHaveLength(1);
+      });
+
+      it('counts only the attempt under the next lease of a delivery that has a row', async () => {
+        await addListener(database, START);
+        await addEvents(database, 1);
+        await fan();
+        const [lost] = (await claim(START)).deliveries as [ClaimedDelivery];
+        const late = START + LEASE_MS;
+        await database.transaction(() => reclaimExpired(database, late, 10));
+        const [next] = (await claim(late)).deliveries as [ClaimedDelivery];
+        const { moved } = await record([attemptOf(lost, late), attemptOf(next, late)], late);
+        expect([...moved].map((r) => r.delivery)).toEqual([next]);
+        expect(await states()).toEqual(['succeeded']);
+        expect((await supersededOf(next)).toSorted()).toEqual([0, 1]);
+      });
     });
 
     it('with one stale lease changes the other deliveries', async () => {

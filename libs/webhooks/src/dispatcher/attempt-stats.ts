@@ -16,6 +16,7 @@ import {
   type StatsFigures,
 } from '../store/system/stats.js';
 import { SECOND } from '../time.js';
+import type { AttemptRecord } from '../store/queue/attempt-record.js';
 import type { Attempted } from './recorded-attempt.js';
 
 export interface AttemptStatsParts {
@@ -38,11 +39,11 @@ export class AttemptStats {
 
   constructor(private readonly parts: AttemptStatsParts) {}
 
-  /** @param moved ids of the deliveries that the attempts changed */
-  add(batch: readonly Attempted[], moved: ReadonlySet<string>): void {
+  /** @param moved the records that changed their deliveries */
+  add(batch: readonly Attempted[], moved: ReadonlySet<AttemptRecord>): void {
     for (const { record, outcome } of batch) {
       const { delivery, startedAt, next } = record;
-      const isExhausted = next.state === 'exhausted' && moved.has(delivery.id);
+      const isExhausted = next.state === 'exhausted' && moved.has(record);
       const startsAt = Math.floor(startedAt / STATS_SPAN_MS) * STATS_SPAN_MS;
       for (const of of [delivery.listener.id, ALL_LISTENERS])
         count(this.figuresOf(startsAt, of), outcome, startedAt, isExhausted);

@@ -240,9 +240,10 @@ export class Recorder {
     this.report(batch, { moved, disabled });
     const recovered = new Set<string>();
     for (const [index, attempted] of batch.entries()) {
-      const { delivery, next, wasFailing } = records[index] as AttemptRecord;
+      const record = records[index] as AttemptRecord;
+      const { delivery, next, wasFailing } = record;
       const listenerId = delivery.listener.id;
-      if (!moved.has(delivery.id)) continue;
+      if (!moved.has(record)) continue;
       if (next.state === 'due') expect(next.at);
       if (delivery.isOrdered || wasFailing) expect(0);
       if (next.state !== 'succeeded') this.failing.add(listenerId);
@@ -265,7 +266,7 @@ export class Recorder {
 
   private report(batch: readonly Attempted[], { moved, disabled }: Pick<RecordResult, 'moved' | 'disabled'>): void {
     const { attemptLog, diagnostics } = this.parts;
-    const recordedOf = (attempted: Attempted) => recordedAttempt(attempted, moved.has(attempted.record.delivery.id));
+    const recordedOf = (attempted: Attempted) => recordedAttempt(attempted, moved.has(attempted.record));
     if (diagnostics.listens('attempts')) diagnostics.publish('attempts', { attempts: batch.map(recordedOf) });
     const reasons = new Map(
       disabled.map(({ listenerId, reason }) => [batch.findLast((one) => isFailureOf(one, listenerId)), reason]),

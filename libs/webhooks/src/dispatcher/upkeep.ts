@@ -40,6 +40,7 @@ import {
 import { pruneRevocations } from '../store/requests/revoked-sessions.js';
 import { pruneTasks } from '../store/queue/task-rows.js';
 import type { Script } from '../store/database/script.js';
+import { DAYS_AHEAD, PartitionChore, rowsBefore } from './partition-chore.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { OperationalEvents } from './operational-events.js';
 import { Signal } from './signal.js';
@@ -80,6 +81,8 @@ interface Batch {
   readonly discarded?: ReadonlyMap<string, number>;
   readonly deliveries?: number;
   readonly events?: number;
+  /** To call after the commit, because the transaction may run twice. */
+  readonly committed?: () => void;
 }
 
 interface Chore {
@@ -222,6 +225,7 @@ export class Upkeep {
         });
         if (!done) return;
         isDone = done.isDone;
+        done.committed?.();
         total.deliveries += done.deliveries ?? 0;
         total.events += done.events ?? 0;
         this.publishDone(name, done);
@@ -303,8 +307,14 @@ function reportedLag(lagMs: number, { paused, since }: SendingState, isReported:
 }
 
 function choresOf(parts: UpkeepParts): Chore[] {
-  const { database, operational, tablePaths } = parts;
-  return [...cleaning(parts), ...(operational ? [lagChore(database, operational, tablePaths)] : [])];
+  const { database, operational, tablePaths, retention, logger } = parts;
+  const keptMs = retention ? Math.max(retention.succeededMs, retention.failedMs) : null;
+  return [
+    // First, so that a day is dropped before retention reads its rows.
+    ...(database.isPartitioned ? [new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD })] : []),
+    ...cleaning(parts),
+    ...(operational ? [lagChore(database, operational, tablePaths)] : []),
+  ];
 }
 
 function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
@@ -365,12 +375,19 @@ function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
   };
   if (!retention) return [expire, erase, audit, minutes, stats];
   const { succeededMs, failedMs } = retention;
-  const limits = (now: number) => ({ succeededBefore: now - succeededMs, failedBefore: now - failedMs });
+  const keptMs = Math.max(succeededMs, failedMs);
+  /** Whole days are dropped at the longer age, so rows of that age are deleted only if a day could not be dropped. */
+  const limit = (now: number, ageMs: number) =>
+    database.isPartitioned && ageMs === keptMs ? rowsBefore(now - ageMs) : now - ageMs;
+  const limits = (now: number) => ({
+    succeededBefore: limit(now, succeededMs),
+    failedBefore: limit(now, failedMs),
+  });
   const early: Chore = {
     name: 'prune',
     everyMs: OFTEN_MS,
     *batch(afterSeq, now) {
-      const before = now - Math.min(succeededMs, failedMs);
+      const before = limit(now, Math.min(succeededMs, failedMs));
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
       const { hasMore, ...pruned } = yield* prune(database, events, limits(now));
       if (hasMore) return { position: afterSeq, isDone: false, ...pruned };
@@ -381,7 +398,7 @@ function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
     name: 'prune-rest',
     everyMs: DAILY_MS,
     *batch(afterSeq, now) {
-      const before = now - Math.max(succeededMs, failedMs);
+      const before = limit(now, keptMs);
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
       const ageLimit = yield* tooOldBefore(now);
       const tooOld = events.filter(({ createdAt }) => createdAt < ageLimit);

@@ -1,6 +1,6 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
-import { tablePathOf, type WebhookTablesOptions } from '../store/database/table-names.js';
+import { assertPartitions, tablePathOf, type WebhookMigrationsOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
 import { assertNewShape } from '../store/database/old-shape.js';
 import { dataSourceOf } from '../typeorm-compat.js';
@@ -13,6 +13,7 @@ import { dataSourceOf } from '../typeorm-compat.js';
 const TABLES: readonly FrozenTable[] = [
   {
     name: 'events',
+    partitionBy: 'createdAt',
     columns: {
       seq: 'sequence',
       id: 'id',
@@ -129,6 +130,7 @@ const TABLES: readonly FrozenTable[] = [
   },
   {
     name: 'deliveries',
+    partitionBy: 'eventAt',
     columns: {
       seq: 'sequence',
       id: 'id',
@@ -185,6 +187,7 @@ const TABLES: readonly FrozenTable[] = [
   },
   {
     name: 'attempts',
+    partitionBy: 'eventAt',
     columns: {
       seq: 'sequence',
       deliveryId: 'id',
@@ -373,11 +376,12 @@ const TABLES: readonly FrozenTable[] = [
 const CREATED = '1795996800000';
 
 /** Creates the migration class for one table prefix. The name of the class contains the prefix, so that two instances do not clash. */
-export function createTablesMigration(at: WebhookTablesOptions): new () => MigrationInterface {
+export function createTablesMigration(at: WebhookMigrationsOptions): new () => MigrationInterface {
   return class CreateWebhookTables implements MigrationInterface {
     readonly name = migrationName('CreateWebhooks', at, CREATED);
 
     async up(runner: QueryRunner): Promise<void> {
+      assertPartitions(dataSourceOf(runner), at.partitions);
       await createSchema(runner, at);
       await assertNewShape(dataSourceOf(runner), runner, at);
       for (const table of TABLES) await createTable(runner, at, table);

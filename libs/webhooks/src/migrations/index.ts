@@ -1,10 +1,10 @@
 import type { MigrationInterface } from 'typeorm';
-import type { WebhookTablesOptions } from '../store/database/table-names.js';
+import type { WebhookMigrationsOptions, WebhookTablesOptions } from '../store/database/table-names.js';
 import { createTablesMigration } from './0001-create-webhook-tables.js';
 import { createInboxMigration } from './inbox-0001-create-table.js';
 
 export { webhookEntities } from '../store/database/tables.js';
-export type { WebhookTablesOptions } from '../store/database/table-names.js';
+export type { WebhookMigrationsOptions, WebhookTablesOptions } from '../store/database/table-names.js';
 export { webhookInboxEntities } from '../receiver/nest/inbox-table.js';
 export { dropTriggers, installTriggers, type TriggerOptions } from './triggers.js';
 export type { SupportedDriver } from '../dialect.js';
@@ -15,7 +15,7 @@ export type { SupportedDriver } from '../dialect.js';
  * @example
  * new DataSource({ type: 'postgres', migrations: ['dist/migrations/*.js', ...webhookMigrations()] });
  */
-export function webhookMigrations(options: WebhookTablesOptions = {}): (new () => MigrationInterface)[] {
+export function webhookMigrations(options: WebhookMigrationsOptions = {}): (new () => MigrationInterface)[] {
   return [createTablesMigration(options)];
 }
 

@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { SupportedDriver } from '../../dialect.js';
-import type { WebhookTablesOptions } from '../../store/database/table-names.js';
+import type { WebhookMigrationsOptions } from '../../store/database/table-names.js';
 import type { DataSource } from '../../typeorm-compat.js';
 import { argumentError, handler, type Cli, type ResultOptions } from '../terminal/cli.js';
 import { wholeNumber } from '../terminal/arguments.js';
@@ -11,6 +11,12 @@ import { withDataSourceOption, withJsonOption, type DataSourceOptions } from './
 interface MigrateOptions extends DataSourceOptions, ResultOptions {
   readonly to?: number;
   readonly dryRun?: boolean;
+  readonly partitions?: 'day';
+}
+
+/** The shape of tables that do not exist yet. */
+function partitionsOption(): Option {
+  return new Option('--partitions <by>', 'PostgreSQL: make new tables with a partition for each day').choices(['day']);
 }
 
 /** `migrate`: runs our migrations, and no other. */
@@ -19,18 +25,22 @@ export function addMigrate(program: Command, cli: Cli): void {
     .command('migrate')
     .description('Creates or updates the webhook tables. Runs the migrations of this library only.')
     .option('--to <version>', 'stop at this version of the tables', wholeNumber(1, 9_999))
+    .addOption(partitionsOption())
     .option('--dry-run', 'print the SQL without running it');
   withJsonOption(withDataSourceOption(command)).action(
     handler(cli, (options: MigrateOptions) => migrate(cli, options)),
   );
 }
 
-async function migrate({ terminal }: Cli, { dataSource: file, to, dryRun, json }: MigrateOptions): Promise<ExitCode> {
+async function migrate(
+  { terminal }: Cli,
+  { dataSource: file, to, dryRun, partitions, json }: MigrateOptions,
+): Promise<ExitCode> {
   const { load, connect } = await import('../data-source/open-data-source.js');
   const { migrationDataSource, migrationsTo, nameOf, pendingMigrations, statementsOf } =
     await import('../data-source/migrations.js');
   const { dataSource, resolved } = await load(file);
-  const ours = migrationDataSource(dataSource, migrationsTo(resolved, to));
+  const ours = migrationDataSource(dataSource, migrationsTo({ ...resolved, partitions }, to));
   await connect(ours);
   try {
     const pending = await pendingMigrations(ours);
@@ -56,6 +66,7 @@ interface SqlOptions extends DataSourceOptions, ResultOptions {
   readonly to?: number;
   readonly dialect?: keyof typeof DRIVERS;
   readonly prefix?: string;
+  readonly partitions?: 'day';
 }
 
 /** `sql`: prints the SQL of our migrations, for people who run it by hand. */
@@ -66,19 +77,24 @@ export function addSql(program: Command, cli: Cli): void {
     .addOption(
       new Option('--dialect <name>', 'the database, if not that of the data source').choices(Object.keys(DRIVERS)),
     )
+    .addOption(partitionsOption())
     .option('--prefix <text>', 'the prefix of the tables, if there is no data source')
     .option('--to <version>', 'stop at this version of the tables', wholeNumber(1, 9_999));
   withJsonOption(withDataSourceOption(command)).action(handler(cli, (options: SqlOptions) => sql(cli, options)));
 }
 
-async function sql({ terminal }: Cli, { dataSource: file, dialect, prefix, to, json }: SqlOptions): Promise<ExitCode> {
+async function sql(
+  { terminal }: Cli,
+  { dataSource: file, dialect, prefix, partitions, to, json }: SqlOptions,
+): Promise<ExitCode> {
   if (file === undefined && dialect === undefined)
     throw argumentError('Give -d <data-source file> or --dialect <name>.');
   const { load } = await import('../data-source/open-data-source.js');
   const { migrationDataSource, migrationsTo, statementsOf } = await import('../data-source/migrations.js');
   const loaded = file === undefined ? undefined : await load(file);
-  const at: WebhookTablesOptions = {
+  const at: WebhookMigrationsOptions = {
     ...loaded?.resolved,
+    partitions,
     ...(prefix === undefined ? {} : { tablePrefix: prefix }),
   };
   const options = {

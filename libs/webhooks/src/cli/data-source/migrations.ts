@@ -2,13 +2,13 @@ import type { MigrationInterface, QueryRunner } from 'typeorm';
 import { ConfigurationError } from '../../errors.js';
 import { webhookMigrations } from '../../migrations/index.js';
 import { OLDEST_VERSION } from '../../store/database/schema-version.js';
-import type { WebhookTablesOptions } from '../../store/database/table-names.js';
+import type { WebhookMigrationsOptions } from '../../store/database/table-names.js';
 import { DataSource } from '../../typeorm-compat.js';
 
 type Migration = new () => MigrationInterface;
 
 /** Our migrations up to a version of the tables. @throws ConfigurationError `INVALID_ARGUMENT` if there is no such version */
-export function migrationsTo(at: WebhookTablesOptions, version: number | undefined): Migration[] {
+export function migrationsTo(at: WebhookMigrationsOptions, version: number | undefined): Migration[] {
   const all = webhookMigrations(at);
   // The first migration creates the oldest version of the tables that this release can use.
   const last = OLDEST_VERSION + all.length - 1;

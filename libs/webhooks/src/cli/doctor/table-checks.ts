@@ -10,6 +10,8 @@ import { readDatabaseTime } from '../../store/database/database-time.js';
 import { findOtherTables } from '../../store/database/other-prefixes.js';
 import { resealListeners } from '../../store/listeners/listener-rows.js';
 import { countDamaged, readListenerSettings, readOverview } from '../../store/queue/overview.js';
+import { dayText } from '../../store/database/partition-names.js';
+import { FEWEST_LOCKS, readPartitionHealth } from '../../store/queue/partitions.js';
 import { readProcesses } from '../../store/system/processes.js';
 import { readSending } from '../../store/system/sending.js';
 import { toSending } from '../../system/shown-system.js';
@@ -40,13 +42,42 @@ export const tables: Check = {
       );
     }
     const others = (await database.single(() => findOtherTables(database))).filter(({ isPending }) => isPending);
-    if (!others.length) return ok(`version ${state.version} of ${state.known}`);
-    return warn(
-      `the tables with the prefix '${others[0]?.prefix}' contain unsent events or deliveries`,
-      'Keep an instance with that tablePrefix running until nothing is pending there.',
-    );
+    if (others.length) {
+      return warn(
+        `the tables with the prefix '${others[0]?.prefix}' contain unsent events or deliveries`,
+        'Keep an instance with that tablePrefix running until nothing is pending there.',
+      );
+    }
+    const version = `version ${state.version} of ${state.known}`;
+    return database.isPartitioned ? partitionsOf(database, version) : ok(version);
   },
 };
+
+async function partitionsOf(database: Database, version: string) {
+  const now = await database.single(() => readDatabaseTime(database));
+  const { isOwner, locks, firstMissing, hasDefaultRows } = await database.single(() =>
+    readPartitionHealth(database, now),
+  );
+  const page = 'See docs/partitions.md.';
+  if (!isOwner) return warn('the database user does not own the webhook tables, and cannot make partitions', page);
+  if (firstMissing !== null) {
+    return warn(
+      `${dayText(firstMissing)} has no partition: its rows go to the default partition`,
+      `Start a dispatcher: its upkeep makes the partitions of the next days. ${page}`,
+    );
+  }
+  if (hasDefaultRows) {
+    return warn(
+      'the default partitions have rows: no dispatcher ran when their days began',
+      `Retention deletes them. ${page}`,
+    );
+  }
+  if (locks >= FEWEST_LOCKS) return ok(`${version}, partitioned by day`);
+  return warn(
+    `max_locks_per_transaction is ${locks}, too few for partitioned tables`,
+    `Set it to ${FEWEST_LOCKS} or more, and restart PostgreSQL. ${page}`,
+  );
+}
 
 export const triggers: Check = {
   name: 'triggers',

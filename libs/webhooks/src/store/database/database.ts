@@ -20,6 +20,8 @@ export type StatementLimit = 'work' | 'page';
 export abstract class Database {
   abstract readonly dialect: DialectName;
   abstract readonly tables: TablesSql;
+  /** Whether events, deliveries and attempts are partitioned by day. Only on PostgreSQL, and only if the migrations made it so. */
+  abstract readonly isPartitioned: boolean;
 
   /**
    * Runs a script in one transaction, on the primary, at READ COMMITTED or stricter. After a deadlock, a serialization failure,

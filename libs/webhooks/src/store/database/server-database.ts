@@ -35,15 +35,24 @@ const BEGIN_POSTGRES = `START TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LO
 /** The database class for PostgreSQL, MySQL and MariaDB. Its connections come from the module's own pool. */
 export class ServerDatabase extends Database {
   readonly returnsInserted: boolean;
+  readonly dialect: DialectName;
+  readonly tables: TablesSql;
+  readonly isPartitioned: boolean;
   private readonly connections: ServerConnections;
 
   private constructor(
     readonly dataSource: DataSource,
-    readonly dialect: DialectName,
-    readonly tables: TablesSql,
-    poolSize: number,
+    {
+      dialect,
+      tables,
+      poolSize,
+      isPartitioned,
+    }: { dialect: DialectName; tables: TablesSql; poolSize: number; isPartitioned: boolean },
   ) {
     super();
+    this.dialect = dialect;
+    this.tables = tables;
+    this.isPartitioned = isPartitioned;
     this.connections = new ServerConnections(dataSource, dialect, poolSize);
     this.returnsInserted = dataSource.driver.isReturningSqlSupported('insert');
   }
@@ -51,16 +60,25 @@ export class ServerDatabase extends Database {
   /** Opens the pool. If the application has `synchronize`, this method also creates the tables. */
   static async open(application: DataSource, at: WebhookTablesOptions, poolSize: number): Promise<ServerDatabase> {
     const type = application.options.type as SupportedDriver;
-    const options = ownDataSourceOptions(
-      application,
-      webhookEntities({ ...at, type, namingStrategy: application.namingStrategy }),
-      poolSize,
-    );
-    const dataSource = await initialized(new DataSource(options));
+    const open = (partitions?: 'day') => {
+      const { namingStrategy } = application;
+      const entities = webhookEntities({ ...at, type, namingStrategy, partitions });
+      return initialized(new DataSource(ownDataSourceOptions(application, entities, poolSize)));
+    };
+    let dataSource = await open();
     try {
       await withRunner(dataSource, (runner) => assertNewShape(dataSource, runner, at));
+      const isPartitioned = await hasPartitions(dataSource, at);
+      if (isPartitioned) {
+        // The keys of partitioned tables have more columns, and TypeORM reads entities only when a data source is opened.
+        await dataSource.destroy();
+        dataSource = await open('day');
+      }
       if (application.options.synchronize) await synchronize(application, dataSource, at);
-      return new ServerDatabase(dataSource, dialectOf(type), tablesSql(dataSource, at), poolSize);
+      return new ServerDatabase(dataSource, {
+        ...{ dialect: dialectOf(type), tables: tablesSql(dataSource, at) },
+        ...{ poolSize, isPartitioned },
+      });
     } catch (error) {
       await dataSource.destroy();
       throw error;
@@ -148,6 +166,18 @@ export class ServerDatabase extends Database {
       return send(text, values);
     });
   }
+}
+
+/** Whether the migrations made the tables with `partitions`. */
+async function hasPartitions(dataSource: DataSource, at: WebhookTablesOptions): Promise<boolean> {
+  if (dialectOf(dataSource.options.type) !== 'postgres') return false;
+  const { path } = tablesSql(dataSource, at).events;
+  return withRunner(dataSource, async (runner) => {
+    const found = (await runner.query(`select 1 from pg_class where oid = to_regclass($1) and relkind = 'p'`, [
+      path,
+    ])) as unknown[];
+    return found.length > 0;
+  });
 }
 
 /** Options of different drivers that have the same meaning. */

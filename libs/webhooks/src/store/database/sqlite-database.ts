@@ -39,6 +39,7 @@ const WRITER_TIMEOUT_MS = 10_000;
 export class SqliteDatabase extends Database {
   readonly dialect = 'sqlite';
   readonly returnsInserted = true;
+  readonly isPartitioned = false;
   private readonly statements = new Map<string, SqliteStatement>();
 
   private constructor(

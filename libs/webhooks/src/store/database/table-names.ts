@@ -61,6 +61,36 @@ export interface WebhookTablesOptions {
   tableSchema?: string | undefined;
 }
 
+/** Options of the tables that only migrations and entity schemas need. A running module reads the shape of its tables from the database. */
+export interface WebhookMigrationsOptions extends WebhookTablesOptions {
+  /**
+   * PostgreSQL only. `'day'` divides the tables of events, deliveries and attempts into a partition for each day (UTC), so that retention
+   * drops a day instead of deleting its rows. The tables get this shape when they are created: the option changes no existing tables. See
+   * docs/partitions.md.
+   * @defaultValue no partitions
+   */
+  partitions?: 'day' | undefined;
+}
+
+/**
+ * The columns of a unique key. On PostgreSQL, each unique key of a partitioned table must contain the column that decides on the partition.
+ *
+ * @param by the column that decides on the partition; `undefined`: the table is not partitioned
+ */
+export function withPartitionColumn(shape: IndexShape, by: string | undefined): IndexShape {
+  if (by === undefined || 'of' in shape || shape.includes(by)) return shape;
+  return [...shape, by];
+}
+
+/** @throws ConfigurationError `INVALID_OPTION` for an unknown value, or if the database has no partitions that the library can use */
+export function assertPartitions({ options: { type } }: DataSource, partitions: unknown): void {
+  if (partitions === undefined || (partitions === 'day' && type === 'postgres')) return;
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    `Invalid value ${JSON.stringify(partitions)} for \`partitions\`: ${partitions === 'day' ? `the data source has the type '${type}', and only PostgreSQL's tables can have partitions. Leave \`partitions\` out.` : "allowed: 'day', or no value."}`,
+  );
+}
+
 /** The options as source text for a message. Options with default values are left out, so the text may be empty. */
 export function writtenTablesOptions({
   tablePrefix = DEFAULT_TABLE_PREFIX,

@@ -9,11 +9,13 @@ import sql, { raw, type Sql } from 'sql-template-tag';
 import { columnOptions, type ColumnKind } from './column-kinds.js';
 import { dialectOf, type SupportedDriver, DEFAULT_TABLE_PREFIX, escapedPath } from '../../dialect.js';
 import {
+  type WebhookMigrationsOptions,
   type WebhookTablesOptions,
   databaseName,
   indexesOf,
   type IndexCondition,
   type IndexShape,
+  withPartitionColumn,
 } from './table-names.js';
 export const inState =
   (state: string): IndexCondition =>
@@ -51,6 +53,7 @@ const TABLES = {
       createdAt: 'milliseconds',
       erasedAt: 'milliseconds?',
     },
+    partitionBy: 'createdAt',
     unique: [['id']],
     indexes: [
       ['createdAt'],
@@ -172,6 +175,7 @@ const TABLES = {
       createdAt: 'milliseconds',
       finishedAt: 'milliseconds?',
     },
+    partitionBy: 'eventAt',
     unique: [['eventAt', 'eventSeq', 'listenerId']],
     indexes: [
       ['id'],
@@ -211,6 +215,7 @@ const TABLES = {
       superseded: 'flag',
       startedAt: 'milliseconds',
     },
+    partitionBy: 'eventAt',
     unique: [],
     indexes: [['deliveryId', 'seq']],
   },
@@ -374,6 +379,8 @@ interface TableShape {
   columns: Record<string, ColumnKind | `${ColumnKind}?`>;
   /** The primary key, if no column has the kind `sequence`. */
   primary?: readonly string[];
+  /** The column that decides on the partition, if the tables are partitioned: the time of the event. */
+  partitionBy?: string;
   unique: readonly IndexShape[];
   indexes: readonly IndexShape[];
 }
@@ -387,13 +394,14 @@ type ColumnName<T extends TableName> = keyof (typeof TABLES)[T]['columns'] & str
  *
  * The module does not need these entity schemas, because the module defines its tables itself. List the entity schemas if your data source
  * should also know the tables, for example to generate migrations. `type` is the type of your data source, because the column type of a
- * long text differs between databases. Pass `namingStrategy` if your naming strategy changes column names that are set explicitly.
+ * long text differs between databases. Pass `namingStrategy` if your naming strategy changes column names that are set explicitly. Pass
+ * `partitions` if your migrations do.
  *
  * @example
  * new DataSource({ type: 'postgres', entities: [Order, ...webhookEntities({ type: 'postgres' })] });
  */
 export function webhookEntities(
-  options: WebhookTablesOptions & { type: SupportedDriver; namingStrategy?: NamingStrategyInterface },
+  options: WebhookMigrationsOptions & { type: SupportedDriver; namingStrategy?: NamingStrategyInterface },
 ): EntitySchema[] {
   const prefix = options.tablePrefix ?? DEFAULT_TABLE_PREFIX;
   const { namingStrategy, tableSchema } = options;
@@ -401,13 +409,15 @@ export function webhookEntities(
     namingStrategy?.columnName(property, databaseName(property), []) ?? databaseName(property);
   return Object.entries<TableShape>(TABLES).map(([table, shape]) => {
     const columns: Record<string, EntitySchemaColumnOptions> = {};
+    const by = options.partitions === undefined ? undefined : shape.partitionBy;
+    const unique = shape.unique.map((key) => withPartitionColumn(key, by));
     for (const [property, kind] of Object.entries(shape.columns)) {
       const nullable = kind.endsWith('?');
       columns[property] = {
         ...columnOptions((nullable ? kind.slice(0, -1) : kind) as ColumnKind, options.type),
         name: databaseName(property),
         ...(nullable ? { nullable } : {}),
-        ...(shape.primary?.includes(property) ? { primary: true } : {}),
+        ...(shape.primary?.includes(property) || property === by ? { primary: true } : {}),
       };
     }
     return new EntitySchema({
@@ -416,12 +426,22 @@ export function webhookEntities(
       ...(tableSchema === undefined ? {} : { schema: tableSchema }),
       columns,
       indices: [
-        ...indexesOf(shape.unique, dialectOf(options.type), columnOf).map((index) => ({ ...index, unique: true })),
+        ...indexesOf(unique, dialectOf(options.type), columnOf).map((index) => ({ ...index, unique: true })),
         ...indexesOf(shape.indexes, dialectOf(options.type), columnOf),
       ],
     });
   });
 }
+
+/** The partitioned tables and the column that decides on the partition, if the tables are partitioned. */
+export const PARTITION_COLUMNS = {
+  events: TABLES.events.partitionBy,
+  deliveries: TABLES.deliveries.partitionBy,
+  attempts: TABLES.attempts.partitionBy,
+} as const;
+
+/** The name of a table that can have partitions. */
+export type PartitionedTable = keyof typeof PARTITION_COLUMNS;
 
 function entityName(prefix: string, table: string): string {
   return `webhooks:${prefix}${table}`;

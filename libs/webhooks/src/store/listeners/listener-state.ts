@@ -2,6 +2,7 @@ import sql, { type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import { jsonRows, updateFromRows } from '../database/json-rows.js';
 import { query, type Script } from '../database/script.js';
 import type { ListenerState } from '../../health/listener-state.js';
@@ -187,7 +188,7 @@ export function* endPause(database: Database, listenerId: string, deliveryId: st
   const { deliveries: d } = database.tables;
   const first = (yield* nextDueOf(database, [listenerId])).get(listenerId) ?? now;
   const nextAt = Math.min(now, first - 1);
-  yield sql`update ${d.sql} set ${d.$.nextAt} = ${nextAt} where ${d.$.id} = ${deliveryId}`;
+  yield sql`update ${d.sql} set ${d.$.nextAt} = ${nextAt} where ${d.$.id} = ${deliveryId}${atTimesOf(database, d.$.eventAt, [deliveryId])}`;
   // An attempt that begins now does not belong to the attempts that were in flight when the pause began, so its failure counts.
   yield* writeListenerStates(database, [{ ...state, pausedUntil: now, failuresCountFrom: now, readyAt: nextAt }]);
 }

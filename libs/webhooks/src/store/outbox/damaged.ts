@@ -1,6 +1,7 @@
 import sql, { join } from 'sql-template-tag';
 import { canBeStored } from '../database/can-be-stored.js';
 import type { Database } from '../database/database.js';
+import { atSameTime, atTimesOf } from '../database/event-times.js';
 import { execute, query, type Script } from '../database/script.js';
 
 /** An event, or an image of a trigger, that could not be read. */
@@ -23,7 +24,7 @@ const IMAGE = /^img_(\d{1,18})$/;
 export function* readDamaged(database: Database): Script<DamagedRow[]> {
   const { damaged: x, events: e, images: i } = database.tables;
   const events = yield* query<{ id: string; type: string; createdAt: unknown; reason: string }>(
-    sql`select ${e.select('e', 'id', 'type', 'createdAt')}, ${x.select('x', 'reason')} from ${x.sql} x join ${e.sql} e on e.${e.$.seq} = x.${x.$.seq} order by x.${x.$.seq} desc limit ${DAMAGED_SHOWN + 1}`,
+    sql`select ${e.select('e', 'id', 'type', 'createdAt')}, ${x.select('x', 'reason')} from ${x.sql} x join ${e.sql} e on e.${e.$.seq} = x.${x.$.seq}${atSameTime(database, sql`e.${e.$.createdAt}`, sql`x.${x.$.eventAt}`)} order by x.${x.$.seq} desc limit ${DAMAGED_SHOWN + 1}`,
   );
   const images = yield* query<{ seq: unknown; tablePath: string; reason: string; createdAt: unknown }>(
     sql`select ${i.select('i', 'seq', 'tablePath', 'reason', 'createdAt')} from ${i.sql} i where i.${i.$.reason} is not null order by i.${i.$.seq} desc limit ${DAMAGED_SHOWN + 1}`,
@@ -61,7 +62,7 @@ export function* retryDamaged(database: Database, id: string): Script<DamagedRow
 function* retryEvent(database: Database, id: string): Script<boolean> {
   const { damaged: x, events: e, outbox: o } = database.tables;
   const [event] = yield* query<{ seq: unknown; createdAt: unknown; orderKey: Uint8Array | null }>(
-    sql`select ${e.select('e', 'seq', 'createdAt', 'orderKey')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+    sql`select ${e.select('e', 'seq', 'createdAt', 'orderKey')} from ${e.sql} e where e.${e.$.id} = ${id}${atTimesOf(database, sql`e.${e.$.createdAt}`, [id])}`,
   );
   if (!event) return false;
   // Only one of two concurrent calls deletes the row.

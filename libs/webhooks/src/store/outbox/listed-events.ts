@@ -2,6 +2,7 @@ import sql, { join, type Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
 import { canBeStored } from '../database/can-be-stored.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
 import { readEventStates, type EventState } from './event-state.js';
 import { query, type Script } from '../database/script.js';
@@ -87,7 +88,7 @@ export function* readListedEvent(database: Database, id: string, scope: OwnerSco
   if (!canBeStored(id)) return undefined;
   const { events: e } = database.tables;
   const [row] = yield* query<StatelessRow<ShownEventRow>>(
-    sql`select ${e.select('e', ...LISTED, 'payload', 'droppedFields', 'context')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+    sql`select ${e.select('e', ...LISTED, 'payload', 'droppedFields', 'context')} from ${e.sql} e where e.${e.$.id} = ${id}${atTimesOf(database, sql`e.${e.$.createdAt}`, [id])}`,
   );
   // Compare once more with ===: a collation treats some different texts as equal.
   if (row?.id !== id || !isVisible(row, scope)) return undefined;

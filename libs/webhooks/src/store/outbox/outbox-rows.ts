@@ -1,6 +1,7 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { anyOf, chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimes } from '../database/event-times.js';
 import { insertFromRows } from '../database/json-rows.js';
 import { query, type Row, type Script, together } from '../database/script.js';
 import { selectEvent, type ClaimedEvent } from './outbox-events.js';
@@ -60,6 +61,7 @@ export function* lockOutbox(
   const columns = sql`o.${o.$.seq} ${o.as('outboxSeq')}, ${o.select('o', 'claims', 'routedThrough')}`;
   const first = sql`where ${where} order by o.${o.$.seq} limit ${limit}`;
   if (database.dialect === 'mysql') return yield* lockInSteps(database, { where, columns, first, isAwaited });
+  if (database.isPartitioned) return yield* lockPartitioned(database, { columns, first, beside });
   const lock = database.dialect === 'postgres' ? sql` for update of o skip locked` : sql``;
   const claim = sql`select ${columns}, ${selectEvent(database)} from ${o.sql} o left join ${e.sql} e on e.${e.$.seq} = o.${o.$.seq} ${first}${lock}`;
   const [rows, others] = yield* together(beside ? [claim, beside] : [claim], { isEnd: false });
@@ -88,13 +90,38 @@ function* lockInSteps(
   const events = yield* query<ClaimedEvent>(
     sql`select ${selectEvent(database)} from ${e.sql} e${e.byKey} where e.${e.$.seq} ${inList(locked.map(({ outboxSeq }) => outboxSeq))}`,
   );
+  return { ...nothing, ...sorted(withEvents(locked, events)) };
+}
+
+/**
+ * With partitions, the events are read by a statement of their own, which names their times. In a join, PostgreSQL would not know the times
+ * before it runs the statement, and would plan and lock each partition.
+ */
+function* lockPartitioned(
+  database: Database,
+  { columns, first, beside }: { columns: Sql; first: Sql; beside: Sql | undefined },
+): Script<LockedOutbox> {
+  const { outbox: o, events: e } = database.tables;
+  const claim = sql`select ${columns}, ${o.select('o', 'eventAt')} from ${o.sql} o ${first}${database.skipLocked}`;
+  const [rows, others] = yield* together(beside ? [claim, beside] : [claim], { isEnd: false });
+  const locked = (rows?.rows ?? []) as unknown as (FoundRow & { readonly eventAt: unknown })[];
+  const found = locked.map(({ outboxSeq }) => outboxSeq);
+  if (!found.length) return { events: [], orphans: [], found, beside: others?.rows };
+  const at = atTimes(
+    database,
+    sql`e.${e.$.createdAt}`,
+    locked.map(({ eventAt }) => eventAt),
+  );
+  const events = yield* query<ClaimedEvent>(
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${anyOf(found)}${at}`,
+  );
+  return { ...sorted(withEvents(locked, events)), found, beside: others?.rows };
+}
+
+/** Joins outbox rows with their events. A row without an event gets no id. */
+function withEvents(locked: readonly FoundRow[], events: readonly ClaimedEvent[]): FoundRow[] {
   const bySeq = new Map(events.map((event) => [String(event.seq), event]));
-  return {
-    ...nothing,
-    ...sorted(
-      locked.map((row) => Object.assign({}, row, bySeq.get(String(row.outboxSeq)) ?? { id: null, payload: null })),
-    ),
-  };
+  return locked.map((row) => Object.assign({}, row, bySeq.get(String(row.outboxSeq)) ?? { id: null, payload: null }));
 }
 
 function sorted(rows: readonly FoundRow[]): Pick<LockedOutbox, 'events' | 'orphans'> {
@@ -163,19 +190,20 @@ function keyed({ dialect }: Database, seqs: readonly unknown[], statement: (are:
 /**
  * Locks outbox rows in the order of their keys, and waits for other transactions that hold them.
  *
- * @returns the sequences of the rows that still have the token of their lease
+ * @returns the leases that still hold
  */
-export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): Script<Set<string>> {
+export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): Script<Set<OutboxLease>> {
   const { outbox: o } = database.tables;
-  const tokens = new Map([...leases].map(({ seq, token }) => [seq, token]));
-  const held = new Set<string>();
-  for (const some of chunks([...tokens.keys()].toSorted((a, b) => Number(a) - Number(b)))) {
+  const all = new Set(leases);
+  const seqs = [...new Set([...all].map(({ seq }) => seq))];
+  const tokens = new Map<string, string | null>();
+  for (const some of chunks(seqs.toSorted((a, b) => Number(a) - Number(b)))) {
     const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
       sql`select ${o.select('o', 'seq', 'leaseToken')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(some)} order by o.${o.$.seq}${database.forUpdate}`,
     );
-    for (const { seq, leaseToken } of rows) if (tokens.get(String(seq)) === leaseToken) held.add(String(seq));
+    for (const { seq, leaseToken } of rows) tokens.set(String(seq), leaseToken);
   }
-  return held;
+  return new Set([...all].filter(({ seq, token }) => tokens.get(seq) === token));
 }
 
 /** The leases whose last unrecorded deliveries are among these deliveries. */

@@ -1,6 +1,7 @@
 import sql from 'sql-template-tag';
 import { storeEvents, type EventRow } from './event-rows.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import { skipConflict } from '../database/dialect-sql.js';
 import { query, type Script } from '../database/script.js';
 
@@ -31,7 +32,7 @@ export function* publishOnce(database: Database, row: EventRow, dedupeKey: Buffe
   );
   if (known && known.eventId !== id) {
     const [earlier] = yield* query<ExistingEvent>(
-      sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.id} = ${known.eventId}${lock}`,
+      sql`select ${e.select('e', 'id', 'payload', 'owner', 'context')} from ${e.sql} e where e.${e.$.id} = ${known.eventId}${atTimesOf(database, sql`e.${e.$.createdAt}`, [known.eventId])}${lock}`,
     );
     if (earlier) return earlier;
     // Somebody deleted the event by hand, but not its key.

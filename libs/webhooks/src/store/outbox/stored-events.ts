@@ -1,6 +1,7 @@
 import sql from 'sql-template-tag';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import { query } from '../database/script.js';
 
 /** @returns which of these ids the outbox contains */
@@ -10,7 +11,7 @@ export function storedEventIds(database: Database, ids: readonly string[]): Prom
     const stored: string[] = [];
     for (const some of chunks(ids)) {
       const read = yield* query<{ id: string }>(
-        sql`select ${e.select('e', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(some)}`,
+        sql`select ${e.select('e', 'id')} from ${e.sql} e where e.${e.$.id} ${inList(some)}${atTimesOf(database, sql`e.${e.$.createdAt}`, some)}`,
       );
       stored.push(...read.map((row) => row.id));
     }

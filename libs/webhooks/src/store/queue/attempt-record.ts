@@ -24,8 +24,8 @@ export function numberOf({ delivery }: AttemptRecord): number {
 }
 
 export interface RecordResult {
-  /** Ids of the deliveries whose state changed. */
-  readonly moved: ReadonlySet<string>;
+  /** The records that changed the state of their deliveries. */
+  readonly moved: ReadonlySet<AttemptRecord>;
   /** Listeners that are paused. For a while, nothing may be sent to these listeners. */
   readonly paused: ReadonlySet<string>;
   readonly disabled: readonly { listenerId: string; reason: string }[];

@@ -4,7 +4,9 @@ import { afterHandshake } from '../../health/handshake-pause.js';
 import { allowanceOf, limitOf } from '../../health/rate-limit.js';
 import { newLease } from '../../ids.js';
 import { inList } from '../database/chunks.js';
+import { jsonRows } from '../database/json-rows.js';
 import type { Database } from '../database/database.js';
+import { atSameTime, atTimes } from '../database/event-times.js';
 import { claimReadyListeners, nextDueOf, readyFrom, writeListenerStates } from '../listeners/listener-state.js';
 import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
@@ -93,9 +95,9 @@ export function* claimDeliveries(
   if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
-  const seqs = yield* dueSeqs(database, shares, now);
+  const due = yield* findDue(database, shares, now);
   const leaseToken = newLease();
-  const leased = seqs.length ? yield* lease(database, seqs, leaseToken, now + leaseMs) : [];
+  const leased = due.length ? yield* lease(database, due, leaseToken, now + leaseMs) : [];
   const rows = leased.filter(({ erasedAt }) => erasedAt === null);
   yield* discardErased(
     database,
@@ -178,16 +180,39 @@ function divideSlots(shares: readonly Share[], left: RoomLeft): void {
   }
 }
 
-function* dueSeqs(database: Database, shares: readonly Share[], now: number): Script<unknown[]> {
+/** A due delivery. */
+interface DueRow {
+  readonly seq: unknown;
+  /** The time of its event. Only read if the tables are partitioned: otherwise the index alone answers. */
+  readonly eventAt?: unknown;
+}
+
+function* findDue(database: Database, shares: readonly Share[], now: number): Script<DueRow[]> {
   const asked = shares.filter((share) => share.allowed > 0);
   if (!asked.length) return [];
   const { deliveries: d } = database.tables;
+  if (database.isPartitioned) return yield* findDueInPartitions(database, asked, now);
   const branches = asked.map(
     ({ target, allowed }, n) =>
       sql`select * from (select ${d.select('d', 'seq')} from ${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where d.${d.$.listenerId} = ${target.id} and d.${d.$.state} = 'due' and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit ${allowed}) ${raw(`b${n}`)}`,
   );
-  const found = yield* query<{ seq: unknown }>(join(branches, ' union all '));
-  return found.map(({ seq }) => seq);
+  return yield* query<DueRow>(join(branches, ' union all '));
+}
+
+/**
+ * A due delivery may belong to an event of any day. So this statement searches the index of each partition. It has one branch for all
+ * listeners: PostgreSQL would plan each partition again for each further branch.
+ */
+function* findDueInPartitions(database: Database, asked: readonly Share[], now: number): Script<DueRow[]> {
+  const { deliveries: d } = database.tables;
+  const shares = jsonRows(
+    database.dialect,
+    { listener: 'text', allowed: 'bigint' },
+    asked.map(({ target, allowed }) => ({ listener: target.id, allowed })),
+  );
+  return yield* query<DueRow>(
+    sql`select b.* from ${shares} cross join lateral (select ${d.select('d', 'seq', 'eventAt')} from ${d.sql} d where d.${d.$.listenerId} = r.listener and d.${d.$.state} = 'due' and d.${d.$.nextAt} <= ${now}${isFirstOfItsRow(database)} order by d.${d.$.nextAt}, d.${d.$.seq} limit r.allowed) b`,
+  );
 }
 
 /**
@@ -206,11 +231,13 @@ function isFirstOfItsRow(database: Database): Sql {
   return sql` and (d.${d.$.orderKey} is null or (${isFirst}))`;
 }
 
-function* lease(database: Database, seqs: readonly unknown[], token: string, until: number): Script<ClaimRow[]> {
+function* lease(database: Database, due: readonly DueRow[], token: string, until: number): Script<ClaimRow[]> {
   const { deliveries: d, events: e } = database.tables;
+  const seqs = due.map(({ seq }) => seq);
+  const times = due.map(({ eventAt }) => eventAt);
   // With the plain column and outdated statistics, PostgreSQL would read its index of due deliveries instead of the primary key.
   yield* execute(
-    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and coalesce(${d.$.state}, '') = ${'due'}`,
+    sql`update ${d.sql}${d.byKey} set ${d.$.state} = ${'leased'}, ${d.$.leaseToken} = ${token}, ${d.$.leaseUntil} = ${until} where ${d.$.seq} ${inList(seqs)} and coalesce(${d.$.state}, '') = ${'due'}${atTimes(database, d.$.eventAt, times)}`,
   );
   const columns = d.select(
     'd',
@@ -231,8 +258,8 @@ function* lease(database: Database, seqs: readonly unknown[], token: string, unt
   );
   return yield* query<ClaimRow>(
     sql`select ${columns}, e.${e.$.id} ${e.as('eventId')}, e.${e.$.createdAt} ${e.as('eventCreatedAt')}, ${e.select('e', 'payload', 'thinPayload', 'context', 'audience', 'erasedAt')}
-    from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}
-    where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token} order by d.${d.$.nextAt}, d.${d.$.seq}`,
+    from ${d.sql} d${d.byKey} join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}${atSameTime(database, sql`e.${e.$.createdAt}`, sql`d.${d.$.eventAt}`)}${atTimes(database, sql`e.${e.$.createdAt}`, times)}
+    where d.${d.$.seq} ${inList(seqs)} and d.${d.$.leaseToken} = ${token}${atTimes(database, sql`d.${d.$.eventAt}`, times)} order by d.${d.$.nextAt}, d.${d.$.seq}`,
   );
 }
 

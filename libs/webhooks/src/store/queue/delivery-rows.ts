@@ -2,6 +2,7 @@ import sql, { join, type Sql } from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import { canBeStored } from '../database/can-be-stored.js';
 import type { Database } from '../database/database.js';
+import { atSameTime, atTimesOf } from '../database/event-times.js';
 import { typed } from '../database/dialect-sql.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
@@ -106,7 +107,7 @@ export function deliveryColumns(database: Database): Sql {
     ...(['seq', 'id', 'listenerId', 'type', 'owner', 'attempts', 'nextAt', 'lastStatus'] as const),
     ...(['lastErrorCode', 'createdAt', 'finishedAt'] as const),
   );
-  return sql`${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}) ${d.as('eventId')}`;
+  return sql`${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}${atSameTime(database, sql`e.${e.$.createdAt}`, sql`d.${d.$.eventAt}`)}) ${d.as('eventId')}`;
 }
 
 function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
@@ -119,8 +120,10 @@ function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
   }
   if (listenerId !== undefined) where.push(sql`d.${d.$.listenerId} = ${listenerId}`);
   if (eventId !== undefined) {
-    const of = (column: Sql) => sql`(select e.${column} from ${e.sql} e where e.${e.$.id} = ${eventId})`;
-    where.push(sql`d.${d.$.eventAt} = ${of(e.$.createdAt)} and d.${d.$.eventSeq} = ${of(e.$.seq)}`);
+    const isEvent = sql`e.${e.$.id} = ${eventId}${atTimesOf(database, sql`e.${e.$.createdAt}`, [eventId])}`;
+    const of = (column: Sql) => sql`(select e.${column} from ${e.sql} e where ${isEvent})`;
+    const at = atTimesOf(database, sql`d.${d.$.eventAt}`, [eventId]);
+    where.push(sql`d.${d.$.eventAt} = ${of(e.$.createdAt)} and d.${d.$.eventSeq} = ${of(e.$.seq)}${at}`);
   }
   if (type !== undefined) where.push(sql`d.${d.$.type} = ${type}`);
   // Write the state as literal text, because the partial index of exhausted deliveries has this condition.
@@ -173,7 +176,9 @@ function pageOf(database: Database, filter: DeliveryFilterRow, after: PagePositi
 export function* readDelivery(database: Database, id: string, scope: OwnerScope): Script<DeliveryRow | undefined> {
   if (!canBeStored(id)) return undefined;
   const { deliveries: d } = database.tables;
-  const [row] = yield* query<DeliveryRow>(sql`${selectDeliveries(database)} where d.${d.$.id} = ${id}`);
+  const [row] = yield* query<DeliveryRow>(
+    sql`${selectDeliveries(database)} where d.${d.$.id} = ${id}${atTimesOf(database, sql`d.${d.$.eventAt}`, [id])}`,
+  );
   if (!row || row.id !== id || (scope !== undefined && row.owner !== scope)) return undefined;
   return row;
 }
@@ -183,10 +188,10 @@ export function* readAttempts(database: Database, deliveryId: string): Script<At
   const { attempts: a, deliveries: d } = database.tables;
   const properties = ['outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'startedAt'] as const;
   const first = yield* query<AttemptRow>(
-    sql`select 1 ${d.as('number')}, 0 ${d.as('superseded')}, ${d.select('d', ...properties)} from ${d.sql} d where d.${d.$.id} = ${deliveryId} and d.${d.$.outcome} is not null`,
+    sql`select 1 ${d.as('number')}, 0 ${d.as('superseded')}, ${d.select('d', ...properties)} from ${d.sql} d where d.${d.$.id} = ${deliveryId}${atTimesOf(database, sql`d.${d.$.eventAt}`, [deliveryId])} and d.${d.$.outcome} is not null`,
   );
   const others = yield* query<AttemptRow>(
-    sql`select ${a.select('a', 'number', 'superseded', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId} order by a.${a.$.seq}`,
+    sql`select ${a.select('a', 'number', 'superseded', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId}${atTimesOf(database, sql`a.${a.$.eventAt}`, [deliveryId])} order by a.${a.$.seq}`,
   );
   return [...first, ...others].toSorted((x, y) => Number(x.startedAt) - Number(y.startedAt));
 }
@@ -217,7 +222,7 @@ export function* readBodyOf(database: Database, delivery: DeliveryRow): Script<D
   const { deliveries: d, events: e, listeners: l } = database.tables;
   const listenerFormat = sql`(select l.${l.$.format} from ${l.sql} l where l.${l.$.id} = d.${d.$.listenerId}) ${l.as('listenerFormat')}`;
   const [row] = yield* query<DeliveryBodyRow>(
-    sql`select ${d.select('d', 'body', 'format')}, ${e.select('e', 'payload', 'thinPayload', 'erasedAt')}, ${listenerFormat} from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq} where d.${d.$.id} = ${delivery.id}`,
+    sql`select ${d.select('d', 'body', 'format')}, ${e.select('e', 'payload', 'thinPayload', 'erasedAt')}, ${listenerFormat} from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}${atTimesOf(database, sql`e.${e.$.createdAt}`, [delivery.id])} where d.${d.$.id} = ${delivery.id}${atTimesOf(database, sql`d.${d.$.eventAt}`, [delivery.id])}`,
   );
   return row;
 }
@@ -226,7 +231,7 @@ export function* readBodyOf(database: Database, delivery: DeliveryRow): Script<D
 export function* readContextOf(database: Database, delivery: DeliveryRow): Script<string | null> {
   const { events: e } = database.tables;
   const [event] = yield* query<{ context: string | null }>(
-    sql`select ${e.select('e', 'context')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+    sql`select ${e.select('e', 'context')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}${atTimesOf(database, sql`e.${e.$.createdAt}`, [delivery.eventId])}`,
   );
   return event?.context ?? null;
 }
@@ -238,7 +243,7 @@ export function* readErasedAt(
 ): Script<{ readonly erasedAt: unknown } | undefined> {
   const { events: e } = database.tables;
   const [event] = yield* query<{ erasedAt: unknown }>(
-    sql`select ${e.select('e', 'erasedAt')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+    sql`select ${e.select('e', 'erasedAt')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}${atTimesOf(database, sql`e.${e.$.createdAt}`, [delivery.eventId])}`,
   );
   return event;
 }
@@ -250,7 +255,7 @@ export function* readEventOf(
 ): Script<(RenderedEvent & { readonly erasedAt: unknown }) | undefined> {
   const { events: e } = database.tables;
   const [event] = yield* query<RenderedEvent & { readonly erasedAt: unknown }>(
-    sql`select ${e.select('e', 'id', 'type', 'payload', 'context', 'erasedAt')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}`,
+    sql`select ${e.select('e', 'id', 'type', 'payload', 'context', 'erasedAt')} from ${e.sql} e where e.${e.$.id} = ${delivery.eventId}${atTimesOf(database, sql`e.${e.$.createdAt}`, [delivery.eventId])}`,
   );
   return event;
 }
@@ -273,7 +278,7 @@ export function* rearmDelivery(
     ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastErrorCode} = ${null}`
     : sql``;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${text} where ${$.id} = ${delivery.id} and ${$.state} <> ${'leased'}`,
+    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${text} where ${$.id} = ${delivery.id}${atTimesOf(database, $.eventAt, [delivery.id])} and ${$.state} <> ${'leased'}`,
   );
   if (changed > 0) yield* expectDeliveries(database, new Map([[delivery.listenerId, now]]));
   return changed > 0;

@@ -56,8 +56,8 @@ export function* eraseDeliveries(database: Database, owner: string, now: number)
 /** Deletes events of an owner's rows, with all their deliveries, including deliveries to listeners of other owners. */
 export function* eraseEvents(database: Database, owner: string, now: number): Script<ErasedBatch> {
   const { events: e, outbox: o, deliveries: d } = database.tables;
-  const found = yield* query<{ seq: unknown; dedupeKey: Buffer | null }>(
-    sql`select ${e.select('e', 'seq', 'dedupeKey')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  const found = yield* query<{ seq: unknown; dedupeKey: Buffer | null; createdAt: unknown }>(
+    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
   if (!found.length) return { isWaiting: false };
   // Wait for transactions that claim these events or record their deliveries: afterwards the deliveries are visible.

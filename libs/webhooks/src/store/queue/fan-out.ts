@@ -7,6 +7,7 @@ import type { RoutePath } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { ClaimedDelivery } from './claimed-delivery.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import {
   type BodyOf,
   expectDue,
@@ -349,7 +350,7 @@ function* claimEvents(
   const { outbox: o, events: e } = database.tables;
   const after = afterSeq === undefined ? sql`` : sql` and o.${o.$.seq} > ${afterSeq}`;
   const among = only
-    ? sql` and o.${o.$.seq} in (select x.${e.$.seq} from ${e.sql} x where x.${e.$.id} ${inList(only)})`
+    ? sql` and o.${o.$.seq} in (select x.${e.$.seq} from ${e.sql} x where x.${e.$.id} ${inList(only)}${atTimesOf(database, sql`x.${e.$.createdAt}`, only)})`
     : after;
   const locked = yield* lockOutbox(database, {
     where: sql`${isClaimable(database, now)}${among}`,

@@ -1,6 +1,7 @@
-import sql, { raw } from 'sql-template-tag';
+import sql, { raw, type Sql } from 'sql-template-tag';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimes } from '../database/event-times.js';
 import { stateOf } from './delivery-rows.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
 import { execute, query, type Script } from '../database/script.js';
@@ -57,6 +58,14 @@ export function* readOldEvents(
   };
 }
 
+/** Conditions on the times of these events, for statements about their rows. */
+function timesOf(database: Database, events: readonly OldEvent[]) {
+  const { events: e, deliveries: d } = database.tables;
+  const times = events.map(({ createdAt }) => createdAt);
+  const plain = (column: Sql) => atTimes(database, column, times);
+  return { event: plain(sql`e.${e.$.createdAt}`), delivery: plain(sql`d.${d.$.eventAt}`), plain };
+}
+
 /** The result for one batch of events. */
 export interface DiscardResult {
   /** The number of discarded deliveries, by listener. */
@@ -75,8 +84,9 @@ export function* discardPending(database: Database, events: readonly OldEvent[],
   const left = new Set(events.filter(({ state }) => !isFinished(state)).map(({ seq }) => seq));
   const firstLeft = () => (left.size ? Math.min(...left) : null);
   if (!events.length) return { discarded, firstLeft: null };
+  const at = timesOf(database, events);
   const found = yield* query<{ seq: unknown; eventSeq: unknown; listenerId: string; state: string }>(
-    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(events.map(({ seq }) => seq))} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(events.map(({ seq }) => seq))}${at.event}${at.delivery} and ${stateOf(database)} in ('due', 'leased') order by d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_BATCH}`,
   );
   for (const { eventSeq, state } of found) if (state === 'leased') left.add(Number(eventSeq));
   if (found.length === DELIVERIES_PER_BATCH) left.add(Number(found.at(-1)?.eventSeq));
@@ -86,13 +96,13 @@ export function* discardPending(database: Database, events: readonly OldEvent[],
   // Lock the listeners first, in the same order as a claim locks them.
   yield* lockListenerStates(database, listenerIds);
   const locked = yield* query<{ seq: unknown; listenerId: string }>(
-    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${database.skipLocked}`,
+    sql`select ${d.select('d', 'seq', 'listenerId')} from ${d.sql} d where d.${d.$.seq} ${inList(due.map(({ seq }) => seq))}${at.delivery} and ${stateOf(database)} = 'due' order by d.${d.$.seq}${database.skipLocked}`,
   );
   const taken = new Set(locked.map(({ seq }) => String(seq)));
   for (const { seq, eventSeq } of due) if (!taken.has(String(seq))) left.add(Number(eventSeq));
   if (!locked.length) return { discarded, firstLeft: firstLeft() };
   yield* execute(
-    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.lastErrorCode} = ${TOO_OLD}, ${d.$.finishedAt} = ${now} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}`,
+    sql`update ${d.sql} set ${d.$.state} = ${'discarded'}, ${d.$.lastErrorCode} = ${TOO_OLD}, ${d.$.finishedAt} = ${now} where ${d.$.seq} ${inList(locked.map(({ seq }) => seq))}${at.plain(d.$.eventAt)}`,
   );
   yield* refreshReadyAt(database, listenerIds);
   for (const { listenerId } of locked) discarded.set(listenerId, (discarded.get(listenerId) ?? 0) + 1);
@@ -131,8 +141,9 @@ export function* prune(
   const nothing = { deliveries: 0, events: 0, hasMore: false };
   const asked = events.filter(({ state }) => isFinished(state)).map(({ seq }) => seq);
   if (!asked.length) return nothing;
+  const at = timesOf(database, events);
   const held = yield* query<{ seq: unknown }>(
-    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)} order by e.${e.$.seq}${database.skipLocked}`,
+    sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(asked)}${at.event} order by e.${e.$.seq}${database.skipLocked}`,
   );
   // Check this again under the lock, because an operator may have put a damaged event back into the outbox.
   const stateNow = yield* readEventStates(
@@ -144,25 +155,25 @@ export function* prune(
   // The statement finds the rows through the events' key; this condition only filters.
   const finished = sql`(d.${d.$.state} = 'succeeded' and e.${e.$.createdAt} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and e.${e.$.createdAt} < ${failedBefore})`;
   const found = yield* query<{ seq: unknown; id: string }>(
-    sql`select ${d.select('d', 'seq', 'id')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(seqs)} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
+    sql`select ${d.select('d', 'seq', 'id')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(seqs)}${at.event}${at.delivery} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
   );
   let deleted = 0;
   if (found.length) {
     const locked = yield* query<{ seq: unknown }>(
-      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
+      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))}${at.delivery} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
     );
     const finishedSeqs = locked.map(({ seq }) => seq);
     const isLocked = new Set(finishedSeqs.map(String));
     const ids = found.filter(({ seq }) => isLocked.has(String(seq))).map(({ id }) => id);
     deleted = finishedSeqs.length;
     if (deleted) {
-      yield* execute(sql`delete from ${a.sql} where ${a.$.deliveryId} ${inList(ids)}`);
-      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(finishedSeqs)}`);
+      yield* execute(sql`delete from ${a.sql} where ${a.$.deliveryId} ${inList(ids)}${at.plain(a.$.eventAt)}`);
+      yield* execute(sql`delete from ${d.sql} where ${d.$.seq} ${inList(finishedSeqs)}${at.plain(d.$.eventAt)}`);
     }
   }
   const isDamaged = (seq: unknown) => stateNow(seq) === 'damaged';
   const old = yield* query<{ seq: unknown; dedupeKey: Buffer | null; createdAt: unknown }>(
-    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)} and not exists (select 1 from ${d.sql} d where ${isOfEvent(database)}) order by e.${e.$.seq}`,
+    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)}${at.event} and not exists (select 1 from ${d.sql} d where ${isOfEvent(database)}${at.delivery}) order by e.${e.$.seq}`,
   );
   const unneeded = old.filter(
     ({ seq, createdAt }) => Number(createdAt) < (isDamaged(seq) ? failedBefore : succeededBefore),

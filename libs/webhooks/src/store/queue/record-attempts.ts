@@ -32,12 +32,12 @@ export function* recordAttempts(
   const moved = yield* recordMissing(database, missing);
   const health = yield* judgeListeners(
     database,
-    missing.filter((r) => moved.has(r.delivery.id)),
+    missing.filter((r) => moved.has(r)),
     now,
     circuit,
   );
   const before = yield* readVerdicts(database, [...earlier.moved], now);
-  for (const { delivery } of earlier.moved) moved.add(delivery.id);
+  for (const record of earlier.moved) moved.add(record);
   return {
     moved,
     paused: new Set([...before.paused, ...health.paused]),
@@ -55,31 +55,61 @@ export function isOneStatement(database: Database, records: readonly AttemptReco
   return (
     database.dialect === 'postgres' &&
     records.length <= RECORDS_PER_STATEMENT &&
+    roundsOf(records).length === 1 &&
     records.every((r) => !touchesListener(r) && (r.delivery.seq === null) === isNew)
   );
 }
 
-/** @returns ids of the deliveries whose state changed */
-function* recordMissing(database: Database, records: readonly AttemptRecord[]): Script<Set<string>> {
-  const moved = new Set<string>();
+/** @returns the records that changed the state of their deliveries */
+function* recordMissing(database: Database, records: readonly AttemptRecord[]): Script<Set<AttemptRecord>> {
+  const moved = new Set<AttemptRecord>();
   const [first, later] =
     database.dialect === 'postgres' ? [insertAtOnce, updateAtOnce] : ([insertInSteps, updateInSteps] as const);
-  const unstored = inOrder(records, ({ lease }) => lease?.seq);
+  const rounds = roundsOf(records).map((round) => ({
+    unstored: inOrder(round, ({ lease }) => lease?.seq),
+    stored: inOrder(round, ({ seq }) => seq),
+  }));
   const ending = endingLeases(records.map(({ delivery }) => delivery));
   // The deliveries of one event are consecutive, but they may be in two chunks. The chunk with the last one ends the event.
-  const lastOf = new Map(unstored.map((record) => [record.delivery.lease, record]));
-  for (const chunk of chunks(unstored, RECORDS_PER_STATEMENT)) {
-    const last = chunk.filter((record) => lastOf.get(record.delivery.lease) === record);
-    const ends = new Set(
-      last.map(({ delivery }) => delivery.lease as OutboxLease).filter((lease) => ending.has(lease)),
-    );
-    for (const id of yield* first(database, chunk, ends)) moved.add(id);
-  }
-  const stored = inOrder(records, ({ seq }) => seq);
-  for (const chunk of chunks(stored, RECORDS_PER_STATEMENT)) {
-    for (const id of yield* later(database, chunk)) moved.add(id);
+  const unstoredInOrder = rounds.flatMap(({ unstored }) => unstored);
+  const lastOf = new Map(unstoredInOrder.map((record) => [record.delivery.lease, record]));
+  for (const { unstored, stored } of rounds) {
+    for (const chunk of chunks(unstored, RECORDS_PER_STATEMENT)) {
+      const last = chunk.filter((record) => lastOf.get(record.delivery.lease) === record);
+      const ends = new Set(
+        last.map(({ delivery }) => delivery.lease as OutboxLease).filter((lease) => ending.has(lease)),
+      );
+      addMoved(moved, chunk, yield* first(database, chunk, ends));
+    }
+    for (const chunk of chunks(stored, RECORDS_PER_STATEMENT)) {
+      addMoved(moved, chunk, yield* later(database, chunk));
+    }
   }
   return moved;
+}
+
+function addMoved(moved: Set<AttemptRecord>, chunk: readonly AttemptRecord[], ids: readonly string[]): void {
+  if (!ids.length) return;
+  const recordOf = new Map(chunk.map((record) => [record.delivery.id, record]));
+  for (const id of ids) moved.add(recordOf.get(id) as AttemptRecord);
+}
+
+/**
+ * Divides the records so that no round has two leases of one event, or of one stored delivery. A batch may have both if a lease expired
+ * while a request was under way, and this process then took the next lease. The statements could not tell the two apart.
+ */
+function roundsOf(records: readonly AttemptRecord[]): AttemptRecord[][] {
+  const rounds: AttemptRecord[][] = [];
+  const tokensOf = new Map<string, string[]>();
+  for (const record of records) {
+    const { id, event, seq, leaseToken } = record.delivery;
+    const leased = seq === null ? event.seq : id;
+    const tokens = tokensOf.get(leased) ?? [];
+    if (!tokens.length) tokensOf.set(leased, tokens);
+    if (!tokens.includes(leaseToken)) tokens.push(leaseToken);
+    (rounds[tokens.indexOf(leaseToken)] ??= []).push(record);
+  }
+  return rounds;
 }
 
 /** The records that have a sequence, in its order: all transactions lock rows in the same order. */

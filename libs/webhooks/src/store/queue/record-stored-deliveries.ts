@@ -1,6 +1,7 @@
 import sql, { join, type Sql } from 'sql-template-tag';
 import { anyOf, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimes } from '../database/event-times.js';
 import { jsonRows, updateFromRows } from '../database/json-rows.js';
 import { query, type Script } from '../database/script.js';
 import type { TablesSql } from '../database/tables.js';
@@ -66,12 +67,17 @@ export function* updateAtOnce(database: Database, records: readonly AttemptRecor
   const set = Object.entries<Sql>(updatedValues(database)).map(
     ([property, value]) => sql`${d.$[property as keyof typeof d.$]} = ${value}`,
   );
+  const at = atTimes(
+    database,
+    sql`t.${d.$.eventAt}`,
+    records.map(({ delivery }) => delivery.event.createdAt),
+  );
   // There is no condition on the state, because only leased rows have a token: with it, the planner would choose an index full of obsolete
   // entries.
   const found = yield* query<{ id: string }>(
     sql`with r as materialized (select * from ${rows}), moved as (
       update ${d.sql} as t set ${join(set)} from r
-      where t.${d.$.seq} ${anyOf(records.map(({ delivery }) => delivery.seq))} and t.${d.$.seq} = r.seq and t.${d.$.leaseToken} = r.token returning t.${d.$.seq} as seq, r.id as id
+      where t.${d.$.seq} ${anyOf(records.map(({ delivery }) => delivery.seq))}${at} and t.${d.$.seq} = r.seq and t.${d.$.leaseToken} = r.token returning t.${d.$.seq} as seq, r.id as id
     ), logged as (
       ${insertAttempts(database, sql`r.num`, sql`case when moved.seq is null then 1 else 0 end`)} left join moved on moved.seq = r.seq
     ) select id from moved`,

@@ -122,9 +122,12 @@ export function* insertInSteps(
 ): Script<string[]> {
   const leases = records.map(({ delivery }) => delivery.lease as OutboxLease);
   const held = yield* lockLeased(database, leases);
-  const existing = yield* findExisting(database, [...held]);
+  const existing = yield* findExisting(
+    database,
+    [...held].map(({ seq }) => seq),
+  );
   const existingOf = ({ delivery: { event, listener } }: AttemptRecord) => existing.get(`${event.seq} ${listener.id}`);
-  const current = records.filter(({ delivery }) => held.has(delivery.event.seq));
+  const current = records.filter(({ delivery }) => held.has(delivery.lease as OutboxLease));
   const made = new Set(current.filter((r) => !existingOf(r)));
   // A replay has created these deliveries in the meantime.
   const completed = current.filter((r) => {
@@ -146,7 +149,7 @@ export function* insertInSteps(
     database,
     completed.map((r) => ({ record: r, seq: String(existingOf(r)?.seq) })),
   );
-  const ended = [...ends].filter((lease) => leases.includes(lease) && held.has(lease.seq));
+  const ended = [...ends].filter((lease) => held.has(lease));
   for (const statement of deletingRows(
     database,
     ended.map(({ seq }) => seq),

@@ -1,6 +1,7 @@
-import sql from 'sql-template-tag';
+import sql, { type Sql } from 'sql-template-tag';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
@@ -46,8 +47,14 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
   );
   const wanted = found.filter((row) => formats.has(row.listenerId) && !erased.has(String(row.eventSeq)));
   if (!wanted.length) return { count: 0, next };
+  const at = (column: Sql) =>
+    atTimesOf(
+      database,
+      column,
+      wanted.map(({ id }) => id),
+    );
   const locked = yield* query<{ seq: unknown }>(
-    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(wanted.map(({ seq }) => seq))} and ${stateOf(database)} ${inList(selection.states)} order by d.${d.$.seq}${database.skipLocked}`,
+    sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(wanted.map(({ seq }) => seq))}${at(sql`d.${d.$.eventAt}`)} and ${stateOf(database)} ${inList(selection.states)} order by d.${d.$.seq}${database.skipLocked}`,
   );
   const lockedSeqs = new Set(locked.map(({ seq }) => String(seq)));
   const rows = wanted.filter(({ seq }) => lockedSeqs.has(String(seq)));
@@ -56,7 +63,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
   if (plain.length) {
     const seqs = plain.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
     yield* execute(
-      sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.retries} = 0, ${d.$.nextAt} = ${now}, ${d.$.orderKey} = ${null}, ${d.$.finishedAt} = ${null} where ${d.$.seq} ${inList(seqs)}`,
+      sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.retries} = 0, ${d.$.nextAt} = ${now}, ${d.$.orderKey} = ${null}, ${d.$.finishedAt} = ${null} where ${d.$.seq} ${inList(seqs)}${at(d.$.eventAt)}`,
     );
     yield* expectDeliveries(database, new Map(plain.map(({ listenerId }) => [listenerId, now])));
   }

@@ -2,6 +2,7 @@ import sql from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimes } from '../database/event-times.js';
 import { execute, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import { deletingRows, endingLeases, lockLeased, type OutboxLease } from '../outbox/outbox-rows.js';
@@ -20,8 +21,13 @@ export function* releaseDeliveries(
   const { sql: path, byKey, $ } = database.tables.deliveries;
   const stored = released.filter(({ seq }) => seq !== null);
   for (const some of chunks(stored.toSorted((a, b) => Number(a.seq) - Number(b.seq)))) {
+    const at = atTimes(
+      database,
+      $.eventAt,
+      some.map(({ event }) => event.createdAt),
+    );
     yield* execute(
-      sql`update ${path}${byKey} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))} and ${$.leaseToken} ${inList([...new Set(some.map((l) => l.leaseToken))])}`,
+      sql`update ${path}${byKey} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))}${at} and ${$.leaseToken} ${inList([...new Set(some.map((l) => l.leaseToken))])}`,
     );
   }
   yield* insertReleased(
@@ -38,8 +44,8 @@ function* insertReleased(database: Database, released: readonly ClaimedDelivery[
     database,
     released.map(({ lease }) => lease as OutboxLease),
   );
-  const given = released.filter(({ event }) => held.has(event.seq));
-  const ended = [...endingLeases(released)].filter(({ seq }) => held.has(seq));
+  const given = released.filter(({ lease }) => lease && held.has(lease));
+  const ended = [...endingLeases(released)].filter((lease) => held.has(lease));
   yield* insertDeliveries(
     database,
     given.map(({ id, event, type, listener, owner, routedAt }) => ({

@@ -3,6 +3,7 @@ import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
 import { matchesAnyPattern } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimes } from '../database/event-times.js';
 import { insertDeliveries, isDue, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
 import { isOfEvent } from '../outbox/delete-events.js';
 import { readEventStates, type EventState } from '../outbox/event-state.js';
@@ -79,7 +80,11 @@ export function* replayEvents(
   if (!wanted.length) return { made: 0, next };
 
   const rows = yield* query<ClaimedEvent>(
-    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))} order by e.${e.$.seq}${options.isDryRun ? sql`` : database.forUpdate}`,
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))}${atTimes(
+      database,
+      sql`e.${e.$.createdAt}`,
+      wanted.map(({ createdAt }) => createdAt),
+    )} order by e.${e.$.seq}${options.isDryRun ? sql`` : database.forUpdate}`,
   );
   const everything = { ...listener, afterSeq: 0 };
   const deliveries: NewDelivery[] = [];

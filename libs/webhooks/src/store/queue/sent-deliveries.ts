@@ -1,5 +1,6 @@
 import sql, { raw, type Sql } from 'sql-template-tag';
 import type { Database } from '../database/database.js';
+import { atTimes, atTimesOf } from '../database/event-times.js';
 import { query, type Script } from '../database/script.js';
 import { readEventStates } from '../outbox/event-state.js';
 import { readEvent, selectEvent, type ClaimedEvent, type ReadEvent } from '../outbox/outbox-events.js';
@@ -40,7 +41,7 @@ export function* readSentEvent(database: Database, id: string, bodyLength: numbe
   const { events: e } = database.tables;
   const sent = sql`coalesce(e.${e.$.thinPayload}, e.${e.$.payload})`;
   const [event] = yield* query<SentEvent>(
-    sql`select ${e.select('e', 'seq', 'createdAt')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}`,
+    sql`select ${e.select('e', 'seq', 'createdAt')}, ${ofLength(database, sent, bodyLength)} ${e.as('body')} from ${e.sql} e where e.${e.$.id} = ${id}${atTimesOf(database, sql`e.${e.$.createdAt}`, [id])}`,
   );
   return event;
 }
@@ -81,12 +82,15 @@ export function* readSentDeliveries(
  * the event is routed again for listeners without a delivery row. All of these deliveries send the event's own text, because a delivery
  * with another body has a row before it is sent.
  */
-export function* readUnstoredDeliveries(database: Database, { seq }: Pick<SentEvent, 'seq'>): Script<SentDelivery[]> {
+export function* readUnstoredDeliveries(
+  database: Database,
+  { seq, createdAt }: Pick<SentEvent, 'seq' | 'createdAt'>,
+): Script<SentDelivery[]> {
   const stateOf = yield* readEventStates(database, [seq]);
   if (stateOf(seq) !== 'in_flight') return [];
   const { events: e } = database.tables;
   const rows = yield* query<ClaimedEvent>(
-    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} = ${seq}`,
+    sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} = ${seq}${atTimes(database, sql`e.${e.$.createdAt}`, [createdAt])}`,
   );
   const events = rows.flatMap((row) => readOrNothing(row));
   const { listenersOf } = yield* candidates(database, events, { types: new Set(), paths: [] });

@@ -1,6 +1,7 @@
 import sql from 'sql-template-tag';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { atTimesOf } from '../database/event-times.js';
 import { lockLeased } from '../outbox/outbox-rows.js';
 import { numberOf, type AttemptRecord, type RecordResult } from './attempt-record.js';
 import { query, type Script } from '../database/script.js';
@@ -41,13 +42,14 @@ export function* findStoredAttempts(database: Database, records: readonly Attemp
     yield sql`select ${d.select('d', 'seq')} from ${d.sql} d${d.byKey} where d.${d.$.seq} ${inList(some)} order by d.${d.$.seq}${database.forUpdate}`;
   }
   for (const some of chunks(records)) {
-    const ids = inList(some.map(({ delivery }) => delivery.id));
+    const given = some.map(({ delivery }) => delivery.id);
+    const ids = inList(given);
     const first = yield* query<{ id: string; startedAt: unknown }>(
-      sql`select ${d.select('d', 'id', 'startedAt')} from ${d.sql} d where d.${d.$.id} ${ids}`,
+      sql`select ${d.select('d', 'id', 'startedAt')} from ${d.sql} d where d.${d.$.id} ${ids}${atTimesOf(database, sql`d.${d.$.eventAt}`, given)}`,
     );
     for (const { id, startedAt } of first) find(id, 1, startedAt, 0);
     const others = yield* query<{ deliveryId: string; number: unknown; startedAt: unknown; superseded: unknown }>(
-      sql`select ${a.select('a', 'deliveryId', 'number', 'startedAt', 'superseded')} from ${a.sql} a where a.${a.$.deliveryId} ${ids}`,
+      sql`select ${a.select('a', 'deliveryId', 'number', 'startedAt', 'superseded')} from ${a.sql} a where a.${a.$.deliveryId} ${ids}${atTimesOf(database, sql`a.${a.$.eventAt}`, given)}`,
     );
     for (const { deliveryId, number, startedAt, superseded } of others) find(deliveryId, number, startedAt, superseded);
   }
