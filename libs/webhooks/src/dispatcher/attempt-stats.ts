@@ -16,7 +16,7 @@ import {
   type StatsFigures,
 } from '../store/system/stats.js';
 import { SECOND } from '../time.js';
-import type { AttemptRecord } from '../store/queue/attempt-record.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import type { Attempted } from './recorded-attempt.js';
 
 export interface AttemptStatsParts {
@@ -39,11 +39,11 @@ export class AttemptStats {
 
   constructor(private readonly parts: AttemptStatsParts) {}
 
-  /** @param moved the records that changed their deliveries */
-  add(batch: readonly Attempted[], moved: ReadonlySet<AttemptRecord>): void {
+  /** @param moved the deliveries whose state changed */
+  add(batch: readonly Attempted[], moved: ReadonlySet<ClaimedDelivery>): void {
     for (const { record, outcome } of batch) {
       const { delivery, startedAt, next } = record;
-      const isExhausted = next.state === 'exhausted' && moved.has(record);
+      const isExhausted = next.state === 'exhausted' && moved.has(delivery);
       const startsAt = Math.floor(startedAt / STATS_SPAN_MS) * STATS_SPAN_MS;
       for (const of of [delivery.listener.id, ALL_LISTENERS])
         count(this.figuresOf(startsAt, of), outcome, startedAt, isExhausted);

@@ -39,7 +39,9 @@ export class OperationalEvents {
   /** Stores events in the transaction that records attempts. @returns whether an event was stored */
   *ofAttempts(batch: readonly Attempted[], { moved, disabled, outages }: RecordResult, now: number): Script<boolean> {
     if (!this.parts.isOn) return false;
-    const regular = batch.filter(({ laned, record }) => moved.has(record) && !isReservedType(laned.delivery.type));
+    const regular = batch.filter(
+      ({ laned, record }) => moved.has(record.delivery) && !isReservedType(laned.delivery.type),
+    );
     const lastOf = (listenerId: string) => regular.findLast(({ record }) => record.delivery.listener.id === listenerId);
     const rows = [
       ...regular.filter(({ record }) => record.next.state === 'exhausted').map((one) => this.exhausted(one, now)),

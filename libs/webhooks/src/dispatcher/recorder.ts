@@ -240,10 +240,9 @@ export class Recorder {
     this.report(batch, { moved, disabled });
     const recovered = new Set<string>();
     for (const [index, attempted] of batch.entries()) {
-      const record = records[index] as AttemptRecord;
-      const { delivery, next, wasFailing } = record;
+      const { delivery, next, wasFailing } = records[index] as AttemptRecord;
       const listenerId = delivery.listener.id;
-      if (!moved.has(record)) continue;
+      if (!moved.has(delivery)) continue;
       if (next.state === 'due') expect(next.at);
       if (delivery.isOrdered || wasFailing) expect(0);
       if (next.state !== 'succeeded') this.failing.add(listenerId);
@@ -266,7 +265,7 @@ export class Recorder {
 
   private report(batch: readonly Attempted[], { moved, disabled }: Pick<RecordResult, 'moved' | 'disabled'>): void {
     const { attemptLog, diagnostics } = this.parts;
-    const recordedOf = (attempted: Attempted) => recordedAttempt(attempted, moved.has(attempted.record));
+    const recordedOf = (attempted: Attempted) => recordedAttempt(attempted, moved.has(attempted.record.delivery));
     if (diagnostics.listens('attempts')) diagnostics.publish('attempts', { attempts: batch.map(recordedOf) });
     const reasons = new Map(
       disabled.map(({ listenerId, reason }) => [batch.findLast((one) => isFailureOf(one, listenerId)), reason]),

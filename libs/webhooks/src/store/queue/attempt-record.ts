@@ -24,8 +24,8 @@ export function numberOf({ delivery }: AttemptRecord): number {
 }
 
 export interface RecordResult {
-  /** The records that changed the state of their deliveries. */
-  readonly moved: ReadonlySet<AttemptRecord>;
+  /** The deliveries whose state changed. A delivery under an expired lease is another object than the same delivery under the next lease. */
+  readonly moved: ReadonlySet<ClaimedDelivery>;
   /** Listeners that are paused. For a while, nothing may be sent to these listeners. */
   readonly paused: ReadonlySet<string>;
   readonly disabled: readonly { listenerId: string; reason: string }[];

@@ -4,6 +4,7 @@ import type { Database } from '../database/database.js';
 import type { Script } from '../database/script.js';
 import { endingLeases, type OutboxLease } from '../outbox/outbox-rows.js';
 import type { AttemptRecord, RecordResult } from './attempt-record.js';
+import type { ClaimedDelivery } from './claimed-delivery.js';
 import { judgeListeners, touchesListener } from './judge-listeners.js';
 import { updateAtOnce, updateInSteps } from './record-stored-deliveries.js';
 import { insertAtOnce, insertInSteps } from './record-unstored-deliveries.js';
@@ -32,12 +33,12 @@ export function* recordAttempts(
   const moved = yield* recordMissing(database, missing);
   const health = yield* judgeListeners(
     database,
-    missing.filter((r) => moved.has(r)),
+    missing.filter(({ delivery }) => moved.has(delivery)),
     now,
     circuit,
   );
   const before = yield* readVerdicts(database, [...earlier.moved], now);
-  for (const record of earlier.moved) moved.add(record);
+  for (const { delivery } of earlier.moved) moved.add(delivery);
   return {
     moved,
     paused: new Set([...before.paused, ...health.paused]),
@@ -60,9 +61,9 @@ export function isOneStatement(database: Database, records: readonly AttemptReco
   );
 }
 
-/** @returns the records that changed the state of their deliveries */
-function* recordMissing(database: Database, records: readonly AttemptRecord[]): Script<Set<AttemptRecord>> {
-  const moved = new Set<AttemptRecord>();
+/** @returns the deliveries whose state changed */
+function* recordMissing(database: Database, records: readonly AttemptRecord[]): Script<Set<ClaimedDelivery>> {
+  const moved = new Set<ClaimedDelivery>();
   const [first, later] =
     database.dialect === 'postgres' ? [insertAtOnce, updateAtOnce] : ([insertInSteps, updateInSteps] as const);
   const rounds = roundsOf(records).map((round) => ({
@@ -88,10 +89,10 @@ function* recordMissing(database: Database, records: readonly AttemptRecord[]): 
   return moved;
 }
 
-function addMoved(moved: Set<AttemptRecord>, chunk: readonly AttemptRecord[], ids: readonly string[]): void {
+function addMoved(moved: Set<ClaimedDelivery>, chunk: readonly AttemptRecord[], ids: readonly string[]): void {
   if (!ids.length) return;
-  const recordOf = new Map(chunk.map((record) => [record.delivery.id, record]));
-  for (const id of ids) moved.add(recordOf.get(id) as AttemptRecord);
+  const deliveryOf = new Map(chunk.map(({ delivery }) => [delivery.id, delivery]));
+  for (const id of ids) moved.add(deliveryOf.get(id) as ClaimedDelivery);
 }
 
 /**
