@@ -119,6 +119,7 @@ describeInBrowser('the editor of listeners', () => {
     it('or takes theirs into the form', async () => {
       const { id, page, dialog } = await conflict();
       await dialog.getByRole('button', { name: 'Take what is saved' }).click();
+      await dialog.waitFor({ state: 'hidden' });
       expect(await page.getByLabel('Name', { exact: true }).inputValue()).toBe('Theirs');
       await page.getByLabel('Name', { exact: true }).fill('Ours');
       await page.getByRole('button', { name: 'Save' }).click();
