@@ -184,6 +184,21 @@ export function describeRecords(suite: StoreSuite): void {
         expect(await outboxOf(database)).toHaveLength(1);
       });
 
+      it('does not give back a row that is being sent under the next lease', async () => {
+        await addListener(database, START);
+        await addEvents(database, 2);
+        await fan();
+        const lost = (await claim(START)).deliveries as Pair;
+        const late = START + LEASE_MS;
+        await database.transaction(() => reclaimExpired(database, late, 10));
+        const next = (await claim(late)).deliveries as Pair;
+        const other = next.find(({ id }) => id !== lost[0].id) as ClaimedDelivery;
+        await database.transaction(() => releaseDeliveries(database, [lost[0], other], late));
+        const rows = await deliveriesOf(database);
+        const stateOf = ({ id }: ClaimedDelivery) => rows.find((row) => row.id === id)?.state;
+        expect([stateOf(lost[0]), stateOf(other)]).toEqual(['leased', 'due']);
+      });
+
       it('counts only the attempt under the next lease of a delivery that has a row', async () => {
         await addListener(database, START);
         await addEvents(database, 1);

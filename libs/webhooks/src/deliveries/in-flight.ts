@@ -13,7 +13,8 @@ export class InFlightDeliveries {
 
   /** Call this method when the delivery has a row, or when this process no longer sends it. */
   delete(delivery: ClaimedDelivery): void {
-    this.byId.delete(delivery.id);
+    // This process may be sending the same delivery under a later lease.
+    if (this.byId.get(delivery.id) === delivery) this.byId.delete(delivery.id);
   }
 
   get(id: string): ClaimedDelivery | undefined {

@@ -19,16 +19,17 @@ export function* releaseDeliveries(
   now: number,
 ): Script<void> {
   const { sql: path, byKey, $ } = database.tables.deliveries;
-  const stored = released.filter(({ seq }) => seq !== null);
-  for (const some of chunks(stored.toSorted((a, b) => Number(a.seq) - Number(b.seq)))) {
-    const at = atTimes(
-      database,
-      $.eventAt,
-      some.map(({ event }) => event.createdAt),
-    );
-    yield* execute(
-      sql`update ${path}${byKey} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))}${at} and ${$.leaseToken} ${inList([...new Set(some.map((l) => l.leaseToken))])}`,
-    );
+  for (const [token, stored] of byToken(released.filter(({ seq }) => seq !== null))) {
+    for (const some of chunks(stored.toSorted((a, b) => Number(a.seq) - Number(b.seq)))) {
+      const at = atTimes(
+        database,
+        $.eventAt,
+        some.map(({ event }) => event.createdAt),
+      );
+      yield* execute(
+        sql`update ${path}${byKey} set ${$.state} = ${'due'}, ${$.leaseToken} = ${null}, ${$.leaseUntil} = ${null} where ${$.seq} ${inList(some.map((l) => l.seq))}${at} and ${$.leaseToken} = ${token}`,
+      );
+    }
   }
   yield* insertReleased(
     database,
@@ -36,6 +37,17 @@ export function* releaseDeliveries(
     now,
   );
   yield* expectDeliveries(database, new Map(released.map(({ listener }) => [listener.id, now])));
+}
+
+/** A row is given back only under its own lease: another one of the batch may be the lease under which it is being sent again. */
+function byToken(deliveries: readonly ClaimedDelivery[]): Map<string, ClaimedDelivery[]> {
+  const groups = new Map<string, ClaimedDelivery[]>();
+  for (const delivery of deliveries) {
+    const group = groups.get(delivery.leaseToken);
+    if (group) group.push(delivery);
+    else groups.set(delivery.leaseToken, [delivery]);
+  }
+  return groups;
 }
 
 function* insertReleased(database: Database, released: readonly ClaimedDelivery[], now: number): Script<void> {
