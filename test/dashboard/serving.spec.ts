@@ -74,7 +74,7 @@ describe.each(SETTINGS)('pages on $platform, $name', ({ platform, root, prepare 
         ]);
       }
     }
-    // The API stands where the pages look for it.
+    // The pages find the API at this path.
     expect((await fetch(new URL('v1/me', `${at}/dashboard`))).status).toBe(401);
   });
 

@@ -71,7 +71,7 @@ describeDatabases('WebhooksWorkerModule', (database) => {
     return app;
   }
 
-  /** A worker that sends only when it is told to. */
+  /** Starts a worker whose dispatcher does not start by itself. */
   async function startWorker(
     webhooks: WebhooksModuleOptions = {},
     { features = [], isAsync = false }: { features?: Type[]; isAsync?: boolean } = {},
