@@ -62,7 +62,7 @@ export class Shipment {
 function accessOf({ headers }: { headers: Record<string, string | undefined> }): Access {
   const name = headers['x-user'];
   if (name === undefined) return null;
-  if (name === 'operator') return { kind: 'operator', actor: 'mara@example.test' };
+  if (name === 'operator') return { kind: 'operator', actor: 'operator@example.test' };
   return { kind: 'owner', owner: name, actor: `user of ${name}`, can: MANAGE };
 }
 
@@ -143,7 +143,7 @@ export async function startShop(options: ShopOptions = {}): Promise<Shop> {
         who === 'operator'
           ? {
               kind: 'operator' as const,
-              actor: 'mara@example.test',
+              actor: 'operator@example.test',
               can: can.filter((one) => one !== 'sessions:create'),
             }
           : { kind: 'owner' as const, actor: `user of ${who.owner}`, can: MANAGE, ...who };

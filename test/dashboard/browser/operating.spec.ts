@@ -40,12 +40,12 @@ describeInBrowser('an operator in the browser', () => {
     await dialog().getByRole('button', { name: 'Pause sending' }).click();
     await page.getByRole('heading', { name: 'Sending is paused', level: 2 }).waitFor();
     expect(await sending()).toMatchObject({
-      ...{ paused: true, reason: 'The receivers are being moved', actor: 'mara@example.test' },
+      ...{ paused: true, reason: 'The receivers are being moved', actor: 'operator@example.test' },
     });
 
     await show(page, '/overview');
     await page.getByText('The receivers are being moved').waitFor();
-    await page.getByText(/by mara@example\.test/).waitFor();
+    await page.getByText(/by operator@example\.test/).waitFor();
     await page.getByRole('link', { name: 'Open System' }).click();
     await button('Resume sending').click();
     await dialog().getByRole('button', { name: 'Resume sending' }).click();
@@ -96,7 +96,7 @@ describeInBrowser('an operator in the browser', () => {
     await page.getByRole('heading', { name: 'Discard deliveries', level: 1 }).waitFor();
     await page.getByText(`0 of ${held}`).waitFor();
     const [task] = (await shop.tasks.list()).items;
-    expect(task).toMatchObject({ kind: 'discard', state: 'queued', estimate: held, actor: 'mara@example.test' });
+    expect(task).toMatchObject({ kind: 'discard', state: 'queued', estimate: held, actor: 'operator@example.test' });
     expect(new URL(page.url()).hash).toBe(`#/tasks/${task?.id}`);
 
     await shop.tasks.run(task?.id ?? '');
