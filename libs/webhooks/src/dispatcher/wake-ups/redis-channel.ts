@@ -45,6 +45,7 @@ export class RedisChannel implements WakeUpChannel {
 
   close(): void {
     this.publisher?.disconnect();
+    this.publisher = null;
   }
 
   private newConnection(): RedisConnection {
