@@ -116,7 +116,7 @@ export function* claimDeliveries(
   };
 }
 
-/** Divides the slots. No listener gets a second slot before every listener has one slot. */
+/** Decides what each ready listener may get. */
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
@@ -162,7 +162,15 @@ function* sharesOf(
   return { shares, idle, handshakes };
 }
 
-function divideSlots(shares: readonly Share[], left: RoomLeft): void {
+/** The part of a {@link Share} that a division of slots reads and writes. `allowed` is the most that the listener may get. */
+export interface SlotShare {
+  readonly target: { readonly id: string };
+  readonly owner: string | null;
+  allowed: number;
+}
+
+/** Divides the free slots, and sets `allowed` of each share to its slots. No listener gets a second slot before every listener has one slot. */
+export function divideSlots(shares: readonly SlotShare[], left: RoomLeft): void {
   let waiting = shares.map((share) => ({
     share,
     of: { id: share.target.id, owner: share.owner },
