@@ -14,7 +14,7 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
-import { type Room, RoomLeft } from './room.js';
+import { divideSlots, type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
   owner: string | null;
@@ -160,32 +160,6 @@ function* sharesOf(
   }
   divideSlots(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
-}
-
-/** The part of a {@link Share} that a division of slots reads and writes. `allowed` is the most that the listener may get. */
-export interface SlotShare {
-  readonly target: { readonly id: string };
-  readonly owner: string | null;
-  allowed: number;
-}
-
-/** Divides the free slots, and sets `allowed` of each share to its slots. No listener gets a second slot before every listener has one slot. */
-export function divideSlots(shares: readonly SlotShare[], left: RoomLeft): void {
-  let waiting = shares.map((share) => ({
-    share,
-    of: { id: share.target.id, owner: share.owner },
-    wanted: share.allowed,
-  }));
-  for (const { share } of waiting) share.allowed = 0;
-  while (left.total > 0 && waiting.length) {
-    const each = Math.max(1, Math.floor(left.total / waiting.length));
-    for (const { share, of: target, wanted } of waiting) {
-      const given = Math.min(each, wanted - share.allowed, left.ofListener(target));
-      share.allowed += given;
-      left.take(target, given);
-    }
-    waiting = waiting.filter(({ share, of: target, wanted }) => share.allowed < wanted && left.ofListener(target) > 0);
-  }
 }
 
 /** A due delivery. */
