@@ -49,10 +49,14 @@ export interface Simulated {
 export interface Model {
   readonly FIGURES: Readonly<Record<'directSenderUs' | 'directDatabaseUs', { readonly value: number }>>;
   engineCosts(): EngineCosts;
-  scaled(costs: Costs, factor: number): Costs;
   simulate(simulation: Simulation): Simulated;
   options(dispatcher?: WebhooksOptions['dispatcher']): object;
   schedule(delaysMs: readonly number[]): RetrySchedule;
+}
+
+/** Multiplies CPU times, for example because this machine is slower than the one of the figures. */
+export function scaled(costs: Costs, factor: number): Costs {
+  return Object.fromEntries(Object.entries(costs).map(([step, us]) => [step, us * factor]));
 }
 
 /** Loads the model from the built library. */
@@ -61,13 +65,12 @@ export async function loadModel(): Promise<Model> {
     import(new URL(file, import.meta.resolve('nestjs-entity-webhooks')).href);
   const { FIGURES } = (await load('./plan/figures.js')) as Model;
   const { engineCosts } = (await load('./plan/engine-costs.js')) as Model;
-  const { scaled } = (await load('./plan/simulation/costs.js')) as Model;
   const { simulate } = (await load('./plan/simulation/simulate.js')) as Model;
   const { resolveOptions } = (await load('./options/resolve-options.js')) as {
     resolveOptions: (options: WebhooksOptions) => { dispatcher: object };
   };
   return {
-    ...{ FIGURES, engineCosts, scaled, simulate },
+    ...{ FIGURES, engineCosts, simulate },
     options: (dispatcher = {}) => resolveOptions({ dispatcher }).dispatcher,
     schedule: (delaysMs) => ({ delayMs: (failures: number) => delaysMs[failures - 1] ?? null }),
   };

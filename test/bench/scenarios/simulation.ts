@@ -1,4 +1,4 @@
-import { loadModel, type Model, type Receiver, type Simulated, type Simulation } from '../simulated.js';
+import { loadModel, scaled, type Model, type Receiver, type Simulated, type Simulation } from '../simulated.js';
 import type { Child, Programs } from '../child.js';
 import { monotonicMs } from '../measure.js';
 import { shareOfCores } from '../core-share.js';
@@ -120,8 +120,8 @@ function simulationOf(model: Model, { cpuUs, databaseCpuUs, receiverUs }: Real, 
     ...{ options: model.options(), retrySchedule: model.schedule([]) },
     costs: {
       ...costs,
-      sender: model.scaled(costs.sender, cpuUs / directSenderUs.value),
-      database: model.scaled(costs.database, databaseCpuUs / directDatabaseUs.value),
+      sender: scaled(costs.sender, cpuUs / directSenderUs.value),
+      database: scaled(costs.database, databaseCpuUs / directDatabaseUs.value),
       ...{ receiverUs, roundTripMs: 0.05 },
     },
   } satisfies Partial<Simulation>;

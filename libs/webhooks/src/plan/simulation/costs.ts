@@ -18,7 +18,7 @@ export interface StepCosts {
 }
 
 /** Round trips between the sender and the database in one transaction of each kind. */
-export interface RoundTrips {
+interface RoundTrips {
   readonly route: number;
   readonly claim: number;
   readonly record: number;
@@ -33,10 +33,4 @@ export interface EngineCosts {
   readonly roundTripMs: number;
   /** CPU time that a receiver on the same cores needs for a request; 0 if receivers have their own machines. */
   readonly receiverUs: number;
-}
-
-/** Multiplies CPU times, for example because a machine is slower than the one of the figures. */
-export function scaled(costs: StepCosts, factor: number): StepCosts {
-  const entries = Object.entries(costs).map(([step, us]): [string, number] => [step, Number(us) * factor]);
-  return Object.fromEntries(entries) as unknown as StepCosts;
 }

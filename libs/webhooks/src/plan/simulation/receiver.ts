@@ -9,7 +9,7 @@ export interface ReceiverBehavior {
 }
 
 /** A time in which a receiver answers differently. Times are in ms since the start of the simulation. */
-export interface Outage {
+interface Outage {
   readonly from: number;
   readonly until: number;
   readonly behavior: ReceiverBehavior;

@@ -11,7 +11,7 @@ import { SimulatedListener, SimulatedStore, type SimulatedDelivery } from './sto
 import { VirtualTime } from './virtual-time.js';
 
 /** The processor cores of a simulation. */
-export interface Machine {
+interface Machine {
   /** Cores of the database, and of everything else if they are shared. */
   readonly databaseCores: number;
   /**
@@ -24,7 +24,7 @@ export interface Machine {
 }
 
 /** The events of a simulation. Times are in ms. */
-export interface Arrivals {
+interface Arrivals {
   /** Events that are in the outbox at the start. */
   readonly backlog: number;
   readonly perSecond: number;

@@ -113,8 +113,8 @@ export class VirtualTime {
 }
 
 /**
- * Pseudo-random numbers from 0 to 1: the same ones for the same seed, so that the same numbers give the same plan. It is the generator of
- * Knuth's MMIX, with 64 bits.
+ * Pseudo-random numbers from 0 to 1: the same ones for the same seed, so that the same numbers give the same plan. It is a linear
+ * congruential generator of 64 bits.
  */
 export function randomNumbers(seed: number): () => number {
   let state = BigInt(seed);
