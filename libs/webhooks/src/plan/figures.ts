@@ -30,7 +30,7 @@ export const FIGURES = {
   aloneSenderUs: measured(
     6_202,
     'us',
-    'CPU time of the sender for a delivery that is a batch of its own',
+    'CPU time of the sender for a delivery that is alone in its batches',
     'step-costs-alone',
   ),
   aloneDatabaseUs: measured(4_975, 'us', 'the same of the database', 'step-costs-alone'),

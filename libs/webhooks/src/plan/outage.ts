@@ -33,7 +33,7 @@ export interface OutageAnswer {
 
 const SAMPLE = 200;
 const SEED = 2;
-/** `maxAgeMs`: what waits longer is discarded. */
+/** `maxAgeMs`: a delivery that is older is discarded. */
 const LONGEST_MS = 30 * DAY;
 
 /**

@@ -15,7 +15,7 @@ interface Machine {
   /** Cores of the database, and of everything else if they are shared. */
   readonly databaseCores: number;
   /**
-   * Whether senders and receivers run on the cores of the database, as in our benchmark. Otherwise each process has a core of its own, and
+   * Whether senders and receivers run on the cores of the database, as in our benchmark. Otherwise each process has its own core, and
    * receivers have their own machines.
    */
   readonly isShared: boolean;
