@@ -279,6 +279,28 @@ describeDatabases('an archive', SLOW, (database) => {
     expect(await countRows(other.dataSource, 'events')).toEqual({ events: 0 });
   });
 
+  it('gets no complete file from a process that has lost its lease, even if the lease is free again', async () => {
+    await publish(1_200);
+    await app.dispatcher.drain();
+    app.clock.advance(3 * DAY);
+    archive.read = async (lines) => {
+      let text = '';
+      for await (const piece of lines) {
+        if (text === '') {
+          // The state after another process has taken over and has ended its work.
+          await app.dataSource.query(
+            `UPDATE webhook_chores SET lease_token = NULL, lease_until = 0 WHERE name = 'archive'`,
+          );
+        }
+        text += String(piece);
+      }
+      return text;
+    };
+    await expect(app.dispatcher.runChores()).rejects.toThrow('another process has taken over');
+    expect(archive.files.size).toBe(0);
+    expect(await countRows(app.dataSource, 'events')).toEqual({ events: 1_200 });
+  });
+
   it('gets what ended after the file was begun in a further file, and no attempt is lost', async () => {
     await listen();
     const at = app.clock.now();

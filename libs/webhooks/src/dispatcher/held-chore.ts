@@ -1,9 +1,9 @@
 import type { WebhookClock } from '../clock.js';
 import { newLease } from '../ids.js';
 import {
+  advanceChore,
   claimChore,
   insertChores,
-  keepChore,
   readChores,
   releaseChore,
   resumeChore,
@@ -89,9 +89,15 @@ export class HeldChore {
       this.ended.abort(new Error(`no line was read for ${STALLED_AFTER_MS / MINUTE} minutes`));
       return;
     }
-    const lease = { token: this.token, now: clock.now(), until: clock.now() + LEASE_MS };
+    const { name, token } = this;
     try {
-      if (!(await database.transaction(() => keepChore(database, this.name, lease), 'work'))) this.lose();
+      const isHeld = await database.transaction(function* (): Script<boolean> {
+        // A lease that another process has had meanwhile is lost, even if it is free again: that process has worked on the rows.
+        if ((yield* resumeChore(database, name, token)) === null) return false;
+        yield* advanceChore(database, name, { position: 0, leaseUntil: clock.now() + LEASE_MS });
+        return true;
+      }, 'work');
+      if (!isHeld) this.lose();
     } catch {
       // The next transaction of the work fails, too, or finds out whether the lease is lost.
     }
