@@ -185,7 +185,8 @@ export class Archiver {
   private async give(chore: HeldChore, file: FileInWork, contents: FileContents): Promise<void> {
     const { archive, database } = this.parts;
     const { name, day } = file;
-    const { signal } = chore;
+    // A signal for each file: its listeners end with the file, and one run may make many files.
+    const signal = AbortSignal.any([chore.signal]);
     const lines = Readable.from(linesOfFile(chore, database, { name, selection: file, contents }), {
       objectMode: false,
     });
