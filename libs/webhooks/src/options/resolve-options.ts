@@ -177,6 +177,7 @@ const WEBHOOKS = {
 const PARTS = {
   transport: part(),
   retrySchedule: part(),
+  archive: part(),
   payloadFormats: list(),
   signatureSchemes: list(),
   imports: list(),
