@@ -62,7 +62,7 @@ export function describeDeliveries(suite: StoreSuite): void {
     const deliveryId = await database.transaction(() =>
       storeTestEvent(
         database,
-        { listener: listener as ListenerRow, example: { type: 'order.created', data: { id: 1 } } },
+        { listener: listener as ListenerRow, example: { type: 'order.created', version: 1, data: { id: 1 } } },
         START,
         OWN_TEXT,
       ),

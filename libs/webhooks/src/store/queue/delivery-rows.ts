@@ -7,7 +7,7 @@ import { typed } from '../database/dialect-sql.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
 import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
-import type { RenderedEvent } from './new-deliveries.js';
+import type { RenderedBody, RenderedEvent } from './rendered-body.js';
 import { execute, query, type Script } from '../database/script.js';
 
 export interface DeliveryRow {
@@ -270,12 +270,11 @@ export function* rearmDelivery(
   database: Database,
   delivery: Pick<DeliveryRow, 'id' | 'listenerId'>,
   now: number,
-  rendered: { readonly body: string | null; readonly format: string } | undefined,
+  rendered: RenderedBody | undefined,
 ): Script<boolean> {
   const { sql: path, $ } = database.tables.deliveries;
-  const format = rendered?.body === null ? null : rendered?.format;
   const text = rendered
-    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastErrorCode} = ${null}`
+    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${rendered.format}, ${$.version} = ${rendered.version}, ${$.lastErrorCode} = ${null}`
     : sql``;
   const changed = yield* execute(
     sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${text} where ${$.id} = ${delivery.id}${atTimesOf(database, $.eventAt, [delivery.id])} and ${$.state} <> ${'leased'}`,
