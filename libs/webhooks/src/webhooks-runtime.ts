@@ -19,6 +19,7 @@ import { InFlightDeliveries } from './deliveries/in-flight.js';
 import type { EventService } from './deliveries/event.service.js';
 import type { EventSource } from './diagnostics/channels.js';
 import { Diagnostics } from './diagnostics/diagnostics.js';
+import { AttemptDetails } from './dispatcher/attempt-details.js';
 import { AttemptLog } from './dispatcher/attempt-log.js';
 import { BulkWork } from './deliveries/bulk-work.js';
 import { TaskWorker } from './deliveries/task-worker.js';
@@ -158,6 +159,7 @@ export class WebhooksRuntime
       diagnostics,
       operational: this.operational,
       attemptLog: new AttemptLog(logger, options.log.attempts),
+      details: new AttemptDetails(options.log.details),
       database,
       clock,
       time,

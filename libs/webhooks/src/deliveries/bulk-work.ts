@@ -34,6 +34,8 @@ export interface Work {
   readonly kind: TaskKind;
   readonly scope: OwnerScope;
   readonly filter: WorkFilter;
+  /** The person or program that asked for the work. Default: the application gave no name. */
+  readonly actor?: string | null;
 }
 
 /** Where the next batch begins. It is stored as JSON. */
@@ -79,7 +81,10 @@ export class BulkWork {
     const from = after ?? start(work.filter);
     switch (work.kind) {
       case 'recover':
-        return yield* recoverDeliveries(database, { selection: this.selection(work), after: from, now, bodyOf, limit });
+        return yield* recoverDeliveries(database, {
+          ...{ selection: this.selection(work), after: from, now, bodyOf, limit },
+          actor: work.actor ?? null,
+        });
       case 'discard':
         return yield* discardDeliveries(database, { selection: this.selection(work), after: from, now, limit });
       case 'replay': {
@@ -131,14 +136,14 @@ export class BulkWork {
   }
 
   private replayOptions(
-    { filter }: Work,
+    { filter, actor = null }: Work,
     after: PagePosition,
     more: Pick<ReplayOptions, 'isDryRun' | 'limit'>,
   ): ReplayOptions {
     const { until, types, orderKey } = filter;
     const { clock, bodyOf } = this.parts;
     const key = orderKey === undefined ? undefined : Buffer.from(orderKey, 'hex');
-    return { after, until, types, orderKey: key, now: clock.now(), bodyOf, ...more };
+    return { after, until, types, orderKey: key, now: clock.now(), bodyOf, actor, ...more };
   }
 
   /** The listener is read again for each batch, because it may be removed between two batches. @throws ListenerNotFoundError */

@@ -14,6 +14,7 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
+import type { AttemptTrigger } from './attempt-trigger.js';
 import { type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
@@ -30,6 +31,8 @@ interface ClaimRow {
   listenerId: string;
   attempts: unknown;
   retries: unknown;
+  trigger: AttemptTrigger | null;
+  triggeredBy: string | null;
   type: string;
   owner: string | null;
   orderKey: Uint8Array | null;
@@ -108,8 +111,8 @@ export function* claimDeliveries(
   yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
-      const { target, rate } = shareOf.get(row.listenerId) as Share;
-      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+      const share = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, share, leaseToken), startWithinMs: share.rate?.startWithinMs ?? null };
     }),
     handshakes,
     isExhaustive: ready.length < limit,
@@ -247,6 +250,8 @@ function* lease(database: Database, due: readonly DueRow[], token: string, until
       'listenerId',
       'attempts',
       'retries',
+      'trigger',
+      'triggeredBy',
       'type',
       'owner',
       'orderKey',
@@ -301,7 +306,9 @@ function* requeueListeners(
   );
 }
 
-function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
+function claimed(row: ClaimRow, { target, isProbe }: Share, leaseToken: string): ClaimedDelivery {
+  // The schedule makes the attempts after the attempt that was asked for.
+  const asked = Number(row.retries) === 0 ? row.trigger : null;
   return {
     seq: String(row.seq),
     id: row.id,
@@ -310,6 +317,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
+    trigger: asked ?? (isProbe ? 'probe' : null),
+    triggeredBy: asked === null ? null : row.triggeredBy,
     type: row.type,
     owner: row.owner,
     event: {
@@ -323,6 +332,6 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     body: row.body ?? row.thinPayload ?? row.payload,
     format: row.format,
     isOrdered: row.orderKey !== null,
-    listener,
+    listener: target,
   };
 }

@@ -35,6 +35,8 @@ export interface ReplayOptions {
   readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** The person or program that asked for the work. */
+  readonly actor: string | null;
   readonly isDryRun?: boolean | undefined;
   /** Only events of these types. */
   readonly types?: readonly string[] | undefined;
@@ -106,7 +108,8 @@ export function* replayEvents(
   }
   const { now } = options;
   const isOnlyBatch = isAll && options.after.seq === '0';
-  const ordered = isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries;
+  const triggered = { trigger: 'replay', by: options.actor } as const;
+  const ordered = (isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries).map((one) => ({ ...one, triggered }));
   const seqs = yield* insertDeliveries(database, ordered, { now, leaseMs: 0, leaseToken: '' });
   const made = ordered.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
   if (made) yield* expectDeliveries(database, new Map([[listener.id, now]]));
