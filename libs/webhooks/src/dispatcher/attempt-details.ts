@@ -10,14 +10,14 @@ import { maskSecrets } from './mask-secrets.js';
 export type DetailedAttempts = 'failed' | 'all' | 'thin';
 
 /** The most bytes that the headers of a request and of its answer take, together and as JSON. */
-export const MAX_HEADER_BYTES = 2_048;
+const MAX_HEADER_BYTES = 2_048;
 /** The share of the request, so that a request with many headers leaves room for the answer. */
 const MAX_REQUEST_BYTES = MAX_HEADER_BYTES / 2;
 /** The most characters of one value. Longer values are cut. */
 const MAX_VALUE_LENGTH = 256;
 
 /** Names of headers whose values are never stored. `www-authenticate` is not among them: it says why a server answered 401. */
-const SECRET_NAME = /authorization|cookie|token|secret|passw|credential|session|api-?key|access-?key/i;
+const SECRET_NAME = /authorization|cookie|token|secret|password|credential|session|api-?key|access-?key/i;
 
 type Headers = NonNullable<AttemptExchange['requestHeaders' | 'responseHeaders']>;
 

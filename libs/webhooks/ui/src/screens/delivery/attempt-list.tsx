@@ -1,4 +1,5 @@
 import type { ReactNode } from 'react';
+import { visible } from '../../design/code.js';
 import { Card } from '../../design/page.js';
 import { Icon } from '../../design/icon.js';
 import { Ago, Upcoming } from '../../design/time.js';
@@ -76,7 +77,7 @@ function Item({ attempt }: { readonly attempt: Attempt }): ReactNode {
 
 function triggerText(trigger: Exclude<Attempt['trigger'], 'schedule'>, by: string | null): ReactNode {
   const name = t(`trigger.${trigger}`);
-  return by === null ? name : t('trigger.by', { trigger: name, name: by });
+  return by === null ? name : t('trigger.by', { trigger: name, name: visible(by) });
 }
 
 /** `HTTP 503`, or the error in words. */
