@@ -205,7 +205,7 @@ export interface LogOptions {
    * `docs/observability.md#details-of-an-attempt`.
    *
    * - `'failed'`: of attempts that were not accepted. A first attempt that was accepted writes no further row and no further byte.
-   * - `'all'`: of every attempt. Then a first attempt that was accepted has a row of its own, too.
+   * - `'all'`: of every attempt. Then an accepted first attempt writes a second row.
    * - `'thin'`: of no attempt. The tables keep outcome, status, error, duration and response only.
    *
    * @defaultValue 'failed'
