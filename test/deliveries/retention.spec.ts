@@ -46,7 +46,7 @@ describeDatabases('retention', SLOW, (database) => {
     });
   const rows = () => countRows(app.dataSource, 'events', 'deliveries', 'attempts');
   /** With partitions, the last rows of a day are deleted one by one only if the day could not be dropped: up to two days later. */
-  const undroppedMs = arePartitioned && database.name === 'postgres' ? 2 * DAY : 0;
+  const laterMs = arePartitioned && database.name === 'postgres' ? 2 * DAY : 0;
 
   it('keeps succeeded deliveries for 30 days, then deletes attempts, deliveries and events', async () => {
     app = await start();
@@ -100,7 +100,7 @@ describeDatabases('retention', SLOW, (database) => {
     await app.dispatcher.runChores();
     const left = () => countRows(app.dataSource, 'events', 'damaged', 'deliveries');
     expect(await left()).toEqual({ events: 1, damaged: 1, deliveries: 0 });
-    app.clock.advance(60 * DAY + undroppedMs);
+    app.clock.advance(60 * DAY + laterMs);
     await app.dispatcher.runChores();
     expect(await left()).toEqual({ events: 0, damaged: 0, deliveries: 0 });
   });
@@ -235,7 +235,7 @@ describeDatabases('retention', SLOW, (database) => {
     await app.dispatcher.runChores();
     const of = () => countRows(app.dataSource, 'listeners', 'listener_state');
     expect(await of()).toEqual({ listeners: 2, listener_state: 2 });
-    app.clock.advance(2 * DAY + undroppedMs);
+    app.clock.advance(2 * DAY + laterMs);
     await app.dispatcher.runChores();
     expect(await of()).toEqual({ listeners: 1, listener_state: 1 });
     expect(await app.listeners.get(kept.id)).toMatchObject({ id: kept.id });

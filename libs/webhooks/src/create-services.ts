@@ -126,8 +126,11 @@ function createPublishing(
   });
 }
 
-function createEvents({ database, parts, work, discarded }: ServiceParts, { transactions }: SharedParts): EventService {
-  return new EventService({ database, transactions, clock: parts.clock, work, discarded });
+function createEvents(
+  { database, parts, work, discarded, wake }: ServiceParts,
+  { transactions }: SharedParts,
+): EventService {
+  return new EventService({ database, transactions, clock: parts.clock, work, discarded, wake });
 }
 
 function createTasks({ database, parts, work, worker, wakeTasks }: ServiceParts, shared: SharedParts): TaskService {

@@ -134,6 +134,7 @@ export {
   type StoredEventState,
   type StoredEventSummary,
 } from './deliveries/event.service.js';
+export type { ArchiveSource, RestoreOptions, RestoreResult } from './deliveries/restore.js';
 export { TaskService } from './deliveries/task.service.js';
 export type { NewTask, Task, TaskCount, TaskFilter, TaskKind, TaskState } from './deliveries/task.js';
 export {
@@ -143,6 +144,7 @@ export {
   ResendError,
   TaskNotFoundError,
 } from './deliveries/errors.js';
+export { WebhookArchive, type ArchiveFile } from './archive/webhook-archive.js';
 export { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 
 export {

@@ -15,6 +15,7 @@ import {
   type DeliveryState,
   type WebhookEvent,
   type WebhooksOptions,
+  type WebhooksParts,
 } from 'nestjs-entity-webhooks';
 import { WebhooksTelemetryModule } from 'nestjs-entity-webhooks/otel';
 import { metrics } from '@opentelemetry/api';
@@ -44,6 +45,8 @@ export interface ApplicationOptions {
   readonly synchronize?: boolean;
   /** Options beside the defaults. `security` is set, and the dispatcher does not run until {@link start}. */
   readonly webhooks?: WebhooksOptions;
+  /** Parts that replace those of the library. */
+  readonly parts?: WebhooksParts;
   /** Processes notify each other through this server. */
   readonly redisUrl?: string;
   /** Name servers never answer for `*.never.test`. */
@@ -57,6 +60,11 @@ export interface ApplicationOptions {
 }
 
 let app: INestApplicationContext;
+
+/** The application of this process, for other programs. */
+export function runningApp(): INestApplicationContext {
+  return app;
+}
 
 /** Makes the SDK keep the measurements, as an exporter does that nobody scrapes. */
 class Collecting extends MetricReader {
@@ -89,6 +97,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
         publishedTypes: [PUBLISHED_TYPE],
         ...options.webhooks,
         ...(redisUrl !== undefined && { wakeUp: { redis: () => new Redis(redisUrl) } }),
+        ...(options.parts && { parts: options.parts }),
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
       WebhooksModule.forFeature([Parcel, LoadedParcel, CapturedParcel, Crate]),

@@ -8,7 +8,9 @@ import { manyListeners, noEquality } from './many-listeners.js';
 import { badNeighbour, drippingOwner, slowDns } from './neighbours.js';
 import { bullmq, bullmqUndici, byHand } from './queues.js';
 import { scale } from './scale.js';
+import { simulation } from './simulation.js';
 import { singleListener } from './single-listener.js';
+import { stepCosts } from './step-costs.js';
 import { telemetry } from './telemetry.js';
 import { triggerCost } from './trigger-cost.js';
 import { wideFanout } from './wide-fanout.js';
@@ -29,5 +31,5 @@ export const scenarios: readonly Scenario[] = [
     slowDns,
     drippingOwner,
   ],
-  ...[longTransaction, memory, scale],
+  ...[longTransaction, memory, scale, stepCosts, simulation],
 ];

@@ -1,3 +1,4 @@
+import type { ArchivedEvent } from '../archive/archive-lines.js';
 import type { WebhookClock } from '../clock.js';
 import { ListenerNotFoundError } from '../listener-errors.js';
 import type { Limits } from '../quotas.js';
@@ -11,7 +12,8 @@ import { discardDeliveries } from '../store/queue/discard-deliveries.js';
 import { countErasable, eraseContent, type ErasedEvents, type ErasePosition } from '../store/queue/erase-content.js';
 import type { BodyOf } from '../store/queue/new-deliveries.js';
 import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
-import { replayEvents, type ReplayOptions } from '../store/queue/replay-events.js';
+import { replayEvents, replayThese, type ReplayOptions } from '../store/queue/replay-events.js';
+import { readPastEvents, restoreEvents } from '../store/queue/restore-events.js';
 import { countSelected, type DeliverySelection } from '../store/queue/select-deliveries.js';
 import type { TaskKind } from './task-kind.js';
 
@@ -122,6 +124,29 @@ export class BulkWork {
         return { count, oldest: null, newest: null, next };
       }
     }
+  }
+
+  /**
+   * Restores events of an archive, and replays them for a listener.
+   *
+   * @param options `listenerId`: nothing is sent without it
+   * @returns the numbers of restored events and of deliveries
+   */
+  *restore(
+    events: readonly ArchivedEvent[],
+    { listenerId, isDryRun, actor }: { listenerId: string | undefined; isDryRun: boolean; actor: string | null },
+  ): Script<{ restored: number; deliveries: number }> {
+    const { database, clock, bodyOf } = this.parts;
+    const now = clock.now();
+    const filter = { listenerId, since: 0, until: 0, states: [] };
+    const listener =
+      listenerId === undefined ? null : yield* this.listenerOf({ kind: 'replay', scope: undefined, filter });
+    const restored = yield* restoreEvents(database, events, { now, isDryRun });
+    if (!listener || isDryRun) return { restored, deliveries: 0 };
+    const ids = events.map(({ id }) => id);
+    const past = yield* readPastEvents(database, ids);
+    const { made } = yield* replayThese(database, listener, past, { now, bodyOf, actor, isOnlyBatch: false });
+    return { restored, deliveries: made };
   }
 
   private selection({ kind, scope, filter }: Work): DeliverySelection {

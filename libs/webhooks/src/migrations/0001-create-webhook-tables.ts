@@ -31,6 +31,7 @@ const TABLES: readonly FrozenTable[] = [
       context: 'text?',
       createdAt: 'milliseconds',
       erasedAt: 'milliseconds?',
+      restoredAt: 'milliseconds?',
     },
     unique: [['id']],
     indexes: [

@@ -180,6 +180,7 @@ const WEBHOOKS = {
 const PARTS = {
   transport: part(),
   retrySchedule: part(),
+  archive: part(),
   payloadFormats: list(),
   signatureSchemes: list(),
   imports: list(),

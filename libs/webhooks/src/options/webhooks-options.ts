@@ -5,6 +5,7 @@ import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { CircuitPolicy } from '../health/circuit.js';
 import type { Handshake } from './handshake-methods.js';
+import type { WebhookArchive } from '../archive/webhook-archive.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
@@ -416,6 +417,8 @@ export interface WebhooksParts {
   transport?: WebhooksPart<WebhookTransport>;
   /** Decides when a failed attempt is retried. @defaultValue `StandardRetrySchedule` */
   retrySchedule?: WebhooksPart<RetrySchedule>;
+  /** Stores events, deliveries and attempts in files, a day at a time, before retention deletes them. See `docs/archive.md`. @defaultValue none: old rows are only deleted */
+  archive?: WebhooksPart<WebhookArchive>;
   /** Payload formats in addition to the built-in formats. A listener chooses a format by its `name`. @defaultValue none */
   payloadFormats?: readonly WebhooksPart<PayloadFormat>[];
   /**

@@ -52,6 +52,7 @@ const TABLES = {
       context: 'text?',
       createdAt: 'milliseconds',
       erasedAt: 'milliseconds?',
+      restoredAt: 'milliseconds?',
     },
     partitionBy: 'createdAt',
     unique: [['id']],

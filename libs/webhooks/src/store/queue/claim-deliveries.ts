@@ -15,7 +15,7 @@ import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
 import type { AttemptTrigger } from './attempt-trigger.js';
-import { type Room, RoomLeft } from './room.js';
+import { divideSlots, type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
   owner: string | null;
@@ -119,7 +119,7 @@ export function* claimDeliveries(
   };
 }
 
-/** Divides the slots. No listener gets a second slot before every listener has one slot. */
+/** Decides what each ready listener may get. */
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
@@ -163,24 +163,6 @@ function* sharesOf(
   }
   divideSlots(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
-}
-
-function divideSlots(shares: readonly Share[], left: RoomLeft): void {
-  let waiting = shares.map((share) => ({
-    share,
-    of: { id: share.target.id, owner: share.owner },
-    wanted: share.allowed,
-  }));
-  for (const { share } of waiting) share.allowed = 0;
-  while (left.total > 0 && waiting.length) {
-    const each = Math.max(1, Math.floor(left.total / waiting.length));
-    for (const { share, of: target, wanted } of waiting) {
-      const given = Math.min(each, wanted - share.allowed, left.ofListener(target));
-      share.allowed += given;
-      left.take(target, given);
-    }
-    waiting = waiting.filter(({ share, of: target, wanted }) => share.allowed < wanted && left.ofListener(target) > 0);
-  }
 }
 
 /** A due delivery. */
