@@ -188,7 +188,8 @@ function createListeners(needed: ServiceParts, { catalog, quotas, transactions }
     quotas,
     formats: formats.names,
     customers: { formats: formats.customers, schemes: schemes.customers },
-    sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), formats.bodyOf),
+    sendTest: (listener, example, actor) =>
+      storeTestEvent(database, { listener, example, actor }, clock.now(), formats.bodyOf),
     wake,
     warn: (message) => logger.warn(message),
     storeDisabled,

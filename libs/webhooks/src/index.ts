@@ -121,7 +121,9 @@ export type {
   RecoverOptions,
   ReplayOptions,
   StatusClass,
+  StreamedAttempt,
 } from './deliveries/delivery.js';
+export type { AttemptTrigger } from './store/queue/attempt-trigger.js';
 export {
   EventService,
   type EventFilter,
@@ -179,7 +181,8 @@ export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
 export type { TlsIdentity } from './sending/guarded-agent.js';
-export type { Outcome, OutcomeKind } from './sending/outcome.js';
+export type { AttemptExchange, Outcome, OutcomeKind } from './sending/outcome.js';
+export type { AttemptPhases } from './sending/phases.js';
 export type { SendErrorCode } from './sending/send-error.js';
 export type { SecurityOptions } from './sending/security-options.js';
 export { WebhookTransport, type OnStatus, type SignedRequest } from './sending/transport.js';

@@ -20,6 +20,7 @@ import type { EventService } from './deliveries/event.service.js';
 import type { EventSource } from './diagnostics/channels.js';
 import { Diagnostics } from './diagnostics/diagnostics.js';
 import { Archiver } from './dispatcher/archiver.js';
+import { AttemptDetails } from './dispatcher/attempt-details.js';
 import { AttemptLog } from './dispatcher/attempt-log.js';
 import { BulkWork } from './deliveries/bulk-work.js';
 import { TaskWorker } from './deliveries/task-worker.js';
@@ -162,6 +163,7 @@ export class WebhooksRuntime
       diagnostics,
       operational: this.operational,
       attemptLog: new AttemptLog(logger, options.log.attempts),
+      details: new AttemptDetails(options.log.details),
       database,
       clock,
       time,

@@ -305,7 +305,7 @@ export class ListenerService {
     }
     const example = this.testExample(row, options);
     this.parts.quotas.countTest(this.boundTo);
-    const deliveryId = await transaction.run(() => this.parts.sendTest(row, example));
+    const deliveryId = await transaction.run(() => this.parts.sendTest(row, example, this.parts.actor ?? null));
     this.changes.wake(transaction);
     return { deliveryId };
   }

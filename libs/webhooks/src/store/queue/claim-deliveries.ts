@@ -14,6 +14,7 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
+import type { AttemptTrigger } from './attempt-trigger.js';
 import type { BodyOf } from './rendered-body.js';
 import { renderWaiting, type Waiting } from './render-waiting.js';
 import { divideSlots, type Room, RoomLeft } from './room.js';
@@ -32,6 +33,8 @@ interface ClaimRow {
   listenerId: string;
   attempts: unknown;
   retries: unknown;
+  trigger: AttemptTrigger | null;
+  triggeredBy: string | null;
   type: string;
   owner: string | null;
   orderKey: Uint8Array | null;
@@ -126,8 +129,8 @@ export function* claimDeliveries(
   yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
-      const { target, rate } = shareOf.get(row.listenerId) as Share;
-      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+      const share = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, share, leaseToken), startWithinMs: share.rate?.startWithinMs ?? null };
     }),
     waiting,
     handshakes,
@@ -248,6 +251,8 @@ function* lease(database: Database, due: readonly DueRow[], token: string, until
       'listenerId',
       'attempts',
       'retries',
+      'trigger',
+      'triggeredBy',
       'type',
       'owner',
       'orderKey',
@@ -303,7 +308,9 @@ function* requeueListeners(
   );
 }
 
-function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
+function claimed(row: ClaimRow, { target, isProbe }: Share, leaseToken: string): ClaimedDelivery {
+  // The schedule makes the attempts after the attempt that was asked for.
+  const asked = Number(row.retries) === 0 ? row.trigger : null;
   return {
     seq: String(row.seq),
     id: row.id,
@@ -312,6 +319,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
+    trigger: asked ?? (isProbe ? 'probe' : null),
+    triggeredBy: asked === null ? null : row.triggeredBy,
     type: row.type,
     owner: row.owner,
     event: {
@@ -326,6 +335,6 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     format: row.format,
     version: row.version === null ? null : Number(row.version),
     isOrdered: row.orderKey !== null,
-    listener,
+    listener: target,
   };
 }

@@ -9,6 +9,8 @@ import { expectDeliveries } from '../listeners/listener-state.js';
 import { OWN_TEXT, renderFailureOf, type BodyOf, type RenderFailure } from './rendered-body.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
+import { auditText } from '../system/audit.js';
+import type { Triggered } from './attempt-trigger.js';
 
 /** A delivery whose format or version threw. It is `discarded`. */
 export interface Unrendered {
@@ -90,6 +92,8 @@ export interface DeliveryValues {
   readonly state: NewDelivery['state'];
   /** When the event was routed. Default: now. */
   readonly routedAt?: number;
+  /** What makes the first attempt. Default: the schedule. */
+  readonly triggered?: Triggered;
 }
 
 /**
@@ -133,8 +137,10 @@ export function* insertDeliveries(
         lastErrorCode: 'text',
         finishedAt: 'bigint',
         createdAt: 'bigint',
+        trigger: 'text',
+        triggeredBy: 'text',
       },
-      some.map(({ id, event, listener, orderKey, body, format, version, errorCode, state, routedAt }) => ({
+      some.map(({ id, event, listener, orderKey, body, format, version, errorCode, state, routedAt, triggered }) => ({
         id,
         eventSeq: String(event.seq),
         eventAt: Number(event.createdAt),
@@ -152,6 +158,8 @@ export function* insertDeliveries(
         lastErrorCode: errorCode,
         finishedAt: state === 'discarded' ? now : null,
         createdAt: routedAt ?? now,
+        trigger: triggered?.trigger ?? null,
+        triggeredBy: auditText(triggered?.by ?? null),
       })),
     );
     const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventAt, $.eventSeq, $.listenerId])}`;

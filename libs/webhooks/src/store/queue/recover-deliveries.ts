@@ -5,7 +5,7 @@ import { atTimesOf } from '../database/event-times.js';
 import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
-import { rearmDelivery, stateOf } from './delivery-rows.js';
+import { rearmDelivery, stateOf, triggeredBy } from './delivery-rows.js';
 import {
   isRenderFailure,
   type BodyChoice,
@@ -21,6 +21,8 @@ export interface RecoverOptions {
   readonly after: PagePosition;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** The person or program that asked for the work. */
+  readonly actor: string | null;
   readonly limit?: number | undefined;
 }
 
@@ -41,6 +43,7 @@ export interface BulkBatch {
 export function* recoverDeliveries(database: Database, options: RecoverOptions): Script<BulkBatch> {
   const { deliveries: d } = database.tables;
   const { selection, now } = options;
+  const triggered = { trigger: 'recover', by: options.actor } as const;
   const { rows: found, next } = yield* selectDeliveries(database, selection, options.after, options.limit);
   if (!found.length) return { count: 0, next };
   const choices = yield* choicesOf(
@@ -69,7 +72,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
   if (plain.length) {
     const seqs = plain.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
     yield* execute(
-      sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.retries} = 0, ${d.$.nextAt} = ${now}, ${d.$.orderKey} = ${null}, ${d.$.finishedAt} = ${null} where ${d.$.seq} ${inList(seqs)}${at(d.$.eventAt)}`,
+      sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.retries} = 0, ${d.$.nextAt} = ${now}, ${d.$.orderKey} = ${null}, ${d.$.finishedAt} = ${null}, ${triggeredBy(database, triggered)} where ${d.$.seq} ${inList(seqs)}${at(d.$.eventAt)}`,
     );
     yield* expectDeliveries(database, new Map(plain.map(({ listenerId }) => [listenerId, now])));
   }
@@ -77,7 +80,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
     const choice = choices.get(row.listenerId);
     if (!isRenderFailure(row.lastErrorCode) || choice === undefined) continue;
     const rendered = yield* render(database, row, choice, options.bodyOf);
-    if (rendered && (yield* rearmDelivery(database, row, now, rendered))) count++;
+    if (rendered && (yield* rearmDelivery(database, row, now, triggered, rendered))) count++;
   }
   return { count, next };
 }

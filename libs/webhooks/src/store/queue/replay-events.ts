@@ -36,6 +36,8 @@ export interface ReplayOptions {
   readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** The person or program that asked for the work. */
+  readonly actor: string | null;
   readonly isDryRun?: boolean | undefined;
   /** Only events of these types. */
   readonly types?: readonly string[] | undefined;
@@ -85,7 +87,7 @@ export function* replayThese(
   database: Database,
   listener: ReadCandidate,
   events: readonly PastEvent[],
-  options: Pick<ReplayOptions, 'now' | 'bodyOf' | 'isDryRun' | 'types' | 'orderKey'> & {
+  options: Pick<ReplayOptions, 'now' | 'bodyOf' | 'actor' | 'isDryRun' | 'types' | 'orderKey'> & {
     readonly isOnlyBatch: boolean;
   },
 ): Script<Omit<ReplayResult, 'next'>> {
@@ -120,7 +122,11 @@ export function* replayThese(
     return { made: times.length, times };
   }
   const { now } = options;
-  const ordered = options.isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries;
+  const triggered = { trigger: 'replay', by: options.actor } as const;
+  const ordered = (options.isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries).map((one) => ({
+    ...one,
+    triggered,
+  }));
   const seqs = yield* insertDeliveries(database, ordered, { now, leaseMs: 0, leaseToken: '' });
   const made = ordered.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
   if (made) yield* expectDeliveries(database, new Map([[listener.id, now]]));

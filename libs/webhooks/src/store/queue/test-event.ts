@@ -28,7 +28,7 @@ export interface TestExample {
 /** Stores an example event for one listener, without an outbox row: no fan-out finds it. @returns the id of its delivery */
 export function* storeTestEvent(
   database: Database,
-  { listener, example }: { listener: ListenerRow; example: TestExample },
+  { listener, example, actor }: { listener: ListenerRow; example: TestExample; actor: string | null },
   now: number,
   bodyOf: BodyOf,
 ): Script<string> {
@@ -75,6 +75,7 @@ export function* storeTestEvent(
     ...rendered,
     errorCode,
     state: errorCode === null ? ('due' as const) : ('discarded' as const),
+    triggered: { trigger: 'test' as const, by: actor },
   };
   yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
   if (errorCode !== null) return id;
