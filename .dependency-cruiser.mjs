@@ -12,6 +12,8 @@ const LAYERS = [
   // What users import.
   [
     ['migrations'],
+    // What `npx nestjs-entity-webhooks plan` computes.
+    ['plan', 'plan/simulation'],
     ['testing', 'testing/witness'],
     ['receiver/nest', 'receiver'],
     ['verify'],
