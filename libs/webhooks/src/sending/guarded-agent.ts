@@ -8,6 +8,7 @@ import type { AddressGuard } from './address-guard.js';
 import type { EgressProxy } from './egress-proxy.js';
 import { InterimAnswers } from './interim-answers.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
+import { ConnectionTimer, type ConnectionPhases } from './phases.js';
 import { resetUnanswered } from './reset-unanswered.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 import { SECOND } from '../time.js';
@@ -119,12 +120,21 @@ export class GuardedAgents {
   readonly #connectors = new Map<string, buildConnector.connector>();
   readonly #retiring = new Set<Generation>();
   #closed = false;
+  #ending: ConnectionPhases | null = null;
 
   constructor(policy: AgentPolicy, connections: ConnectionOptions = {}) {
     this.#policy = policy;
     this.#connections = connections;
     this.#lookup = connections.lookup ?? boundedLookup(undefined);
     this.#maxAgeMs = connections.connectionMaxAgeMs ?? 60 * SECOND;
+  }
+
+  /**
+   * The phases of the connection that has just opened or failed, while undici starts or fails the request that waited for it. undici does
+   * this in the same call (7.30). At all other times the value is `null`. So a request that starts then uses an open connection.
+   */
+  get endingConnection(): ConnectionPhases | null {
+    return this.#ending;
   }
 
   /** Returns the agent for one new request. After {@link destroy} the agent rejects every request. */
@@ -185,7 +195,15 @@ export class GuardedAgents {
     // All generations share one connector. The connector keeps the TLS sessions. So reconnecting is cheap.
     let connect = this.#connectors.get(key);
     if (connect === undefined) {
-      connect = guardedConnector(this.#policy, this.#lookup, connectTimeoutMs, tls);
+      const ended: ConnectionEnd = (phases, proceed) => {
+        this.#ending = phases;
+        try {
+          proceed();
+        } finally {
+          this.#ending = null;
+        }
+      };
+      connect = guardedConnector({ ...this.#policy, ended }, this.#lookup, connectTimeoutMs, tls);
       this.#connectors.set(key, connect);
     }
     return {
@@ -232,8 +250,11 @@ interface Answers {
   readonly isUnanswered: () => boolean;
 }
 
+/** Called when a connection has opened or failed. `proceed` reports the connection to undici. */
+type ConnectionEnd = (phases: ConnectionPhases, proceed: () => void) => void;
+
 function guardedConnector(
-  { guard, proxy }: AgentPolicy,
+  { guard, proxy, ended }: AgentPolicy & { readonly ended: ConnectionEnd },
   lookup: LookupFunction,
   timeout: number,
   tls: TlsIdentity = {},
@@ -250,25 +271,31 @@ function guardedConnector(
   } as buildConnector.BuildOptions);
 
   return (options, done) => {
+    const timer = new ConnectionTimer();
+    const isTls = options.protocol === 'https:';
     const finish: Finish = (result) => {
       if (result instanceof Error) {
-        done(result, null);
+        ended(timer.phases(isTls), () => done(result, null));
         return;
       }
+      timer.opened();
       const { socket, tcp } = result;
       const { hasAnswered, isUnanswered } = limitAnswers(socket);
       if (socket instanceof TLSSocket) reportCertificateRefusals(socket, tls, hasAnswered);
       resetUnanswered(socket, tcp, isUnanswered);
-      done(null, socket);
+      ended(timer.phases(isTls), () => done(null, socket));
     };
     const host = hostOf(options);
     if (isIP(host) !== 0 && !guard.isAllowed(host)) {
       finish(blocked(host));
     } else if (proxy === null) {
-      connectDirectly(connect, guard, options, finish);
+      connectDirectly(connect, guard, options, { finish, timer });
     } else {
       openTunnel(proxy, checked, options, timeout).then(
-        (tunnel) => connectOver(tunnel, connect, options, finish),
+        (tunnel) => {
+          timer.connected();
+          connectOver(tunnel, connect, options, finish);
+        },
         (error: unknown) => finish(toSendError(error)),
       );
     }
@@ -280,10 +307,10 @@ function connectDirectly(
   connect: buildConnector.connector,
   guard: AddressGuard,
   options: buildConnector.Options,
-  finish: Finish,
+  { finish, timer }: { finish: Finish; timer: ConnectionTimer },
 ): void {
   const port = options.port || (options.protocol === 'https:' ? '443' : '80');
-  connect({ ...options, protocol: 'http:', port }, (error, tcp) => {
+  const opened: buildConnector.Callback = (error, tcp) => {
     const refused = error ?? refusedPeer(guard, tcp);
     if (refused === null) {
       connectOver(tcp as Socket, connect, options, finish);
@@ -291,7 +318,10 @@ function connectDirectly(
       tcp?.destroy();
       finish(refused);
     }
-  });
+  };
+  // The function returns its socket, although its type does not show a return value.
+  const socket = connect({ ...options, protocol: 'http:', port }, opened) as unknown as Socket | undefined;
+  if (socket) timer.watch(socket);
 }
 
 /**
