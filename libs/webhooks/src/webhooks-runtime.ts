@@ -19,6 +19,8 @@ import { InFlightDeliveries } from './deliveries/in-flight.js';
 import type { EventService } from './deliveries/event.service.js';
 import type { EventSource } from './diagnostics/channels.js';
 import { Diagnostics } from './diagnostics/diagnostics.js';
+import { Archiver } from './dispatcher/archiver.js';
+import { AttemptDetails } from './dispatcher/attempt-details.js';
 import { AttemptLog } from './dispatcher/attempt-log.js';
 import { BulkWork } from './deliveries/bulk-work.js';
 import { TaskWorker } from './deliveries/task-worker.js';
@@ -37,6 +39,7 @@ import { ConfigurationError } from './errors.js';
 import { EventHandlers } from './event-handlers.js';
 import { messageOf } from './foreign-text.js';
 import type { RetrySchedule } from './health/retry-schedule.js';
+import { VersionedTypes } from './listeners/versioned-types.js';
 import type { EventCatalog } from './listeners/event-catalog.js';
 import type { ListenerService } from './listeners/listener.service.js';
 import { assertOneTypeorm, openDatabase } from './open-database.js';
@@ -86,6 +89,7 @@ export class WebhooksRuntime
   readonly sealing: Sealing;
   /** @internal for telemetry */
   readonly diagnostics: Diagnostics;
+  private readonly types: VersionedTypes;
   private readonly formatNames: ReadonlySet<string>;
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
@@ -114,7 +118,8 @@ export class WebhooksRuntime
     registry.serve(dataSource, name, options.capture);
     this.plans = new EntityPlans(registry, dataSource);
     const schemes = registerSchemes(parts.signatureSchemes, options);
-    const formats = registerFormats(parts.payloadFormats, options);
+    this.types = new VersionedTypes(registry, options.publishedTypes, options.payload.maxPayloadBytes);
+    const formats = registerFormats(parts.payloadFormats, options, this.types);
     this.schemes = schemes.byName;
     this.formatNames = formats.names;
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
@@ -158,6 +163,7 @@ export class WebhooksRuntime
       diagnostics,
       operational: this.operational,
       attemptLog: new AttemptLog(logger, options.log.attempts),
+      details: new AttemptDetails(options.log.details),
       database,
       clock,
       time,
@@ -171,6 +177,7 @@ export class WebhooksRuntime
         sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
+        types: this.types,
       },
       bodyOf: formats.bodyOf,
       inFlight: this.inFlight,
@@ -203,12 +210,30 @@ export class WebhooksRuntime
       clock,
       maxAgeMs: options.dispatcher.maxAgeMs,
       retention: options.retention,
+      archiver: this.createArchiver(),
       logger,
       emit: (event, lifecycleEvent) => this.handlers.emit(event, lifecycleEvent),
       diagnostics: this.diagnostics,
       operational: options.operationalEvents ? this.operational : null,
       tablePaths: () => this.images.tablePaths,
     });
+  }
+
+  /** @throws ConfigurationError `INVALID_OPTION` if nothing is ever deleted, so that nothing would be archived */
+  private createArchiver(): Archiver | null {
+    const { database, diagnostics, logger } = this;
+    const { archive, clock, options } = this.parts;
+    if (!archive) return null;
+    const { retention } = options;
+    if (!retention) {
+      throw new ConfigurationError(
+        'INVALID_OPTION',
+        'Invalid value false for `retention`. With `parts.archive`, an object such as { succeededMs, failedMs } is allowed, because rows are archived when they are old. Remove `retention: false` or `parts.archive`.',
+        { details: { key: 'retention' } },
+      );
+    }
+    const keptMs = Math.max(retention.succeededMs, retention.failedMs);
+    return new Archiver({ database, clock, archive, keptMs, logger, diagnostics });
   }
 
   private createImageConverter(): ImageConverter {
@@ -273,6 +298,7 @@ export class WebhooksRuntime
       ambientManager: () => ambient.current,
       schemes,
       formats,
+      types: this.types,
       sealing,
       logger,
       work,

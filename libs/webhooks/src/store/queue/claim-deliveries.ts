@@ -14,7 +14,10 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
-import { type Room, RoomLeft } from './room.js';
+import type { AttemptTrigger } from './attempt-trigger.js';
+import type { BodyOf } from './rendered-body.js';
+import { renderWaiting, type Waiting } from './render-waiting.js';
+import { divideSlots, type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
   owner: string | null;
@@ -30,11 +33,14 @@ interface ClaimRow {
   listenerId: string;
   attempts: unknown;
   retries: unknown;
+  trigger: AttemptTrigger | null;
+  triggeredBy: string | null;
   type: string;
   owner: string | null;
   orderKey: Uint8Array | null;
   body: string | null;
   format: string | null;
+  version: unknown;
   eventSeq: unknown;
   eventId: string;
   eventCreatedAt: unknown;
@@ -56,6 +62,16 @@ interface Share {
   allowed: number;
 }
 
+/** The result of {@link claimDeliveries}. */
+export interface ClaimedBatch {
+  readonly deliveries: ClaimedDelivery[];
+  /** Deliveries that wait on, because this process does not offer their version. */
+  readonly waiting: readonly Waiting[];
+  readonly handshakes: ClaimedHandshake[];
+  /** Whether no more listeners are ready. */
+  readonly isExhaustive: boolean;
+}
+
 /** The default number of listeners in one claim. One statement has a branch for each listener. */
 export const LISTENERS_PER_CLAIM = 64;
 /**
@@ -75,8 +91,7 @@ const RECHECK_MS = 1_000;
  * A listener with a pending handshake is claimed in the same way, but without its due deliveries.
  *
  * @param options `listeners`: how many listeners are read, each by a branch of one statement; `handshakes`: how many handshakes this
- * process has slots for
- * @returns the deliveries; `isExhaustive` is false if more listeners may be ready
+ * process has slots for; `bodyOf`: renders a body that another process could not render
  */
 export function* claimDeliveries(
   database: Database,
@@ -87,36 +102,43 @@ export function* claimDeliveries(
     listeners?: number;
     circuit: CircuitPolicy;
     handshakes: number;
+    bodyOf: BodyOf;
   },
-): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
+): Script<ClaimedBatch> {
   const { now, leaseMs, room } = options;
   const limit = Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
   const ready = yield* claimReadyListeners(database, { now, limit, except: room.full, exceptOwners: room.fullOwners });
-  if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
+  if (!ready.length) return { deliveries: [], waiting: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
   const due = yield* findDue(database, shares, now);
   const leaseToken = newLease();
   const leased = due.length ? yield* lease(database, due, leaseToken, now + leaseMs) : [];
-  const rows = leased.filter(({ erasedAt }) => erasedAt === null);
   yield* discardErased(
     database,
     leased.filter(({ erasedAt }) => erasedAt !== null).map(({ seq }) => seq),
     now,
   );
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
+  const { rendered: rows, waiting } = yield* renderWaiting(
+    database,
+    leased.filter(({ erasedAt }) => erasedAt === null),
+    (id) => (shareOf.get(id) as Share).target,
+    options,
+  );
   yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
-      const { target, rate } = shareOf.get(row.listenerId) as Share;
-      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+      const share = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, share, leaseToken), startWithinMs: share.rate?.startWithinMs ?? null };
     }),
+    waiting,
     handshakes,
     isExhaustive: ready.length < limit,
   };
 }
 
-/** Divides the slots. No listener gets a second slot before every listener has one slot. */
+/** Decides what each ready listener may get. */
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
@@ -160,24 +182,6 @@ function* sharesOf(
   }
   divideSlots(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
-}
-
-function divideSlots(shares: readonly Share[], left: RoomLeft): void {
-  let waiting = shares.map((share) => ({
-    share,
-    of: { id: share.target.id, owner: share.owner },
-    wanted: share.allowed,
-  }));
-  for (const { share } of waiting) share.allowed = 0;
-  while (left.total > 0 && waiting.length) {
-    const each = Math.max(1, Math.floor(left.total / waiting.length));
-    for (const { share, of: target, wanted } of waiting) {
-      const given = Math.min(each, wanted - share.allowed, left.ofListener(target));
-      share.allowed += given;
-      left.take(target, given);
-    }
-    waiting = waiting.filter(({ share, of: target, wanted }) => share.allowed < wanted && left.ofListener(target) > 0);
-  }
 }
 
 /** A due delivery. */
@@ -247,11 +251,14 @@ function* lease(database: Database, due: readonly DueRow[], token: string, until
       'listenerId',
       'attempts',
       'retries',
+      'trigger',
+      'triggeredBy',
       'type',
       'owner',
       'orderKey',
       'body',
       'format',
+      'version',
       'eventSeq',
       'createdAt',
     ] as const),
@@ -301,7 +308,9 @@ function* requeueListeners(
   );
 }
 
-function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
+function claimed(row: ClaimRow, { target, isProbe }: Share, leaseToken: string): ClaimedDelivery {
+  // The schedule makes the attempts after the attempt that was asked for.
+  const asked = Number(row.retries) === 0 ? row.trigger : null;
   return {
     seq: String(row.seq),
     id: row.id,
@@ -310,6 +319,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
+    trigger: asked ?? (isProbe ? 'probe' : null),
+    triggeredBy: asked === null ? null : row.triggeredBy,
     type: row.type,
     owner: row.owner,
     event: {
@@ -322,7 +333,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     },
     body: row.body ?? row.thinPayload ?? row.payload,
     format: row.format,
+    version: row.version === null ? null : Number(row.version),
     isOrdered: row.orderKey !== null,
-    listener,
+    listener: target,
   };
 }
