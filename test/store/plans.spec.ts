@@ -270,6 +270,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       event: { id: '', seq: '', payload: '', createdAt: Number(eventAt), context: null, isTest: false },
       body: '',
       format: null,
+      version: null,
       isOrdered: false,
       listener: {
         id: listenerId,
@@ -280,6 +281,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         auth: null,
         tls: null,
         format: '',
+        versions: null,
         handshake: 'none',
         sendsSequence: false,
         isFailing: false,
@@ -310,7 +312,8 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       {
         what: 'a claim reads as many listeners as its limit, however many are ready',
         rows: 64,
-        script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(BATCH, 16) }),
+        script: () =>
+          claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(BATCH, 16) }),
       },
       {
         what: 'a claim of two listeners reads these two',
@@ -318,6 +321,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         script: () =>
           claimDeliveries(database, {
             ...policy,
+            bodyOf: OWN_TEXT,
             handshakes: 0,
             room: roomFor(BATCH, 16),
             only: ['lst_19000', 'lst_19002'],
@@ -344,7 +348,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       {
         what: 'a claim of one delivery reads one',
         rows: 1,
-        script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(1) }),
+        script: () => claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(1) }),
       },
       {
         what: 'the outlook reads one row of each kind',
@@ -391,7 +395,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 1,
         script: function* () {
           const row = yield* readDelivery(database, 'dlv_777', undefined);
-          yield* rearmDelivery(database, row as DeliveryRow, NOW, undefined);
+          yield* rearmDelivery(database, row as DeliveryRow, NOW, { trigger: 'resend', by: null }, undefined);
         },
       },
       {
@@ -528,7 +532,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
     ])('a replay for $of reads no events of other customers', async ({ listenerId, events }) => {
       const replay = function* (): Script<number> {
         const listener = yield* readCandidateById(database, listenerId);
-        const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT };
+        const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT, actor: null };
         return (yield* replayEvents(database, listener as ReadCandidate, options)).made;
       };
       const { result, costs } = await measure(database, replay);

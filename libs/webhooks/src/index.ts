@@ -39,14 +39,11 @@ export type {
   WebhooksParts,
 } from './options/webhooks-options.js';
 
-export type {
-  ActionDescription,
-  Deprecation,
-  FieldDescription,
-  TypeDescription,
-  Visibility,
-} from './entities/described-type.js';
+export type { ActionDescription, FieldDescription, TypeDescription, Visibility } from './entities/described-type.js';
 export { CaptureError } from './entities/errors.js';
+export { VersionError, type Downgrade, type OlderVersion, type PayloadVersions } from './entities/payload-versions.js';
+export type { Deprecation } from './entities/wrong-description.js';
+export type { VersionPins } from './events/payload-pins.js';
 export { ownerFromRow } from './entities/owner-from-row.js';
 export {
   Webhook,
@@ -125,7 +122,9 @@ export type {
   RecoverOptions,
   ReplayOptions,
   StatusClass,
+  StreamedAttempt,
 } from './deliveries/delivery.js';
+export type { AttemptTrigger } from './store/queue/attempt-trigger.js';
 export {
   EventService,
   type EventFilter,
@@ -183,7 +182,8 @@ export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
 export type { TlsIdentity } from './sending/guarded-agent.js';
-export type { Outcome, OutcomeKind } from './sending/outcome.js';
+export type { AttemptExchange, Outcome, OutcomeKind } from './sending/outcome.js';
+export type { AttemptPhases } from './sending/phases.js';
 export type { SendErrorCode } from './sending/send-error.js';
 export type { SecurityOptions } from './sending/security-options.js';
 export { WebhookTransport, type OnStatus, type SignedRequest } from './sending/transport.js';

@@ -3,6 +3,7 @@ import { ceiling } from './ceiling.js';
 import { drain } from './drain.js';
 import { engines } from './engines.js';
 import { latency, latencyByRedis } from './latency.js';
+import { logCost } from './log-cost.js';
 import { longTransaction, memory } from './long-backlogs.js';
 import { manyListeners, noEquality } from './many-listeners.js';
 import { badNeighbour, drippingOwner, slowDns } from './neighbours.js';
@@ -18,7 +19,7 @@ import { writeCost } from './write-cost.js';
 
 /** In the order of the run: scenarios that others are compared with come first. */
 export const scenarios: readonly Scenario[] = [
-  ...[ceiling, bullmq, bullmqUndici, byHand, drain, telemetry, singleListener],
+  ...[ceiling, bullmq, bullmqUndici, byHand, drain, telemetry, logCost, singleListener],
   ...[
     latency,
     latencyByRedis,

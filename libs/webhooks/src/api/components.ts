@@ -17,6 +17,12 @@ const anyObject = (description: string, more: Schema = {}): Schema => ({
   additionalProperties: true,
   ...more,
 });
+const headersOrNull = (description: string): Schema => ({
+  type: 'object',
+  description,
+  additionalProperties: { type: 'string' },
+  nullable: true,
+});
 const oneOf = (description: string, values: readonly string[]): Schema => text(description, { enum: values });
 const list = (items: Schema, description: string): Schema => ({ type: 'array', items, description });
 
@@ -41,10 +47,8 @@ const STEPS = ['1m', '5m', '1h', '1d'];
 const STATES = ['active', 'pending', 'disabled'];
 export const DELIVERY_STATES = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
-const { url, events, where, headers, schemes, format, ordering, sequence } = LISTENER_SCHEMA as unknown as Record<
-  string,
-  Schema
->;
+const { url, events, where, headers, schemes, format, versions, ordering, sequence } =
+  LISTENER_SCHEMA as unknown as Record<string, Schema>;
 
 const LISTENER: Readonly<Record<string, Schema>> = {
   id: text('lst_ and a UUIDv7.'),
@@ -62,6 +66,7 @@ const LISTENER: Readonly<Record<string, Schema>> = {
   auth: anyObject('The credentials; *** stands for secret values.', { nullable: true }),
   tls: anyObject('Subjects and expiry of the certificates, never the key.', { nullable: true }),
   format: format as Schema,
+  versions: { ...versions, nullable: false } as Schema,
   ordering: ordering as Schema,
   sequence: sequence as Schema,
   rateLimit: anyObject('The maximum number of requests in a period.', { nullable: true }),
@@ -90,6 +95,14 @@ const HEALTH = shape('Whether requests of the listener succeed.', {
   pausedUntil: timeOrNull('Nothing is sent before this time.'),
   lastAcceptedAt: timeOrNull('When the receiver accepted a request last; null: not in the last 90 days.'),
   waiting: count('Pending deliveries, counted up to 1,000.'),
+});
+
+const PHASES = shape('How long each step took; null: no details are kept.', {
+  connection: oneOf('none: no connection was open when the attempt ended.', ['new', 'reused', 'none']),
+  dnsMs: countOrNull('Name resolution.'),
+  connectMs: countOrNull('Until the TCP connection or the tunnel was open.'),
+  tlsMs: countOrNull('The TLS handshake.'),
+  firstByteMs: countOrNull('From the beginning of the request to the status of the answer.'),
 });
 
 const DELIVERY: Readonly<Record<string, Schema>> = {
@@ -125,6 +138,8 @@ const EVENT_TYPE: Readonly<Record<string, Schema>> = {
     nullable: true,
   },
   visibility: oneOf('internal: only listeners without an owner receive these events.', ['public', 'internal']),
+  version: count('The newest version of the payload.'),
+  versions: list(count('A version.'), 'The versions that listeners may pin, the newest first.'),
   properties: list(text('A path.'), 'Properties that filters may name; empty: any.'),
 };
 
@@ -170,6 +185,15 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     response: textOrNull('First 4 KB of the answer.'),
     superseded: { type: 'boolean', description: 'Whether its outcome came too late to count.' },
     startedAt: time('When it began.'),
+    trigger: oneOf('Why it was made. probe: it decided whether an open circuit closes.', [
+      ...['schedule', 'resend', 'recover', 'replay', 'test', 'probe'],
+    ]),
+    triggeredBy: textOrNull('Who asked for it. For operators.'),
+    url: textOrNull('The URL of the listener at that time; null: no details are kept.'),
+    requestHeaders: headersOrNull('The headers of the request; *** stands for secret values.'),
+    responseHeaders: headersOrNull('The headers of the answer; *** stands for secret values.'),
+    omittedHeaders: count('Headers without room: all headers together take at most 2 KB.'),
+    phases: { ...PHASES, nullable: true },
   }),
   EventSummary: shape('An event in a list.', EVENT),
   EventPage: page('EventSummary'),
@@ -189,7 +213,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   EventTypeDetails: shape('An event type with its schema and examples.', {
     ...EVENT_TYPE,
     schema: anyObject('JSON Schema of the payload. Only keywords of both draft-07 and 2020-12.'),
-    examples: list(anyObject('A payload.'), 'At least one.'),
+    examples: list(anyObject('A payload.'), 'Of an older version, the list may be empty.'),
   }),
   Task: shape('Bulk work in the background.', {
     id: text('tsk_ and a UUIDv7.'),

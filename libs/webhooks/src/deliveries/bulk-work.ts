@@ -10,7 +10,7 @@ import { readListener, resealListeners, type OwnerScope } from '../store/listene
 import { readCandidateById, type ReadCandidate } from '../store/queue/candidates.js';
 import { discardDeliveries } from '../store/queue/discard-deliveries.js';
 import { countErasable, eraseContent, type ErasedEvents, type ErasePosition } from '../store/queue/erase-content.js';
-import type { BodyOf } from '../store/queue/new-deliveries.js';
+import type { BodyOf } from '../store/queue/rendered-body.js';
 import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
 import { replayEvents, replayThese, type ReplayOptions } from '../store/queue/replay-events.js';
 import { readPastEvents, restoreEvents } from '../store/queue/restore-events.js';
@@ -36,6 +36,8 @@ export interface Work {
   readonly kind: TaskKind;
   readonly scope: OwnerScope;
   readonly filter: WorkFilter;
+  /** The person or program that asked for the work. Default: the application gave no name. */
+  readonly actor?: string | null;
 }
 
 /** Where the next batch begins. It is stored as JSON. */
@@ -81,7 +83,10 @@ export class BulkWork {
     const from = after ?? start(work.filter);
     switch (work.kind) {
       case 'recover':
-        return yield* recoverDeliveries(database, { selection: this.selection(work), after: from, now, bodyOf, limit });
+        return yield* recoverDeliveries(database, {
+          ...{ selection: this.selection(work), after: from, now, bodyOf, limit },
+          actor: work.actor ?? null,
+        });
       case 'discard':
         return yield* discardDeliveries(database, { selection: this.selection(work), after: from, now, limit });
       case 'replay': {
@@ -129,7 +134,7 @@ export class BulkWork {
    */
   *restore(
     events: readonly ArchivedEvent[],
-    { listenerId, isDryRun }: { listenerId: string | undefined; isDryRun: boolean },
+    { listenerId, isDryRun, actor }: { listenerId: string | undefined; isDryRun: boolean; actor: string | null },
   ): Script<{ restored: number; deliveries: number }> {
     const { database, clock, bodyOf } = this.parts;
     const now = clock.now();
@@ -140,7 +145,7 @@ export class BulkWork {
     if (!listener || isDryRun) return { restored, deliveries: 0 };
     const ids = events.map(({ id }) => id);
     const past = yield* readPastEvents(database, ids);
-    const { made } = yield* replayThese(database, listener, past, { now, bodyOf, isOnlyBatch: false });
+    const { made } = yield* replayThese(database, listener, past, { now, bodyOf, actor, isOnlyBatch: false });
     return { restored, deliveries: made };
   }
 
@@ -156,14 +161,14 @@ export class BulkWork {
   }
 
   private replayOptions(
-    { filter }: Work,
+    { filter, actor = null }: Work,
     after: PagePosition,
     more: Pick<ReplayOptions, 'isDryRun' | 'limit'>,
   ): ReplayOptions {
     const { until, types, orderKey } = filter;
     const { clock, bodyOf } = this.parts;
     const key = orderKey === undefined ? undefined : Buffer.from(orderKey, 'hex');
-    return { after, until, types, orderKey: key, now: clock.now(), bodyOf, ...more };
+    return { after, until, types, orderKey: key, now: clock.now(), bodyOf, actor, ...more };
   }
 
   /** The listener is read again for each batch, because it may be removed between two batches. @throws ListenerNotFoundError */

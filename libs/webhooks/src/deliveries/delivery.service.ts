@@ -30,7 +30,7 @@ import {
   type DeliveryRow,
 } from '../store/queue/delivery-rows.js';
 import { discardSeqs } from '../store/queue/discard-deliveries.js';
-import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
+import { isRenderFailure, renderFailureOf, type BodyOf, type RenderedBody } from '../store/queue/rendered-body.js';
 import { sendPastEvent } from '../store/queue/send-past-event.js';
 import { writeAudit, type AuditAction } from '../store/system/audit.js';
 import type { BulkWork, Work, WorkPosition } from './bulk-work.js';
@@ -214,8 +214,9 @@ export class DeliveryService {
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
       assertReceives(listener);
       assertNotErased(yield* readErasedAt(database, before));
-      const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
-      if (!(yield* rearmDelivery(database, before, clock.now(), text))) throw inFlightError();
+      const text = isRenderFailure(before.lastErrorCode) ? yield* rendered(before, listener) : undefined;
+      const triggered = { trigger: 'resend', by: actor } as const;
+      if (!(yield* rearmDelivery(database, before, clock.now(), triggered, text))) throw inFlightError();
       yield* endPause(database, before.listenerId, before.id, clock.now());
       yield* writeAudit(database, { actor, action: 'delivery.resent', target: before.id }, clock.now());
       return yield* readDelivery(database, before.id, scope);
@@ -243,7 +244,7 @@ export class DeliveryService {
     const states = statesOf(state, FAILED_STATES);
     this.parts.quotas.countResend(this.boundTo);
     const filter = { ...this.period({ since, until }), listenerId: textOrUndefined(listenerId), states };
-    const recovered = await this.inBatches({ kind: 'recover', scope: this.boundTo, filter }, onBatch);
+    const recovered = await this.inBatches({ ...this.asked, kind: 'recover', filter }, onBatch);
     await this.note('deliveries.recovered', listenerId, { count: recovered, states: [...states] });
     return recovered;
   }
@@ -266,7 +267,7 @@ export class DeliveryService {
       listenerId: textOrUndefined(listenerId),
       states,
     };
-    const discarded = await this.inBatches({ kind: 'discard', scope: this.boundTo, filter }, onBatch);
+    const discarded = await this.inBatches({ ...this.asked, kind: 'discard', filter }, onBatch);
     await this.note('deliveries.discarded', listenerId, { count: discarded, states: [...states] });
     return discarded;
   }
@@ -314,7 +315,7 @@ export class DeliveryService {
       const listener = yield* readListener(database, textOf(listenerId), scope);
       if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
       assertReceives(listener);
-      const sent = yield* sendPastEvent(database, event.seq, listener.id, { now: clock.now(), bodyOf });
+      const sent = yield* sendPastEvent(database, event.seq, listener.id, { now: clock.now(), bodyOf, actor });
       if ('refused' in sent) throw refusal(sent);
       const details = { listenerId: listener.id, deliveryId: sent.deliveryId };
       yield* writeAudit(database, { actor, action: 'event.sent', target: event.id, details }, clock.now());
@@ -340,7 +341,7 @@ export class DeliveryService {
     this.parts.transactions.here().refuse('replay()');
     const filter = { ...this.period({ since, until }), listenerId: textOf(listenerId), states: [] };
     this.parts.quotas.countResend(this.boundTo);
-    const work: Work = { kind: 'replay', scope: this.boundTo, filter };
+    const work: Work = { ...this.asked, kind: 'replay', filter };
     if (isDryRun) return this.countInBatches(work, onBatch);
     const replayed = await this.inBatches(work, onBatch);
     await this.note('deliveries.replayed', listenerId, { count: replayed });
@@ -357,6 +358,11 @@ export class DeliveryService {
       counts[state as DeliveryState] = Number(count);
     }
     return counts;
+  }
+
+  /** For whom bulk work is done, and who asked for it. */
+  private get asked(): Pick<Work, 'scope' | 'actor'> {
+    return { scope: this.boundTo, actor: this.parts.actor ?? null };
   }
 
   /** Notes bulk work in the audit log. If the process dies in the middle of the work, nothing is noted. */
@@ -388,13 +394,13 @@ export class DeliveryService {
     return eachBatch(onBatch, (after) => database.transaction(() => bulk.count(work, after, Infinity)));
   }
 
-  private *rendered(delivery: DeliveryRow, { format }: ListenerRow): Script<{ body: string | null; format: string }> {
+  private *rendered(delivery: DeliveryRow, listener: ListenerRow): Script<RenderedBody | undefined> {
     const event = yield* readEventOf(this.parts.database, delivery);
     assertNotErased(event);
     try {
-      return { body: event ? this.parts.bodyOf(format, event) : null, format };
+      return event && this.parts.bodyOf(listener, event);
     } catch (cause) {
-      throw new ResendError('FORMAT_FAILED', `The payload format '${format}' cannot render the event.`, { cause });
+      throw refusal({ refused: renderFailureOf(cause), cause });
     }
   }
 }

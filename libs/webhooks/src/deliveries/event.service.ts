@@ -210,7 +210,7 @@ export class EventService {
       const { restored, deliveries } = await database.transaction(function* () {
         const entry = { actor, action: 'events.restored', target: listenerId ?? null } as const;
         if (mustAudit) yield* writeAudit(database, entry, clock.now());
-        return yield* bulk.restore(batch, { listenerId, isDryRun });
+        return yield* bulk.restore(batch, { listenerId, isDryRun, actor });
       });
       total.events += batch.length;
       total.restored += restored;

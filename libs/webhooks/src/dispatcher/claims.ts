@@ -1,3 +1,4 @@
+import type { LoggerService } from '@nestjs/common';
 import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Diagnostics } from '../diagnostics/diagnostics.js';
@@ -5,6 +6,8 @@ import type { WaitingListener } from '../engine.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { claimDeliveries } from '../store/queue/claim-deliveries.js';
 import type { ClaimedDelivery, ClaimedHandshake } from '../store/queue/claimed-delivery.js';
+import type { BodyOf } from '../store/queue/rendered-body.js';
+import type { Waiting } from '../store/queue/render-waiting.js';
 import { reclaimExpired } from '../store/queue/reclaim-expired.js';
 import type { Database } from '../store/database/database.js';
 import type { ExpectedWork } from './expected-work.js';
@@ -25,6 +28,8 @@ export interface ClaimsParts {
   readonly expected: ExpectedWork;
   readonly diagnostics: Diagnostics;
   readonly inFlight: InFlightDeliveries;
+  readonly bodyOf: BodyOf;
+  readonly logger: LoggerService;
 }
 
 /** The result of one claim. */
@@ -47,6 +52,8 @@ export const LEASE_MARGIN_MS = 1_000;
 /** Claims due deliveries and handshakes from the queue, and adds leased deliveries to the lanes. */
 export class Claims {
   private readonly ownerTurns = new OwnerTurns();
+  /** The types and versions that were logged as missing. */
+  private readonly logged = new Set<string>();
 
   constructor(private readonly parts: ClaimsParts) {}
 
@@ -67,7 +74,7 @@ export class Claims {
    * @throws errors of the database
    */
   async claim(only?: readonly string[]): Promise<ClaimResult> {
-    const { database, clock, options, lanes, phase, expected, diagnostics } = this.parts;
+    const { bodyOf, database, clock, options, lanes, phase, expected, diagnostics } = this.parts;
     const { leaseMs, circuit } = options;
     const room = lanes.room('backlog');
     const leasedAt = performance.now();
@@ -87,14 +94,27 @@ export class Claims {
         circuit,
         handshakes: this.parts.handshakes.room,
         only,
+        bodyOf,
       });
-    const { deliveries, handshakes, isExhaustive } = await diagnostics.step('claim', () =>
+    const { deliveries, waiting, handshakes, isExhaustive } = await diagnostics.step('claim', () =>
       database.transaction(script, 'work'),
     );
+    this.logWaiting(waiting);
     this.parts.handshakes.begin(handshakes);
     const owners = deliveries.map(({ owner }) => owner);
     const hadAll = takesTurns ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
+  }
+
+  private logWaiting(waiting: readonly Waiting[]): void {
+    for (const { listenerId, type, version } of waiting) {
+      const key = `${type} ${version}`;
+      if (this.logged.has(key)) continue;
+      this.logged.add(key);
+      this.parts.logger.error(
+        `UNKNOWN_VERSION: Listener ${listenerId} has version ${version} of '${type}', which this process does not offer. Its deliveries, and those of every other listener with this version, stay pending until a process offers the version, or until the listener gets another version. Declare versions[${version}] of '${type}' again, register its entity in this process, or change \`versions\` of the listeners.`,
+      );
+    }
   }
 
   /**

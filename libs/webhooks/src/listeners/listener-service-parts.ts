@@ -11,6 +11,7 @@ import type { ListenerRow } from '../store/listeners/listener-rows.js';
 import type { TestExample } from '../store/queue/test-event.js';
 import type { EventCatalog } from './event-catalog.js';
 import type { Listener } from './listener.js';
+import type { PinnedVersions } from './pinned-versions.js';
 
 /** The dependencies of a `ListenerService`. @internal */
 export interface ListenerServiceParts {
@@ -19,6 +20,8 @@ export interface ListenerServiceParts {
   /** Who makes the changes; `null`: the application, which gave no name. */
   readonly actor: string | null;
   readonly catalog: EventCatalog;
+  /** The versions that listeners pin. */
+  readonly versions: PinnedVersions;
   readonly clock: WebhookClock;
   readonly guard: AddressGuard;
   /** Resolves the name in a URL. @throws BadRequestError `URL_ADDRESS_BLOCKED` */
@@ -31,7 +34,7 @@ export interface ListenerServiceParts {
   /** The schemes and formats that owner-bound services accept. */
   readonly customers: { readonly formats: ReadonlySet<string>; readonly schemes: ReadonlySet<string> };
   /** Stores an example event for one listener. @returns the id of its delivery */
-  readonly sendTest: (listener: ListenerRow, example: TestExample) => Script<string>;
+  readonly sendTest: (listener: ListenerRow, example: TestExample, actor: string | null) => Script<string>;
   /** Wakes the dispatcher, because deliveries may be due. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;

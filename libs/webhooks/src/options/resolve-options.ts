@@ -132,7 +132,10 @@ const RETENTION = {
   failedMs: milliseconds(90 * DAY, [HOUR, TEN_YEARS]),
 } satisfies OptionTable<RetentionOptions>;
 
-const LOG = { attempts: oneOf('failed', ['failed', 'all', 'none']) } satisfies OptionTable<LogOptions>;
+const LOG = {
+  attempts: oneOf('failed', ['failed', 'all', 'none']),
+  details: oneOf('failed', ['failed', 'all', 'thin']),
+} satisfies OptionTable<LogOptions>;
 
 const WAKE_UP = {
   redis: optional<() => RedisConnection>({

@@ -10,7 +10,8 @@ import type { WebhookArchive } from '../archive/webhook-archive.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
-import type { Deprecation, TypeDescription } from '../entities/described-type.js';
+import type { TypeDescription } from '../entities/described-type.js';
+import type { Deprecation } from '../entities/wrong-description.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 
 /** A type that `publish()` may send, in addition to the types of entities. */
@@ -207,6 +208,19 @@ export interface LogOptions {
    * @defaultValue 'failed'
    */
   attempts?: 'failed' | 'all' | 'none';
+
+  /**
+   * Of which attempts the tables keep details: the URL, the headers of the request and of the answer, and how long each step took.
+   * `DeliveryService.get()` returns them. Headers take at most 2 KB. Secrets in them are masked before they are stored. See
+   * `docs/observability.md#details-of-an-attempt`.
+   *
+   * - `'failed'`: of attempts that were not accepted. A first attempt that was accepted writes no further row and no further byte.
+   * - `'all'`: of every attempt. Then an accepted first attempt writes a second row.
+   * - `'thin'`: of no attempt. The tables keep outcome, status, error, duration and response only.
+   *
+   * @defaultValue 'failed'
+   */
+  details?: 'failed' | 'all' | 'thin';
 }
 
 /** How receivers agree to receive webhooks before the first webhook is sent. */

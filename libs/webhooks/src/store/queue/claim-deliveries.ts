@@ -20,6 +20,9 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
+import type { AttemptTrigger } from './attempt-trigger.js';
+import type { BodyOf } from './rendered-body.js';
+import { renderWaiting, type Waiting } from './render-waiting.js';
 import { divideSlots, type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
@@ -36,11 +39,14 @@ interface ClaimRow {
   listenerId: string;
   attempts: unknown;
   retries: unknown;
+  trigger: AttemptTrigger | null;
+  triggeredBy: string | null;
   type: string;
   owner: string | null;
   orderKey: Uint8Array | null;
   body: string | null;
   format: string | null;
+  version: unknown;
   eventSeq: unknown;
   eventId: string;
   eventCreatedAt: unknown;
@@ -62,6 +68,16 @@ interface Share {
   allowed: number;
 }
 
+/** The result of {@link claimDeliveries}. */
+export interface ClaimedBatch {
+  readonly deliveries: ClaimedDelivery[];
+  /** Deliveries that wait on, because this process does not offer their version. */
+  readonly waiting: readonly Waiting[];
+  readonly handshakes: ClaimedHandshake[];
+  /** Whether no more listeners are ready. */
+  readonly isExhaustive: boolean;
+}
+
 /** The default number of listeners in one claim. One statement has a branch for each listener. */
 export const LISTENERS_PER_CLAIM = 64;
 /**
@@ -81,8 +97,8 @@ const RECHECK_MS = 1_000;
  * A listener with a pending handshake is claimed in the same way, but without its due deliveries.
  *
  * @param options `listeners`: how many listeners are read, each by a branch of one statement; `handshakes`: how many handshakes this
- * process has slots for; `only`: the claim takes these listeners and searches for no others
- * @returns the deliveries; `isExhaustive` is false if more listeners may be ready
+ * process has slots for; `bodyOf`: renders a body that another process could not render; `only`: the claim takes these listeners and
+ * searches for no others
  */
 export function* claimDeliveries(
   database: Database,
@@ -93,9 +109,10 @@ export function* claimDeliveries(
     listeners?: number;
     circuit: CircuitPolicy;
     handshakes: number;
+    bodyOf: BodyOf;
     only?: readonly string[];
   },
-): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
+): Script<ClaimedBatch> {
   const { now, leaseMs, room, only } = options;
   const limit = only ? Infinity : Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
   const { full: except, fullOwners: exceptOwners } = room;
@@ -106,25 +123,31 @@ export function* claimDeliveries(
         { now, exceptOwners },
       )
     : yield* claimReadyListeners(database, { now, limit, except, exceptOwners });
-  if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
+  if (!ready.length) return { deliveries: [], waiting: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
   const due = yield* findDue(database, shares, now);
   const leaseToken = newLease();
   const leased = due.length ? yield* lease(database, due, leaseToken, now + leaseMs) : [];
-  const rows = leased.filter(({ erasedAt }) => erasedAt === null);
   yield* discardErased(
     database,
     leased.filter(({ erasedAt }) => erasedAt !== null).map(({ seq }) => seq),
     now,
   );
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
+  const { rendered: rows, waiting } = yield* renderWaiting(
+    database,
+    leased.filter(({ erasedAt }) => erasedAt === null),
+    (id) => (shareOf.get(id) as Share).target,
+    options,
+  );
   yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
-      const { target, rate } = shareOf.get(row.listenerId) as Share;
-      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+      const share = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, share, leaseToken), startWithinMs: share.rate?.startWithinMs ?? null };
     }),
+    waiting,
     handshakes,
     isExhaustive: ready.length < limit,
   };
@@ -243,11 +266,14 @@ function* lease(database: Database, due: readonly DueRow[], token: string, until
       'listenerId',
       'attempts',
       'retries',
+      'trigger',
+      'triggeredBy',
       'type',
       'owner',
       'orderKey',
       'body',
       'format',
+      'version',
       'eventSeq',
       'createdAt',
     ] as const),
@@ -297,7 +323,9 @@ function* requeueListeners(
   );
 }
 
-function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
+function claimed(row: ClaimRow, { target, isProbe }: Share, leaseToken: string): ClaimedDelivery {
+  // The schedule makes the attempts after the attempt that was asked for.
+  const asked = Number(row.retries) === 0 ? row.trigger : null;
   return {
     seq: String(row.seq),
     id: row.id,
@@ -306,6 +334,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
+    trigger: asked ?? (isProbe ? 'probe' : null),
+    triggeredBy: asked === null ? null : row.triggeredBy,
     type: row.type,
     owner: row.owner,
     event: {
@@ -318,7 +348,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     },
     body: row.body ?? row.thinPayload ?? row.payload,
     format: row.format,
+    version: row.version === null ? null : Number(row.version),
     isOrdered: row.orderKey !== null,
-    listener,
+    listener: target,
   };
 }

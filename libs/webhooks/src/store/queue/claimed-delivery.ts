@@ -1,3 +1,4 @@
+import type { AttemptTrigger } from './attempt-trigger.js';
 import type { OutboxLease } from '../outbox/outbox-rows.js';
 import type { ListenerTarget } from './listener-target.js';
 
@@ -15,6 +16,10 @@ export interface ClaimedDelivery {
   readonly attempts: number;
   /** The number of attempts since the schedule began, or since a resend restarted the schedule. */
   readonly retries: number;
+  /** Why the next attempt is made; missing or `null`: the schedule. */
+  readonly trigger?: AttemptTrigger | null;
+  /** The person or program that asked for the attempt. */
+  readonly triggeredBy?: string | null;
   readonly type: string;
   readonly owner: string | null;
   readonly event: {
@@ -31,6 +36,8 @@ export interface ClaimedDelivery {
   readonly body: string;
   /** The format that rendered the body. The listener may have another format now. `null`: the body is the event's own text. */
   readonly format: string | null;
+  /** The older version in which the body was rendered. `null`: the body has the version of the event's own text. */
+  readonly version: number | null;
   /** Whether later deliveries of the same row wait for this delivery. */
   readonly isOrdered: boolean;
   /** For a listener with a rate limit: the longest time between the claim and the start of the request. */

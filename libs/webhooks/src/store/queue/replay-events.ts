@@ -6,7 +6,8 @@ import type { Database } from '../database/database.js';
 import { atTimes } from '../database/event-times.js';
 import { byteLength } from '../database/dialect-sql.js';
 import { withinBytes } from '../outbox/event-bytes.js';
-import { insertDeliveries, isDue, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
+import { insertDeliveries, isDue, newDelivery, type NewDelivery } from './new-deliveries.js';
+import type { BodyOf } from './rendered-body.js';
 import { isOfEvent } from '../outbox/delete-events.js';
 import { readEventStates, type EventState } from '../outbox/event-state.js';
 import { readEvent, typesOf, type ClaimedEvent, selectEvent } from '../outbox/outbox-events.js';
@@ -35,6 +36,8 @@ export interface ReplayOptions {
   readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** The person or program that asked for the work. */
+  readonly actor: string | null;
   readonly isDryRun?: boolean | undefined;
   /** Only events of these types. */
   readonly types?: readonly string[] | undefined;
@@ -84,7 +87,7 @@ export function* replayThese(
   database: Database,
   listener: ReadCandidate,
   events: readonly PastEvent[],
-  options: Pick<ReplayOptions, 'now' | 'bodyOf' | 'isDryRun' | 'types' | 'orderKey'> & {
+  options: Pick<ReplayOptions, 'now' | 'bodyOf' | 'actor' | 'isDryRun' | 'types' | 'orderKey'> & {
     readonly isOnlyBatch: boolean;
   },
 ): Script<Omit<ReplayResult, 'next'>> {
@@ -119,7 +122,11 @@ export function* replayThese(
     return { made: times.length, times };
   }
   const { now } = options;
-  const ordered = options.isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries;
+  const triggered = { trigger: 'replay', by: options.actor } as const;
+  const ordered = (options.isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries).map((one) => ({
+    ...one,
+    triggered,
+  }));
   const seqs = yield* insertDeliveries(database, ordered, { now, leaseMs: 0, leaseToken: '' });
   const made = ordered.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
   if (made) yield* expectDeliveries(database, new Map([[listener.id, now]]));
