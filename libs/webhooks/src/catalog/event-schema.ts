@@ -35,7 +35,7 @@ export interface PayloadParts {
 /** The schema of a whole payload. A payload that was too large is `truncated`, and may lack any field of `data` and `previous`. */
 export function payloadSchema(type: string, { data, previous }: PayloadParts): JsonObject {
   const common = { type: { const: type }, timestamp: { type: 'string', format: 'date-time' } };
-  const test: JsonObject = { const: true, description: 'Present in the example events of `sendTest()`.' };
+  const test: JsonObject = { const: true, description: 'true in test events. Absent in all others.' };
   const some: JsonObject = { type: 'object' };
   const complete: JsonObject = {
     type: 'object',

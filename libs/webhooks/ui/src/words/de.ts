@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Das hat nicht funktioniert',
   'failure.page': 'Diese Seite hat einen Fehler',
   'failure.page.text': 'Die anderen Seiten funktionieren weiter. Laden Sie die Seite neu.',
+  'failure.more': 'Die nächsten Zeilen konnten nicht geladen werden',
 
   'keys.title': 'Tastenkürzel',
   'keys.search': 'Suchen',
@@ -223,6 +224,7 @@ export default {
   'events.subtitle': 'Was geschehen ist, solange es aufbewahrt wird.',
   'events.none': 'Keine Ereignisse',
   'events.none.text': 'Ereignisse erscheinen hier, sobald sich Daten ändern.',
+  'events.none-filtered': 'Kein Ereignis passt zu diesen Filtern',
 
   'event.title': 'Ereignis',
   'event.id': 'Ereignis-ID',

@@ -42,6 +42,7 @@ export const en = {
   'failure.other': 'This did not work',
   'failure.page': 'This page has a fault',
   'failure.page.text': 'The other pages still work. Reload to try again.',
+  'failure.more': 'The next rows could not be loaded',
 
   'keys.title': 'Keyboard shortcuts',
   'keys.search': 'Search',
@@ -193,6 +194,7 @@ export const en = {
   'events.subtitle': 'What happened, as long as it is kept.',
   'events.none': 'No events',
   'events.none.text': 'Events are shown here as soon as data changes.',
+  'events.none-filtered': 'No event matches these filters',
   'event.title': 'Event',
   'event.id': 'Event id',
   'event.when': 'Happened',

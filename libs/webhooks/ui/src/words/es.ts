@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Esto no ha funcionado',
   'failure.page': 'Esta página tiene un fallo',
   'failure.page.text': 'Las demás páginas siguen funcionando. Recargue para reintentar.',
+  'failure.more': 'No se pudieron cargar las filas siguientes',
 
   'keys.title': 'Atajos de teclado',
   'keys.search': 'Buscar',
@@ -221,6 +222,7 @@ export default {
   'events.subtitle': 'Lo que ha ocurrido, mientras se conserva.',
   'events.none': 'No hay eventos',
   'events.none.text': 'Los eventos se muestran aquí en cuanto cambian los datos.',
+  'events.none-filtered': 'Ningún evento coincide con estos filtros',
 
   'event.title': 'Evento',
   'event.id': 'Id del evento',

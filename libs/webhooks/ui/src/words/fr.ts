@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Cela n’a pas fonctionné',
   'failure.page': 'Cette page a un défaut',
   'failure.page.text': 'Les autres pages fonctionnent toujours. Rechargez pour réessayer.',
+  'failure.more': 'Les lignes suivantes n’ont pas pu être chargées',
 
   'keys.title': 'Raccourcis clavier',
   'keys.search': 'Rechercher',
@@ -222,6 +223,7 @@ export default {
   'events.subtitle': 'Ce qui s’est passé, tant que c’est conservé.',
   'events.none': 'Aucun événement',
   'events.none.text': 'Les événements s’affichent ici dès que des données changent.',
+  'events.none-filtered': 'Aucun événement ne correspond à ces filtres',
 
   'event.title': 'Événement',
   'event.id': 'Identifiant de l’événement',

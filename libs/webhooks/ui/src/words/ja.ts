@@ -43,6 +43,7 @@ export default {
   'failure.other': '処理できませんでした',
   'failure.page': 'このページで障害が発生しました',
   'failure.page.text': 'ほかのページは使えます。再読み込みしてください。',
+  'failure.more': '続きの行を読み込めませんでした',
 
   'keys.title': 'キーボードショートカット',
   'keys.search': '検索',
@@ -220,6 +221,7 @@ export default {
   'events.subtitle': '起きたことを、保存期間のあいだ表示します。',
   'events.none': 'イベントはありません',
   'events.none.text': 'データが変わると、イベントがここに表示されます。',
+  'events.none-filtered': 'このフィルターに一致するイベントはありません',
 
   'event.title': 'イベント',
   'event.id': 'イベント ID',

@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Isto não funcionou',
   'failure.page': 'Esta página tem uma falha',
   'failure.page.text': 'As outras páginas continuam funcionando. Recarregue para tentar de novo.',
+  'failure.more': 'Não foi possível carregar as próximas linhas',
 
   'keys.title': 'Atalhos de teclado',
   'keys.search': 'Buscar',
@@ -220,6 +221,7 @@ export default {
   'events.subtitle': 'O que aconteceu, enquanto é guardado.',
   'events.none': 'Nenhum evento',
   'events.none.text': 'Os eventos aparecem aqui assim que os dados mudam.',
+  'events.none-filtered': 'Nenhum evento corresponde a estes filtros',
 
   'event.title': 'Evento',
   'event.id': 'Id do evento',

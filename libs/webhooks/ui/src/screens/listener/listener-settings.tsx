@@ -2,7 +2,7 @@ import type { ReactNode } from 'react';
 import { Tag } from '../../design/badge.js';
 import { Json, Nothing, visible } from '../../design/code.js';
 import { Id } from '../../design/copy.js';
-import { Card, Facts } from '../../design/page.js';
+import { Card, Facts, type FactList } from '../../design/page.js';
 import { At } from '../../design/time.js';
 import { useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
@@ -10,12 +10,12 @@ import { duration } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 
 export function ListenerSettings({ listener }: { readonly listener: Listener }): ReactNode {
+  const { kind } = useMe();
   const { where, headers, publicKeys } = listener;
   return (
     <>
       <Card title={t('listener.settings')}>
-        <Facts facts={factsOf(listener)} />
-        <OwnerFacts listener={listener} />
+        <Facts isFirstWide facts={[...factsOf(listener), ...(kind === 'operator' ? ownerFactsOf(listener) : [])]} />
       </Card>
       <div className="split even">
         <Card title={t('listener.events')}>
@@ -51,7 +51,7 @@ export function ListenerSettings({ listener }: { readonly listener: Listener }):
   );
 }
 
-function factsOf(listener: Listener): (readonly [string, ReactNode])[] {
+function factsOf(listener: Listener): FactList {
   const { id, url, schemes, format, ordering, rateLimit, auth, createdAt, updatedAt } = listener;
   return [
     [
@@ -75,18 +75,11 @@ function rateText({ limit, perSeconds }: NonNullable<Listener['rateLimit']>): st
   return t('listener.rate.text', { requests: limit, period: duration(perSeconds * 1000) });
 }
 
-function OwnerFacts({ listener: { owner, externalId, metadata } }: { readonly listener: Listener }): ReactNode {
-  const { kind } = useMe();
-  if (kind !== 'operator') return null;
-  return (
-    <div className="facts-more">
-      <Facts
-        facts={[
-          [t('column.owner'), owner ?? t('listener.no-owner')],
-          [t('listener.external-id'), externalId],
-          [t('listener.metadata'), metadata === null ? null : <code key="metadata">{JSON.stringify(metadata)}</code>],
-        ]}
-      />
-    </div>
-  );
+/** What customers neither see nor set. */
+function ownerFactsOf({ owner, externalId, metadata }: Listener): FactList {
+  return [
+    [t('column.owner'), owner ?? t('listener.no-owner')],
+    [t('listener.external-id'), externalId],
+    [t('listener.metadata'), metadata === null ? null : <code key="metadata">{JSON.stringify(metadata)}</code>],
+  ];
 }

@@ -1,11 +1,12 @@
-import { useCallback, useDeferredValue, useEffect, useMemo, useState, type ReactNode } from 'react';
+import { useDeferredValue, useEffect, useMemo, useState, type ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
 import { Search, Segments } from '../../design/choice.js';
-import { GridTable, type Columns } from '../../design/grid-table.js';
-import { Card, Page } from '../../design/page.js';
+import type { Columns } from '../../design/grid-table.js';
+import { ListTable } from '../../design/list-card.js';
+import { Page } from '../../design/page.js';
 import { useSelection } from '../../design/selection.js';
-import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { Empty } from '../../design/states.js';
 import { Ago } from '../../design/time.js';
 import { api } from '../../session/api.js';
 import { rememberListeners } from '../../session/listener-names.js';
@@ -13,6 +14,7 @@ import type { Unchanged } from '../../session/run-all.js';
 import { useCan, useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { useEvery } from '../../session/use-loaded.js';
+import { useRows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
 import { whole } from '../../words/numbers.js';
 import { count, t } from '../../words/words.js';
@@ -24,15 +26,6 @@ import { shortUrl, titleOf } from './listener-name.js';
 const PAGE = 100;
 const POLL_MS = 15_000;
 const HEALTHS = ['active', 'failing', 'pending', 'disabled'] as const;
-
-interface State {
-  readonly rows: readonly Listener[];
-  readonly next: string | null;
-  readonly error: unknown;
-  readonly isLoading: boolean;
-}
-
-const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
 
 export function ListenersScreen(): ReactNode {
   const { query } = usePlace();
@@ -83,36 +76,14 @@ interface ListenerTableProps {
 function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
   const { kind } = useMe();
   const can = useCan();
-  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
-  const read = useCallback(
-    async (cursor?: string) => {
-      try {
-        const { items, next } = await api.listListeners({
-          query: { limit: PAGE, ...filterOf(q, health), ...(cursor && { cursor }) },
-        });
-        rememberListeners(items);
-        setState((before) => ({
-          ...EMPTY,
-          rows: cursor === undefined ? items : [...before.rows, ...items],
-          next,
-          isLoading: false,
-        }));
-      } catch (error) {
-        setState((before) => ({ ...before, error, isLoading: false }));
-      }
-    },
-    [q, health],
-  );
-  useEffect(() => void read(), [read]);
-  // A list that was scrolled stays as it is.
-  useEvery(rows.length <= PAGE ? POLL_MS : 0, () => void read());
-  const loadMore = useCallback(() => void read(next ?? undefined), [read, next]);
-  const selection = useSelection(rows, idOf, titleOf);
+  const list = useRows(`${q} ${health}`, (cursor, signal) => readPage(q, health, cursor, signal), { keepsRows: true });
+  useEvery(POLL_MS, list.refresh);
+  const selection = useSelection(list.rows, idOf, titleOf);
   const [unchanged, setUnchanged] = useState<readonly Unchanged<Listener>[]>([]);
   const finish = (changed: readonly Switched[], left: readonly Unchanged<Listener>[]) => {
     const byId = new Map(changed.map((one) => [one.id, one]));
     // In their places: a list that was scrolled stays as it is.
-    setState((before) => ({ ...before, rows: before.rows.map((row) => ({ ...row, ...byId.get(row.id) })) }));
+    list.change((row) => ({ ...row, ...byId.get(row.id) }));
     setUnchanged(left);
     selection.choose(left.map(({ item }) => item.id));
   };
@@ -121,52 +92,53 @@ function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
   const locale = currentLocale();
   // The same columns draw no row again when more rows arrive.
   const shown = useMemo(() => columns(hasOwners, hasStats), [hasOwners, hasStats, locale]);
-  if (rows.length > 0) {
-    return (
-      <>
-        {unchanged.length > 0 && <NotSwitched unchanged={unchanged} onClose={() => setUnchanged([])} />}
-        <Card isFlush>
-          <GridTable
-            label={t('listeners.title')}
-            columns={shown}
-            rows={rows}
-            idOf={idOf}
-            hasMore={next !== null}
-            loadMore={loadMore}
-            selection={can('listeners:write') ? selection : undefined}
-          />
-          {selection.rows.length > 0 && (
+  return (
+    <>
+      {unchanged.length > 0 && <NotSwitched unchanged={unchanged} onClose={() => setUnchanged([])} />}
+      <ListTable
+        list={list}
+        label={t('listeners.title')}
+        columns={shown}
+        lines={6}
+        empty={<NoListeners isFiltered={q !== '' || health !== ''} />}
+        foot={
+          selection.rows.length > 0 && (
             <div className="grid-foot">
               <BulkSwitch selection={selection} onDone={finish} />
             </div>
-          )}
-        </Card>
-      </>
-    );
-  }
-  if (error !== undefined || isLoading) {
+          )
+        }
+        selection={can('listeners:write') ? selection : undefined}
+      />
+    </>
+  );
+}
+
+async function readPage(q: string, health: string, cursor: string | undefined, signal: AbortSignal) {
+  const query = { limit: PAGE, ...filterOf(q, health), ...(cursor && { cursor }) };
+  const page = await api.listListeners({ query }, { signal });
+  rememberListeners(page.items);
+  return page;
+}
+
+function NoListeners({ isFiltered }: { readonly isFiltered: boolean }): ReactNode {
+  const can = useCan();
+  if (isFiltered) {
     return (
-      <Card>{error === undefined ? <Skeleton lines={6} /> : <Failed error={error} retry={() => void read()} />}</Card>
+      <Empty
+        icon="filter"
+        title={t('listeners.none-filtered')}
+        action={<Button onClick={() => changeQuery({ q: null, health: null })}>{t('action.clear-filters')}</Button>}
+      />
     );
   }
-  const isFiltered = q !== '' || health !== '';
   return (
-    <Card>
-      {isFiltered ? (
-        <Empty
-          icon="filter"
-          title={t('listeners.none-filtered')}
-          action={<Button onClick={() => changeQuery({ q: null, health: null })}>{t('action.clear-filters')}</Button>}
-        />
-      ) : (
-        <Empty
-          icon="listeners"
-          title={t('listeners.none')}
-          text={t('listeners.none.text')}
-          action={can('listeners:write') && <NewListener />}
-        />
-      )}
-    </Card>
+    <Empty
+      icon="listeners"
+      title={t('listeners.none')}
+      text={t('listeners.none.text')}
+      action={can('listeners:write') && <NewListener />}
+    />
   );
 }
 
