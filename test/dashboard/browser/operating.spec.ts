@@ -70,7 +70,7 @@ describeInBrowser('an operator in the browser', () => {
 
     const portal = await openPage(browser, shop, { owner: 'acme' }, '/overview');
     await portal.page.getByText('Sending is paused').waitFor();
-    expect(await portal.page.getByText(/receivers are being moved|operator/).count()).toBe(0);
+    expect(await portal.page.getByText(/receivers are being moved|operator@/).count()).toBe(0);
     expect(await portal.page.getByRole('link', { name: 'Open System' }).count()).toBe(0);
     portal.complaints.none();
     await portal.context.close();

@@ -244,6 +244,19 @@ export default {
   'event.deliveries': 'Zustellungen dieses Ereignisses',
   'event.no-deliveries': 'Kein Endpunkt hat dieses Ereignis erhalten',
   'event.no-deliveries.text': 'Kein Endpunkt hat seinen Typ mit einem passenden Filter abonniert.',
+  'event.send': 'An einen Endpunkt senden',
+  'event.send.title': '{type} an einen Endpunkt senden?',
+  'event.send.text':
+    'Für einen Endpunkt, der das Ereignis nicht erhalten hat, zum Beispiel einen neuen. Seine Typen und sein Filter müssen zum Ereignis passen.',
+  'event.sent': 'Das Ereignis wird gesendet',
+  'event.not-sent': 'Das Ereignis wurde nicht gesendet',
+  'event.erase': 'Inhalt löschen',
+  'event.erase.title': 'Den Inhalt von {type} löschen?',
+  'event.erase.text':
+    'Die Daten, die gesendeten Inhalte und die Antworten werden endgültig gelöscht. Offene Zustellungen werden verworfen.',
+  'event.erased': 'Der Inhalt ist gelöscht',
+  'event.not-erased': 'Der Inhalt wurde nicht gelöscht',
+  'event.erased-at': 'Gelöscht',
 
   'listeners.title': 'Endpunkte',
   'listeners.subtitle': 'Wohin Ereignisse gesendet werden.',
@@ -458,6 +471,7 @@ export default {
   'catalogue.sunset': 'Er wird bis {date} gesendet.',
   'catalogue.use': 'Verwenden Sie stattdessen {type}.',
   'catalogue.subscribe': 'Endpunkt hinzufügen',
+  'catalogue.listeners': 'Endpunkte anzeigen',
   'catalogue.download': 'Herunterladen',
   'catalogue.not-downloaded': 'Das Dokument wurde nicht heruntergeladen',
   'catalogue.schema': 'Felder',

@@ -213,6 +213,19 @@ export const en = {
   'event.deliveries': 'Deliveries of this event',
   'event.no-deliveries': 'No listener received this event',
   'event.no-deliveries.text': 'No listener subscribed to its type with a matching filter.',
+  'event.send': 'Send to a listener',
+  'event.send.title': 'Send {type} to a listener?',
+  'event.send.text':
+    'For a listener that has not received the event, such as a new one. Its types and its filter must match the event.',
+  'event.sent': 'The event is sent',
+  'event.not-sent': 'The event was not sent',
+  'event.erase': 'Erase content',
+  'event.erase.title': 'Erase the content of {type}?',
+  'event.erase.text':
+    'The data, the sent bodies and the answers are removed for good. Pending deliveries are discarded.',
+  'event.erased': 'The content is erased',
+  'event.not-erased': 'The content was not erased',
+  'event.erased-at': 'Erased',
 
   'overview.title': 'Overview',
   'overview.subtitle': 'Sent, pending and failing webhooks.',
@@ -677,6 +690,7 @@ export const en = {
   'catalogue.sunset': 'It is sent until {date}.',
   'catalogue.use': 'Use {type} instead.',
   'catalogue.subscribe': 'Add listener',
+  'catalogue.listeners': 'Show listeners',
   'catalogue.download': 'Download',
   'catalogue.not-downloaded': 'The document was not downloaded',
   'catalogue.schema': 'Fields',

@@ -242,6 +242,19 @@ export default {
   'event.deliveries': 'Entregas de este evento',
   'event.no-deliveries': 'Ningún endpoint recibió este evento',
   'event.no-deliveries.text': 'Ningún endpoint está suscrito a su tipo con un filtro que coincida.',
+  'event.send': 'Enviar a un endpoint',
+  'event.send.title': '¿Enviar {type} a un endpoint?',
+  'event.send.text':
+    'Para un endpoint que no ha recibido el evento, por ejemplo uno nuevo. Sus tipos y su filtro deben coincidir con el evento.',
+  'event.sent': 'El evento se está enviando',
+  'event.not-sent': 'El evento no se envió',
+  'event.erase': 'Borrar el contenido',
+  'event.erase.title': '¿Borrar el contenido de {type}?',
+  'event.erase.text':
+    'Los datos, los cuerpos enviados y las respuestas se eliminan definitivamente. Las entregas pendientes se descartan.',
+  'event.erased': 'El contenido está borrado',
+  'event.not-erased': 'El contenido no se borró',
+  'event.erased-at': 'Borrado',
 
   'listeners.title': 'Endpoints',
   'listeners.subtitle': 'Adónde se envían los eventos.',
@@ -453,6 +466,7 @@ export default {
   'catalogue.sunset': 'Se envía hasta {date}.',
   'catalogue.use': 'Use {type} en su lugar.',
   'catalogue.subscribe': 'Añadir endpoint',
+  'catalogue.listeners': 'Ver endpoints',
   'catalogue.download': 'Descargar',
   'catalogue.not-downloaded': 'El documento no se ha descargado',
   'catalogue.schema': 'Campos',

@@ -243,6 +243,19 @@ export default {
   'event.deliveries': 'Livraisons de cet événement',
   'event.no-deliveries': 'Aucun point de terminaison n’a reçu cet événement',
   'event.no-deliveries.text': 'Aucun point de terminaison n’est abonné à son type avec un filtre correspondant.',
+  'event.send': 'Envoyer à un point de terminaison',
+  'event.send.title': 'Envoyer {type} à un point de terminaison ?',
+  'event.send.text':
+    'Pour un point de terminaison qui n’a pas reçu l’événement, par exemple un nouveau. Ses types et son filtre doivent correspondre à l’événement.',
+  'event.sent': 'L’événement est envoyé',
+  'event.not-sent': 'L’événement n’a pas été envoyé',
+  'event.erase': 'Effacer le contenu',
+  'event.erase.title': 'Effacer le contenu de {type} ?',
+  'event.erase.text':
+    'Les données, les corps envoyés et les réponses sont supprimés définitivement. Les livraisons en attente sont abandonnées.',
+  'event.erased': 'Le contenu est effacé',
+  'event.not-erased': 'Le contenu n’a pas été effacé',
+  'event.erased-at': 'Effacé',
 
   'listeners.title': 'Points de terminaison',
   'listeners.subtitle': 'Où les événements sont envoyés.',
@@ -459,6 +472,7 @@ export default {
   'catalogue.sunset': 'Il est envoyé jusqu’au {date}.',
   'catalogue.use': 'Utilisez {type} à la place.',
   'catalogue.subscribe': 'Ajouter un point de terminaison',
+  'catalogue.listeners': 'Afficher les points de terminaison',
   'catalogue.download': 'Télécharger',
   'catalogue.not-downloaded': 'Le document n’a pas été téléchargé',
   'catalogue.schema': 'Champs',

@@ -241,6 +241,19 @@ export default {
   'event.deliveries': 'Entregas deste evento',
   'event.no-deliveries': 'Nenhum endpoint recebeu este evento',
   'event.no-deliveries.text': 'Nenhum endpoint assina este tipo com um filtro correspondente.',
+  'event.send': 'Enviar a um endpoint',
+  'event.send.title': 'Enviar {type} a um endpoint?',
+  'event.send.text':
+    'Para um endpoint que não recebeu o evento, por exemplo um novo. Seus tipos e seu filtro devem corresponder ao evento.',
+  'event.sent': 'O evento está sendo enviado',
+  'event.not-sent': 'O evento não foi enviado',
+  'event.erase': 'Apagar o conteúdo',
+  'event.erase.title': 'Apagar o conteúdo de {type}?',
+  'event.erase.text':
+    'Os dados, os corpos enviados e as respostas são removidos definitivamente. As entregas pendentes são descartadas.',
+  'event.erased': 'O conteúdo foi apagado',
+  'event.not-erased': 'O conteúdo não foi apagado',
+  'event.erased-at': 'Apagado',
 
   'listeners.title': 'Endpoints',
   'listeners.subtitle': 'Para onde os eventos são enviados.',
@@ -451,6 +464,7 @@ export default {
   'catalogue.sunset': 'É enviado até {date}.',
   'catalogue.use': 'Use {type} no lugar dele.',
   'catalogue.subscribe': 'Adicionar endpoint',
+  'catalogue.listeners': 'Ver endpoints',
   'catalogue.download': 'Baixar',
   'catalogue.not-downloaded': 'O documento não foi baixado',
   'catalogue.schema': 'Campos',

@@ -8,6 +8,7 @@ import { useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { duration } from '../../words/dates.js';
 import { t } from '../../words/words.js';
+import { handshakes } from '../editor/handshakes.js';
 
 export function ListenerSettings({ listener }: { readonly listener: Listener }): ReactNode {
   const { kind } = useMe();
@@ -52,7 +53,7 @@ export function ListenerSettings({ listener }: { readonly listener: Listener }):
 }
 
 function factsOf(listener: Listener): FactList {
-  const { id, url, schemes, format, ordering, rateLimit, auth, createdAt, updatedAt } = listener;
+  const { id, url, schemes, format, ordering, rateLimit, handshake, auth, tls, createdAt, updatedAt } = listener;
   return [
     [
       t('listener.url'),
@@ -65,6 +66,8 @@ function factsOf(listener: Listener): FactList {
     [t('listener.format'), format],
     [t('listener.order'), t(ordering === 'entity' ? 'listener.order.entity' : 'listener.order.none')],
     [t('listener.rate'), rateLimit === null ? t('listener.rate.none') : rateText(rateLimit)],
+    [t('editor.handshake'), handshakes().find(([one]) => one === handshake)?.[1] ?? handshake],
+    [t('editor.tls'), tls === null ? t('editor.tls.none') : t('editor.tls.set')],
     [t('listener.auth'), auth === null ? <Nothing key="auth" /> : auth.type],
     [t('column.created'), <At key="created" at={createdAt} />],
     [t('listener.updated'), <At key="updated" at={updatedAt} />],

@@ -1,7 +1,7 @@
 import { useDeferredValue, useEffect, useMemo, useState, type ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
-import { Search, Segments } from '../../design/choice.js';
+import { Choice, Search, Segments } from '../../design/choice.js';
 import type { Columns } from '../../design/grid-table.js';
 import { ListTable } from '../../design/list-card.js';
 import { Page } from '../../design/page.js';
@@ -9,6 +9,7 @@ import { useSelection } from '../../design/selection.js';
 import { Empty } from '../../design/states.js';
 import { Ago } from '../../design/time.js';
 import { api } from '../../session/api.js';
+import { useEventTypes } from '../../session/event-types.js';
 import { rememberListeners } from '../../session/listener-names.js';
 import type { Unchanged } from '../../session/run-all.js';
 import { useCan, useMe } from '../../session/session.js';
@@ -33,6 +34,8 @@ export function ListenersScreen(): ReactNode {
   const [text, setText] = useState(query.get('q') ?? '');
   const q = useDeferredValue(text.trim());
   const health = query.get('health') ?? '';
+  const type = query.get('type') ?? '';
+  const types = useEventTypes();
   useEffect(() => {
     const timer = setTimeout(() => {
       if ((query.get('q') ?? '') !== q) changeQuery({ q }, '/listeners');
@@ -54,8 +57,14 @@ export function ListenersScreen(): ReactNode {
           options={[['', t('filter.all')], ...HEALTHS.map((one) => [one, t(`filter.${one}`)] as const)]}
           onChange={(value) => changeQuery({ health: value })}
         />
+        <Choice
+          label={t('filter.type')}
+          value={type}
+          options={types.map((one) => [one.type, one.type])}
+          onChange={(value) => changeQuery({ type: value })}
+        />
       </div>
-      <ListenerTable key={health} q={query.get('q') ?? ''} health={health} />
+      <ListenerTable key={`${health} ${type}`} q={query.get('q') ?? ''} health={health} type={type} />
     </Page>
   );
 }
@@ -71,12 +80,16 @@ function NewListener(): ReactNode {
 interface ListenerTableProps {
   readonly q: string;
   readonly health: string;
+  readonly type: string;
 }
 
-function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
+function ListenerTable({ q, health, type }: ListenerTableProps): ReactNode {
   const { kind } = useMe();
   const can = useCan();
-  const list = useRows(`${q} ${health}`, (cursor, signal) => readPage(q, health, cursor, signal), { keepsRows: true });
+  const filter = { ...filterOf(q, health), ...(type && { type }) };
+  const list = useRows(JSON.stringify(filter), (cursor, signal) => readPage(filter, cursor, signal), {
+    keepsRows: true,
+  });
   useEvery(POLL_MS, list.refresh);
   const selection = useSelection(list.rows, idOf, titleOf);
   const [unchanged, setUnchanged] = useState<readonly Unchanged<Listener>[]>([]);
@@ -100,7 +113,7 @@ function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
         label={t('listeners.title')}
         columns={shown}
         lines={6}
-        empty={<NoListeners isFiltered={q !== '' || health !== ''} />}
+        empty={<NoListeners isFiltered={Object.keys(filter).length > 0} />}
         foot={
           selection.rows.length > 0 && (
             <div className="grid-foot">
@@ -114,9 +127,8 @@ function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
   );
 }
 
-async function readPage(q: string, health: string, cursor: string | undefined, signal: AbortSignal) {
-  const query = { limit: PAGE, ...filterOf(q, health), ...(cursor && { cursor }) };
-  const page = await api.listListeners({ query }, { signal });
+async function readPage(filter: Filter, cursor: string | undefined, signal: AbortSignal) {
+  const page = await api.listListeners({ query: { limit: PAGE, ...filter, ...(cursor && { cursor }) } }, { signal });
   rememberListeners(page.items);
   return page;
 }
@@ -128,7 +140,11 @@ function NoListeners({ isFiltered }: { readonly isFiltered: boolean }): ReactNod
       <Empty
         icon="filter"
         title={t('listeners.none-filtered')}
-        action={<Button onClick={() => changeQuery({ q: null, health: null })}>{t('action.clear-filters')}</Button>}
+        action={
+          <Button onClick={() => changeQuery({ q: null, health: null, type: null })}>
+            {t('action.clear-filters')}
+          </Button>
+        }
       />
     );
   }
@@ -146,7 +162,14 @@ function idOf({ id }: Listener): string {
   return id;
 }
 
-function filterOf(q: string, health: string): { q?: string; health?: 'failing'; state?: Listener['state'] } {
+interface Filter {
+  readonly q?: string;
+  readonly health?: 'failing';
+  readonly state?: Listener['state'];
+  readonly type?: string;
+}
+
+function filterOf(q: string, health: string): Filter {
   const text = q === '' ? {} : { q };
   if (health === 'failing') return { ...text, health };
   return health === 'active' || health === 'pending' || health === 'disabled' ? { ...text, state: health } : text;
