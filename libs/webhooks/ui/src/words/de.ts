@@ -162,6 +162,9 @@ export default {
   'delivery.resent': 'Die Zustellung wird erneut gesendet',
   'delivery.resent.text': 'Der neue Versuch erscheint im Verlauf.',
   'delivery.not-resent': 'Die Zustellung wurde nicht erneut gesendet',
+  'delivery.discard.title': 'Die Zustellung von {type} verwerfen?',
+  'delivery.discard.text': 'Sie wird nicht mehr gesendet, außer jemand sendet sie erneut.',
+  'delivery.not-discarded': 'Die Zustellung wurde nicht verworfen',
 
   'error.HTTP_STATUS': 'Abgelehnt',
   'error.REDIRECT': 'Weiterleitung',
@@ -274,6 +277,9 @@ export default {
   'health.pending.text': 'Der Empfänger hat dem Empfang noch nicht zugestimmt. Bis dahin werden Ereignisse angehalten.',
   'health.pending.error':
     'Der Empfänger hat dem Empfang nicht zugestimmt: {code}. Bis dahin werden Ereignisse angehalten.',
+  'health.pending.ask': 'Erneut anfragen',
+  'health.pending.asked': 'Der Empfänger wird erneut angefragt',
+  'health.pending.not-asked': 'Der Empfänger wurde nicht angefragt',
   'health.disabled.text':
     'Dieser Endpunkt ist deaktiviert. Seine Ereignisse werden angehalten, bis Sie ihn aktivieren.',
   'health.disabled.reason':

@@ -161,6 +161,9 @@ export default {
   'delivery.resent': 'La entrega se envía de nuevo',
   'delivery.resent.text': 'El nuevo intento se muestra en la cronología.',
   'delivery.not-resent': 'La entrega no se ha enviado de nuevo',
+  'delivery.discard.title': '¿Descartar la entrega de {type}?',
+  'delivery.discard.text': 'Ya no se envía, salvo que alguien la reenvíe.',
+  'delivery.not-discarded': 'La entrega no se descartó',
 
   'error.HTTP_STATUS': 'Rechazada',
   'error.REDIRECT': 'Redirección',
@@ -272,6 +275,9 @@ export default {
   'health.pending.text': 'El receptor aún no ha aceptado recibir webhooks. Los eventos se retienen hasta entonces.',
   'health.pending.error':
     'El receptor no ha aceptado recibir webhooks: {code}. Los eventos se retienen hasta entonces.',
+  'health.pending.ask': 'Preguntar de nuevo',
+  'health.pending.asked': 'Se pregunta de nuevo al receptor',
+  'health.pending.not-asked': 'No se preguntó al receptor',
   'health.disabled.text': 'Este endpoint está desactivado. Sus eventos se retienen hasta que lo active.',
   'health.disabled.reason': 'Este endpoint está desactivado: {reason}. Sus eventos se retienen hasta que lo active.',
   'health.failing.text.one': 'El último intento falló.',

@@ -161,6 +161,9 @@ export default {
   'delivery.resent': 'La livraison est renvoyée',
   'delivery.resent.text': 'La nouvelle tentative s’affiche dans la chronologie.',
   'delivery.not-resent': 'La livraison n’a pas été renvoyée',
+  'delivery.discard.title': 'Abandonner la livraison de {type} ?',
+  'delivery.discard.text': 'Elle n’est plus envoyée, sauf si quelqu’un la renvoie.',
+  'delivery.not-discarded': 'La livraison n’a pas été abandonnée',
 
   'error.HTTP_STATUS': 'Refusée',
   'error.REDIRECT': 'Redirection',
@@ -274,6 +277,9 @@ export default {
     'Le destinataire n’a pas encore accepté de recevoir des webhooks. Les événements sont retenus jusque-là.',
   'health.pending.error':
     'Le destinataire n’a pas accepté de recevoir des webhooks : {code}. Les événements sont retenus jusque-là.',
+  'health.pending.ask': 'Redemander',
+  'health.pending.asked': 'Le récepteur est de nouveau sollicité',
+  'health.pending.not-asked': 'Le récepteur n’a pas été sollicité',
   'health.disabled.text':
     'Ce point de terminaison est désactivé. Ses événements sont retenus jusqu’à ce que vous l’activiez.',
   'health.disabled.reason':
