@@ -7,8 +7,10 @@ import { verifyIncomingWebhook } from 'nestjs-entity-webhooks/receiver';
 import { freePort } from '../support/child-process.js';
 import { describeOn, describeServers, type FreshDatabase } from '../support/databases.js';
 import { createSqlite } from '../support/fresh-database.js';
+import { makeDay } from '../support/partitioned.js';
 import { startPgBouncer } from '../support/pgbouncer.js';
 import { startApp } from '../support/webhooks-app.js';
+import { dayText } from '../../libs/webhooks/src/store/database/partition-names.js';
 import { createCommandLine, dataSourceFile, PARCEL, type CommandLine } from './command-line.js';
 
 interface Examined {
@@ -18,6 +20,7 @@ interface Examined {
   readonly fix?: string;
 }
 
+const DAY = 86_400_000;
 const Parcel = new EntitySchema(PARCEL as never);
 const KEY = { id: 'first', key: Buffer.alloc(32, 1).toString('base64') };
 const OTHER_KEY = { id: 'second', key: Buffer.alloc(32, 2).toString('base64') };
@@ -274,5 +277,87 @@ describeOn('postgres', 'doctor', (database) => {
       await pooled.drop();
       await pooler.stop();
     }
+  });
+});
+
+describeOn('postgres', 'doctor with partitions by day', (database) => {
+  const today = Math.floor(Date.now() / DAY);
+  let fresh: FreshDatabase;
+  let admin: DataSource;
+  beforeAll(async () => {
+    fresh = await database.create();
+    admin = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();
+    await cli.project.write('days.js', dataSourceFile(fresh.options));
+    expect(await cli.run(['migrate', '-d', 'days.js', '--partitions', 'day'])).toMatchObject({ code: 0 });
+  });
+  afterAll(async () => {
+    await admin.destroy();
+    await fresh.drop();
+  });
+  const tables = async (file = 'days.js') => (await doctor(['-d', file])).finding('tables');
+
+  it('finds the first day without a partition', async () => {
+    // The migration makes the partitions of three days ahead. Midnight may have passed since.
+    const finding = await tables();
+    expect(finding).toMatchObject({
+      level: 'warn',
+      text: expect.stringMatching(/^\d{4}-\d\d-\d\d has no partition: its rows go to the default partition$/) as string,
+      fix: expect.stringContaining('Start a dispatcher') as string,
+    });
+    expect([3, 4, 5].map((days) => dayText(today + days))).toContain(finding?.text.slice(0, 10));
+  });
+
+  describe('whose next days have partitions', () => {
+    beforeAll(async () => {
+      for (let day = 0; day <= 9; day++) await makeDay(admin, today + day);
+    });
+
+    it('warns only if the server has too few locks', async () => {
+      const [{ locks }] = await admin.query<[{ locks: string }]>(
+        `select current_setting('max_locks_per_transaction') as locks`,
+      );
+      expect(await tables()).toMatchObject(
+        Number(locks) < 256
+          ? {
+              level: 'warn',
+              text: `max_locks_per_transaction is ${locks}, too few for partitioned tables`,
+              fix: expect.stringContaining('Set it to 256 or more') as string,
+            }
+          : { level: 'ok', text: expect.stringContaining('partitioned by day') as string },
+      );
+    });
+
+    it('finds rows of the default partitions', async () => {
+      await admin.query(
+        `insert into webhook_attempts (delivery_id, event_at, number, outcome, duration_ms, superseded, started_at) values ('dlv_1', 0, 1, 'accepted', 1, 0, 0)`,
+      );
+      expect(await tables()).toMatchObject({
+        level: 'warn',
+        text: 'the default partitions have rows: no dispatcher ran when their days began',
+        fix: expect.stringContaining('Retention deletes them') as string,
+      });
+      await admin.query('delete from webhook_attempts');
+      expect((await tables())?.text).not.toContain('default partitions');
+    });
+
+    it('finds a user that may not make partitions', async () => {
+      const role = `webhooks_days_${process.pid}`;
+      await admin.query(`create role ${role} login password 'doctor'`);
+      try {
+        await admin.query(`grant select, insert, update, delete on all tables in schema public to ${role}`);
+        await admin.query(`grant usage on all sequences in schema public to ${role}`);
+        const url = new URL((fresh.options as { url: string }).url);
+        url.username = role;
+        url.password = 'doctor';
+        await cli.project.write('days-role.js', dataSourceFile({ ...fresh.options, url: url.href }));
+        expect(await tables('days-role.js')).toMatchObject({
+          level: 'warn',
+          text: 'the database user does not own the webhook tables, and cannot make partitions',
+        });
+      } finally {
+        await admin.query(`drop owned by ${role}`);
+        await admin.query(`drop role ${role}`);
+      }
+    });
   });
 });

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { RetrySchedule, type CreateListenerInput, type WebhooksModuleOptions } from 'nestjs-entity-webhooks';
 import { appsOn } from '../support/apps-on.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
+import { arePartitioned } from '../support/partitioned.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { changesOf, countRows } from './outbox.js';
 
@@ -25,7 +26,10 @@ class ForMonths extends RetrySchedule {
   }
 }
 
-describeDatabases('retention', (database) => {
+/** With partitions, the first chore of each test makes those of thirty days: on a busy machine, each takes a second. */
+const SLOW = arePartitioned ? { timeout: 180_000 } : {};
+
+describeDatabases('retention', SLOW, (database) => {
   const apps = appsOn(database);
   let app: TestApp;
   const start = (webhooks: WebhooksModuleOptions = {}) =>
@@ -41,6 +45,8 @@ describeDatabases('retention', (database) => {
       for (let n = 0; n < count; n++) await app.webhooks.publish(type, { n }, { manager });
     });
   const rows = () => countRows(app.dataSource, 'events', 'deliveries', 'attempts');
+  /** With partitions, the last rows of a day are deleted one by one only if the day could not be dropped: up to two days later. */
+  const undroppedMs = arePartitioned && database.name === 'postgres' ? 2 * DAY : 0;
 
   it('keeps succeeded deliveries for 30 days, then deletes attempts, deliveries and events', async () => {
     app = await start();
@@ -94,7 +100,7 @@ describeDatabases('retention', (database) => {
     await app.dispatcher.runChores();
     const left = () => countRows(app.dataSource, 'events', 'damaged', 'deliveries');
     expect(await left()).toEqual({ events: 1, damaged: 1, deliveries: 0 });
-    app.clock.advance(60 * DAY);
+    app.clock.advance(60 * DAY + undroppedMs);
     await app.dispatcher.runChores();
     expect(await left()).toEqual({ events: 0, damaged: 0, deliveries: 0 });
   });
@@ -229,7 +235,7 @@ describeDatabases('retention', (database) => {
     await app.dispatcher.runChores();
     const of = () => countRows(app.dataSource, 'listeners', 'listener_state');
     expect(await of()).toEqual({ listeners: 2, listener_state: 2 });
-    app.clock.advance(2 * DAY);
+    app.clock.advance(2 * DAY + undroppedMs);
     await app.dispatcher.runChores();
     expect(await of()).toEqual({ listeners: 1, listener_state: 1 });
     expect(await app.listeners.get(kept.id)).toMatchObject({ id: kept.id });
@@ -297,7 +303,7 @@ describeDatabases('retention', (database) => {
   }, 120_000);
 });
 
-describeDatabases('a pending delivery', (database) => {
+describeDatabases('a pending delivery', SLOW, (database) => {
   let fresh: FreshDatabase;
   let app: TestApp;
   let emitted: { name: string; lifecycleEvent: unknown }[];

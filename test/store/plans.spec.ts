@@ -19,6 +19,7 @@ import {
 } from '../../libs/webhooks/src/store/queue/delivery-rows.js';
 import { readCandidateById, type ReadCandidate } from '../../libs/webhooks/src/store/queue/candidates.js';
 import { COUNTED, readBacklog } from '../../libs/webhooks/src/store/queue/read-backlog.js';
+import { readPartitions } from '../../libs/webhooks/src/store/queue/partitions.js';
 import { replayEvents } from '../../libs/webhooks/src/store/queue/replay-events.js';
 import { fanOut } from '../../libs/webhooks/src/store/queue/fan-out.js';
 import {
@@ -216,10 +217,14 @@ function* analyze(database: Database): Script<void> {
 /** Stops the automatic refresh of statistics: here they are as old as the test defines. */
 function* holdStatistics(database: Database): Script<void> {
   if (database.dialect === 'sqlite') return;
-  for (const { sql: path } of Object.values(database.tables) as { sql: Sql }[]) {
-    yield database.dialect === 'mysql'
-      ? sql`alter table ${path} stats_auto_recalc = 0`
-      : sql`alter table ${path} set (autovacuum_enabled = false)`;
+  const partitions = database.isPartitioned ? yield* readPartitions(database) : [];
+  for (const [name, { sql: path }] of Object.entries<{ sql: Sql }>(database.tables)) {
+    if (database.dialect === 'mysql') yield sql`alter table ${path} stats_auto_recalc = 0`;
+    else {
+      // Only the partitions of a partitioned table have rows, and storage parameters.
+      const own = partitions.filter(({ table }) => table === name).map((one) => raw(one.path));
+      for (const one of own.length ? own : [path]) yield sql`alter table ${one} set (autovacuum_enabled = false)`;
+    }
   }
 }
 
@@ -230,7 +235,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
 
   beforeAll(async () => {
     fresh = await target.create();
-    store = await openStore(fresh.options);
+    store = await openStore(fresh.options, { times: [NOW] });
     database = store.database;
     await database.transaction(() => holdStatistics(database));
     await database.transaction(() => analyze(database));
@@ -247,11 +252,11 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
   /** Leased deliveries in the form in which a worker has them. */
   const leased = async () => {
     const { deliveries: d } = database.tables;
-    const rows = await rowsOf<{ seq: unknown; id: string; listenerId: string }>(
+    const rows = await rowsOf<{ seq: unknown; id: string; listenerId: string; eventAt: unknown }>(
       database,
-      sql`select ${d.select('d', 'seq', 'id', 'listenerId')} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.seq} desc limit ${BATCH}`,
+      sql`select ${d.select('d', 'seq', 'id', 'listenerId', 'eventAt')} from ${d.sql} d where d.${d.$.state} = 'leased' order by d.${d.$.seq} desc limit ${BATCH}`,
     );
-    return rows.map(({ seq, id, listenerId }): ClaimedDelivery => ({
+    return rows.map(({ seq, id, listenerId, eventAt }): ClaimedDelivery => ({
       seq: String(seq),
       id,
       leaseToken: 'lease_1',
@@ -261,7 +266,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       retries: 1,
       type: '',
       owner: null,
-      event: { id: '', seq: '', payload: '', createdAt: 0, context: null, isTest: false },
+      event: { id: '', seq: '', payload: '', createdAt: Number(eventAt), context: null, isTest: false },
       body: '',
       format: null,
       isOrdered: false,

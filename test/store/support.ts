@@ -27,11 +27,12 @@ export interface OpenStore {
   close(): Promise<void>;
 }
 
+/** @param times of rows, in ms since 1970. If the tables have partitions, the days around these times have one */
 export async function openStore(
   options: DataSourceOptions,
-  { poolSize = 3, synchronize = true, entities = [] as readonly unknown[] } = {},
+  { poolSize = 3, synchronize = true, entities = [] as readonly unknown[], times = [] as readonly number[] } = {},
 ): Promise<OpenStore> {
-  if (arePartitioned && options.type === 'postgres' && synchronize) await createPartitioned(options);
+  if (arePartitioned && options.type === 'postgres' && synchronize) await createPartitioned(options, {}, times);
   const application = await new DataSource({ ...options, synchronize, entities } as DataSourceOptions).initialize();
   if (application.options.type === 'better-sqlite3' && isFileSqlite(application)) isolateSqlite(application);
   const database =

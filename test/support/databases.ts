@@ -65,10 +65,16 @@ function reusing(create: () => Promise<FreshDatabase>): () => Promise<FreshDatab
 /** The databases of this run: SQLite and PostgreSQL, and the others if `MYSQL_URL` is set. `DATABASES` limits them. */
 export const databases: TestDatabase[] = available.filter(({ name }) => chosenDatabases().includes(name));
 
-/** `describe` for each database of this run, as `title (name)`. */
-export function describeDatabases(title: string, body: (db: TestDatabase) => void): void {
+type Body = (db: TestDatabase) => void;
+
+/** `describe` for each database of this run, as `title (name)`. The options are those of vitest, such as `timeout`. */
+export function describeDatabases(
+  title: string,
+  ...rest: [body: Body] | [options: { timeout?: number }, body: Body]
+): void {
+  const [options, body] = rest.length === 1 ? [{}, rest[0]] : rest;
   for (const database of databases) {
-    describe(`${title} (${database.name})`, () => body(database));
+    describe(`${title} (${database.name})`, options, () => body(database));
   }
 }
 

@@ -20,7 +20,7 @@ const MAX_HELD = 64 + 250;
 export const wideFanout: Scenario = {
   name: 'wide-fanout',
   what: 'one event for very many listeners: the latency of other listeners, and a process that is killed half way',
-  databases: ['postgres'],
+  databases: ['postgres', 'mariadb'],
   async run(bench) {
     const listeners = bench.count({ short: 1_000, usual: 100_000, full: 100_000 });
     const database = await bench.freshDatabase();

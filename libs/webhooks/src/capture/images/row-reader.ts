@@ -1,4 +1,4 @@
-import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner } from 'typeorm';
+import type { DataSource, EntityTarget, ObjectLiteral, QueryRunner, SelectQueryBuilder } from 'typeorm';
 import { dialectOf } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
 import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
@@ -125,58 +125,52 @@ async function readChunk(
   ids: readonly ObjectLiteral[],
   rowLock: RowLock,
 ): Promise<Map<string, RowImage>> {
-  const { definition, plainRead } = plan;
-  const { metadata } = definition;
-  const dataSource = dataSourceOf(runner.manager);
-  const dialect = dialectOf(dataSource.options.type);
+  const dialect = dialectOf(dataSourceOf(runner.manager).options.type);
   // SQLite has one writer at a time and no syntax for row locks, so the read locks only on other databases.
   const isLocking = rowLock !== 'none' && dialect !== 'sqlite';
   // On PostgreSQL, FOR UPDATE would also block writers that only reference the row by a foreign key.
   const isWeak = dialect === 'postgres' && rowLock === 'update';
+  const { plainRead } = plan;
   if (plainRead) {
     const lock = isLocking ? `${plainRead.order} FOR ${isWeak ? 'NO KEY ' : ''}UPDATE` : '';
     return readPlainly(plan, plainRead, runner, ids, lock);
   }
+  return readByTypeorm(runner, plan.definition, ids, isLocking ? LOCK_MODES[isWeak ? 'weak' : 'strong'] : null);
+}
+
+const LOCK_MODES = { weak: 'for_no_key_update', strong: 'pessimistic_write' } as const;
+
+/** A column whose stored value is selected beside the entity, because TypeORM's hydration changes the value or leaves it out. */
+interface ExactColumn {
+  readonly path: string;
+  /** The column of a foreign key of several columns. */
+  readonly part: ColumnMetadata | null;
+  readonly column: ColumnMetadata;
+  readonly alias: string;
+}
+
+async function readByTypeorm(
+  runner: QueryRunner,
+  definition: EntityDefinition,
+  ids: readonly ObjectLiteral[],
+  lockMode: (typeof LOCK_MODES)['weak' | 'strong'] | null,
+): Promise<Map<string, RowImage>> {
+  const { metadata } = definition;
   const builder = runner.manager
     .createQueryBuilder(metadata.target as EntityTarget<ObjectLiteral>, 'e')
     .withDeleted()
     .callListeners(false)
     .whereInIds([...ids]);
-  if (isLocking) {
-    builder.setLock(isWeak ? 'for_no_key_update' : 'pessimistic_write');
+  if (lockMode) {
+    builder.setLock(lockMode);
     for (const path of new Set(metadata.primaryColumns.map(pathOfKey))) builder.addOrderBy(`e.${path}`);
   }
   for (const column of definition.hiddenColumnsNeeded) builder.addSelect(`e.${column.propertyPath}`);
-
-  const exact: { path: string; part: ColumnMetadata | null; column: ColumnMetadata; alias: string }[] = [];
-  const select = (path: string, part: ColumnMetadata | null, column: ColumnMetadata, value: string) => {
-    const alias = `wh_exact_${exact.length}`;
-    exact.push({ path, part, column, alias });
-    builder.addSelect(exactExpression(column, value, dataSource) ?? `(${value})`, alias);
-  };
-  // TypeORM's hydration leaves out a foreign key if the relation is not joined.
-  for (const { joinColumns, propertyPath } of metadata.relations.filter(hasOwnColumn)) {
-    for (const join of joinColumns) {
-      const name = `${dataSource.driver.escape('e')}.${dataSource.driver.escape(join.databaseName)}`;
-      select(propertyPath, joinColumns.length > 1 ? join : null, typingColumn(join), name);
-    }
-  }
-  for (const column of definition.columnsNeeded) {
-    const { propertyPath } = column;
-    if (exactExpression(column, '', dataSource)) select(propertyPath, null, column, `e.${propertyPath}`);
-  }
-
+  const exact = selectExactly(builder, definition);
   const { entities, raw } = await builder.getRawAndEntities<Record<string, unknown>>();
-  const { driver } = dataSource;
   const images = new Map<string, RowImage & { readonly exact: Map<string, unknown> }>();
   entities.forEach((entity, index) => {
-    const values = new Map<string, unknown>();
-    for (const { path, part, column, alias } of exact) {
-      // Convert the value in the same way as TypeORM's hydration, so that a transformer returns the value of the application.
-      const value: unknown = driver.prepareHydratedValue(raw[index]?.[alias] ?? null, column) ?? null;
-      if (part === null) values.set(path, value);
-      else values.set(path, withPart(values.get(path), part, value));
-    }
+    const values = exactValues(exact, raw[index] ?? {}, dataSourceOf(runner.manager));
     setForeignKeys(definition, entity, values);
     const key = keyOfImage(definition, entity, values);
     images.set(key, { key, entity, exact: values });
@@ -186,4 +180,44 @@ async function readChunk(
     for (const { key, exact: values } of images.values()) values.set(field.path, links.get(key) ?? []);
   }
   return images;
+}
+
+/** Adds the columns to the query that {@link ExactColumn} describes. */
+function selectExactly(builder: SelectQueryBuilder<ObjectLiteral>, definition: EntityDefinition): ExactColumn[] {
+  const exact: ExactColumn[] = [];
+  const dataSource = dataSourceOf(builder);
+  const select = (path: string, part: ColumnMetadata | null, column: ColumnMetadata, value: string) => {
+    const alias = `wh_exact_${exact.length}`;
+    exact.push({ path, part, column, alias });
+    builder.addSelect(exactExpression(column, value, dataSource) ?? `(${value})`, alias);
+  };
+  // TypeORM's hydration leaves out a foreign key if the relation is not joined.
+  for (const { joinColumns, propertyPath } of definition.metadata.relations.filter(hasOwnColumn)) {
+    for (const join of joinColumns) {
+      const name = `${dataSource.driver.escape('e')}.${dataSource.driver.escape(join.databaseName)}`;
+      select(propertyPath, joinColumns.length > 1 ? join : null, typingColumn(join), name);
+    }
+  }
+  for (const column of definition.columnsNeeded) {
+    const { propertyPath } = column;
+    if (exactExpression(column, '', dataSource)) select(propertyPath, null, column, `e.${propertyPath}`);
+  }
+  return exact;
+}
+
+/**
+ * The stored values of one row, by property path. They are converted in the same way as by TypeORM's hydration, so that a transformer
+ * returns the value of the application.
+ */
+function exactValues(
+  exact: readonly ExactColumn[],
+  row: Record<string, unknown>,
+  { driver }: DataSource,
+): Map<string, unknown> {
+  const values = new Map<string, unknown>();
+  for (const { path, part, column, alias } of exact) {
+    const value: unknown = driver.prepareHydratedValue(row[alias] ?? null, column) ?? null;
+    values.set(path, part === null ? value : withPart(values.get(path), part, value));
+  }
+  return values;
 }
