@@ -45,7 +45,6 @@ describeInBrowser('an event in the browser', () => {
     await page.getByRole('heading', { level: 1, name: 'order.created' }).waitFor();
     const sent = (await shop.deliveries.list({ eventId, listenerId: ledger.id })).items;
     expect(sent.map(({ state }) => state)).toEqual(['due']);
-    await shop.listeners.remove(ledger.id);
   });
 
   it('loses its content for good after an operator has confirmed it', async () => {
@@ -83,10 +82,11 @@ describeInBrowser('an event in the browser', () => {
     expect(new URL(page.url()).hash).toBe('#/listeners?type=shipment.created');
     const names = await page.locator('.row-link').allTextContents();
     expect(names.toSorted()).toEqual(['Analytics', 'Old CRM']);
+    const all = (await shop.listeners.list()).items.length;
     await page.getByLabel('Event type').selectOption('');
-    await expect.poll(() => page.locator('.row-link').count()).toBe(5);
+    await expect.poll(() => page.locator('.row-link').count()).toBe(all);
     await show(page, '/listeners?type=report.ready&health=failing');
     await page.getByRole('button', { name: 'Clear filters' }).click();
-    await expect.poll(() => page.locator('.row-link').count()).toBe(5);
+    await expect.poll(() => page.locator('.row-link').count()).toBe(all);
   });
 });
