@@ -44,6 +44,7 @@ const PAGES = [
   'docs/signing.md',
   'docs/testing.md',
   'docs/transactions.md',
+  'docs/upgrades.md',
   'docs/verify.md',
 ];
 

@@ -269,6 +269,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       event: { id: '', seq: '', payload: '', createdAt: Number(eventAt), context: null, isTest: false },
       body: '',
       format: null,
+      version: null,
       isOrdered: false,
       listener: {
         id: listenerId,
@@ -279,6 +280,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         auth: null,
         tls: null,
         format: '',
+        versions: null,
         handshake: 'none',
         sendsSequence: false,
         isFailing: false,
@@ -309,12 +311,13 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       {
         what: 'a claim reads as many listeners as its limit, however many are ready',
         rows: 64,
-        script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(BATCH, 16) }),
+        script: () =>
+          claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(BATCH, 16) }),
       },
       {
         what: 'a claim of one delivery reads one',
         rows: 1,
-        script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(1) }),
+        script: () => claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(1) }),
       },
       {
         what: 'the outlook reads one row of each kind',

@@ -39,6 +39,7 @@ import { ConfigurationError } from './errors.js';
 import { EventHandlers } from './event-handlers.js';
 import { messageOf } from './foreign-text.js';
 import type { RetrySchedule } from './health/retry-schedule.js';
+import { VersionedTypes } from './listeners/versioned-types.js';
 import type { EventCatalog } from './listeners/event-catalog.js';
 import type { ListenerService } from './listeners/listener.service.js';
 import { assertOneTypeorm, openDatabase } from './open-database.js';
@@ -88,6 +89,7 @@ export class WebhooksRuntime
   readonly sealing: Sealing;
   /** @internal for telemetry */
   readonly diagnostics: Diagnostics;
+  private readonly types: VersionedTypes;
   private readonly formatNames: ReadonlySet<string>;
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
@@ -116,7 +118,8 @@ export class WebhooksRuntime
     registry.serve(dataSource, name, options.capture);
     this.plans = new EntityPlans(registry, dataSource);
     const schemes = registerSchemes(parts.signatureSchemes, options);
-    const formats = registerFormats(parts.payloadFormats, options);
+    this.types = new VersionedTypes(registry, options.publishedTypes, options.payload.maxPayloadBytes);
+    const formats = registerFormats(parts.payloadFormats, options, this.types);
     this.schemes = schemes.byName;
     this.formatNames = formats.names;
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
@@ -174,6 +177,7 @@ export class WebhooksRuntime
         sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
+        types: this.types,
       },
       bodyOf: formats.bodyOf,
       inFlight: this.inFlight,
@@ -294,6 +298,7 @@ export class WebhooksRuntime
       ambientManager: () => ambient.current,
       schemes,
       formats,
+      types: this.types,
       sealing,
       logger,
       work,

@@ -9,7 +9,7 @@ import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
 import type { DatabaseTime } from '../store/database/database-time.js';
 import type { Database } from '../store/database/database.js';
-import type { BodyOf } from '../store/queue/new-deliveries.js';
+import type { BodyOf } from '../store/queue/rendered-body.js';
 import type { AttemptDetails } from './attempt-details.js';
 import type { AttemptLog } from './attempt-log.js';
 import { AuthorizedTransport } from './authorized-transport.js';

@@ -1,9 +1,12 @@
+import type { LoggerService } from '@nestjs/common';
 import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { claimDeliveries } from '../store/queue/claim-deliveries.js';
 import type { ClaimedHandshake } from '../store/queue/claimed-delivery.js';
+import type { BodyOf } from '../store/queue/rendered-body.js';
+import type { Waiting } from '../store/queue/render-waiting.js';
 import { reclaimExpired } from '../store/queue/reclaim-expired.js';
 import type { Database } from '../store/database/database.js';
 import type { ExpectedWork } from './expected-work.js';
@@ -24,6 +27,8 @@ export interface ClaimsParts {
   readonly expected: ExpectedWork;
   readonly diagnostics: Diagnostics;
   readonly inFlight: InFlightDeliveries;
+  readonly bodyOf: BodyOf;
+  readonly logger: LoggerService;
 }
 
 /** The result of one claim. */
@@ -41,6 +46,8 @@ export const LEASE_MARGIN_MS = 1_000;
 /** Claims due deliveries and handshakes from the queue, and adds leased deliveries to the lanes. */
 export class Claims {
   private readonly ownerTurns = new OwnerTurns();
+  /** The types and versions that were logged as missing. */
+  private readonly logged = new Set<string>();
 
   constructor(private readonly parts: ClaimsParts) {}
 
@@ -53,7 +60,7 @@ export class Claims {
 
   /** Claims one batch, and begins the claimed handshakes. @throws errors of the database */
   async claim(): Promise<ClaimResult> {
-    const { database, clock, options, lanes, phase, expected, diagnostics } = this.parts;
+    const { bodyOf, database, clock, options, lanes, phase, expected, diagnostics } = this.parts;
     const { leaseMs, circuit } = options;
     const room = lanes.room('backlog');
     const leasedAt = performance.now();
@@ -71,14 +78,27 @@ export class Claims {
         listeners: expected.pace.portion.claim,
         circuit,
         handshakes: this.parts.handshakes.room,
+        bodyOf,
       });
-    const { deliveries, handshakes, isExhaustive } = await diagnostics.step('claim', () =>
+    const { deliveries, waiting, handshakes, isExhaustive } = await diagnostics.step('claim', () =>
       database.transaction(script, 'work'),
     );
+    this.logWaiting(waiting);
     this.parts.handshakes.begin(handshakes);
     const owners = deliveries.map(({ owner }) => owner);
     const hadAll = phase.keepsRunning ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
+  }
+
+  private logWaiting(waiting: readonly Waiting[]): void {
+    for (const { listenerId, type, version } of waiting) {
+      const key = `${type} ${version}`;
+      if (this.logged.has(key)) continue;
+      this.logged.add(key);
+      this.parts.logger.error(
+        `UNKNOWN_VERSION: Listener ${listenerId} has version ${version} of '${type}', which this process does not offer. Its deliveries, and those of every other listener with this version, stay pending until a process offers the version, or until the listener gets another version. Declare versions[${version}] of '${type}' again, register its entity in this process, or change \`versions\` of the listeners.`,
+      );
+    }
   }
 
   /**

@@ -4,7 +4,7 @@ import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database/database.js';
 import { type Claimed, fanOut, type FanOutResult } from '../store/queue/fan-out.js';
-import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
+import { renderFailureOf, type BodyOf } from '../store/queue/rendered-body.js';
 import { UNLIMITED_ROOM } from '../store/queue/room.js';
 import { fanOutWide } from '../store/queue/wide-fan-out.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
@@ -182,9 +182,10 @@ export class Router {
     }
     await this.storeDamaged(damaged);
     for (const { listenerId, eventId, error } of unrendered) {
-      logger.error(`The payload format of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
-      if (diagnostics.listens('discarded'))
-        diagnostics.publish('discarded', { listenerId, count: 1, reason: FORMAT_FAILED });
+      const reason = renderFailureOf(error);
+      const part = reason === 'FORMAT_FAILED' ? 'payload format' : 'payload version';
+      logger.error(`The ${part} of listener ${listenerId} threw on event ${eventId}: ${messageOf(error)}`);
+      if (diagnostics.listens('discarded')) diagnostics.publish('discarded', { listenerId, count: 1, reason });
     }
   }
 }

@@ -9,7 +9,8 @@ import type { WebhookArchive } from '../archive/webhook-archive.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
-import type { Deprecation, TypeDescription } from '../entities/described-type.js';
+import type { TypeDescription } from '../entities/described-type.js';
+import type { Deprecation } from '../entities/wrong-description.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 
 /** A type that `publish()` may send, in addition to the types of entities. */

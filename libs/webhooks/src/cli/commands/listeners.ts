@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import type { CreateListenerInput, Listener, ListenerWithSecret } from '../../listeners/listener.js';
-import { duration, names } from '../terminal/arguments.js';
+import { LATEST } from '../../events/payload-pins.js';
+import { duration, names, typeVersion } from '../terminal/arguments.js';
 import type { CommandServices } from '../services/command-services.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
@@ -78,6 +79,8 @@ interface CreateOptions extends Common {
   readonly secret?: string;
   readonly schemes?: string[];
   readonly format?: string;
+  readonly pin?: Readonly<Record<string, number>>;
+  readonly latest?: boolean;
   readonly externalId?: string;
 }
 
@@ -94,13 +97,20 @@ function addCreate(listeners: Command, cli: Cli): void {
     .option('--secret <secret>', 'the secret; otherwise a random one')
     .option('--schemes <names>', "signature schemes, such as 'standard,stripe'", names)
     .option('--format <name>', 'the payload format')
+    .option('--pin <type=version>', "a version of a type, such as 'order.updated=1'; may be repeated", typeVersion)
+    .addOption(new Option('--latest', 'always the newest version of every type').conflicts('pin'))
     .option('--external-id <id>', 'the id in another system');
   withJsonOption(withSourceOptions(command)).action(handler(cli, (options: CreateOptions) => create(cli, options)));
 }
 
 async function create(cli: Cli, options: CreateOptions): Promise<ExitCode> {
-  const { json, dataSource: _, api: __, token: ___, where, ...given } = options;
-  const input = { ...given, ...(where === undefined ? {} : { where: await jsonObject('--where', where) }) };
+  const { json, dataSource: _, api: __, token: ___, where, pin, latest, ...given } = options;
+  const versions = latest ? LATEST : pin;
+  const input = {
+    ...given,
+    ...(where === undefined ? {} : { where: await jsonObject('--where', where) }),
+    ...(versions === undefined ? {} : { versions }),
+  };
   return withCommandServices<ExitCode>(cli, options, async ({ listeners, assertCanSeal }) => {
     await assertCanSeal();
     const created = await listeners.create(input as CreateListenerInput);

@@ -317,6 +317,8 @@ export default {
   'listener.id': 'Endpunkt-ID',
   'listener.schemes': 'Signatur',
   'listener.format': 'Format',
+  'listener.versions': 'Versionen',
+  'listener.versions.latest': 'Immer die neueste Version',
   'listener.order': 'Reihenfolge',
   'listener.order.entity': 'Je Zeile der Reihe nach',
   'listener.order.none': 'In beliebiger Reihenfolge',
@@ -385,6 +387,8 @@ export default {
   'editor.handshake.none': 'Keiner',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Nummer jedes Ereignisses einer Zeile senden (webhook-sequence)',
+  'editor.versions.hint':
+    'Ein neuer Empfänger erhält die neueste Version jedes Typs und behält sie, wenn eine neuere kommt.',
   'editor.rate': 'Rate der Anfragen begrenzen',
   'editor.rate.limit': 'Anfragen',
   'editor.rate.seconds': 'In Sekunden',

@@ -313,6 +313,8 @@ export default {
   'listener.id': 'Id del endpoint',
   'listener.schemes': 'Firma',
   'listener.format': 'Formato',
+  'listener.versions': 'Versiones',
+  'listener.versions.latest': 'Siempre la versión más reciente',
   'listener.order': 'Orden',
   'listener.order.entity': 'En orden para cada fila',
   'listener.order.none': 'En cualquier orden',
@@ -381,6 +383,8 @@ export default {
   'editor.handshake.none': 'Ninguno',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Enviar el número de cada evento de una fila (webhook-sequence)',
+  'editor.versions.hint':
+    'Un receptor nuevo recibe la versión más reciente de cada tipo y la conserva cuando aparece otra más nueva.',
   'editor.rate': 'Limitar el ritmo de las solicitudes',
   'editor.rate.limit': 'Solicitudes',
   'editor.rate.seconds': 'En segundos',

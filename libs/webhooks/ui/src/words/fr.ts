@@ -317,6 +317,8 @@ export default {
   'listener.id': 'Identifiant du point de terminaison',
   'listener.schemes': 'Signature',
   'listener.format': 'Format',
+  'listener.versions': 'Versions',
+  'listener.versions.latest': 'Toujours la dernière version',
   'listener.order': 'Ordre',
   'listener.order.entity': 'Dans l’ordre pour chaque ligne',
   'listener.order.none': 'Dans n’importe quel ordre',
@@ -385,6 +387,8 @@ export default {
   'editor.handshake.none': 'Aucun',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Envoyer le numéro de chaque événement d’une ligne (webhook-sequence)',
+  'editor.versions.hint':
+    'Un nouveau destinataire reçoit la dernière version de chaque type et la conserve quand une nouvelle arrive.',
   'editor.rate': 'Limiter le débit des requêtes',
   'editor.rate.limit': 'Requêtes',
   'editor.rate.seconds': 'En secondes',

@@ -310,6 +310,8 @@ export default {
   'listener.id': 'エンドポイント ID',
   'listener.schemes': '署名',
   'listener.format': '形式',
+  'listener.versions': 'バージョン',
+  'listener.versions.latest': '常に最新バージョン',
   'listener.order': '順序',
   'listener.order.entity': '行ごとに順番どおり',
   'listener.order.none': '順不同',
@@ -378,6 +380,8 @@ export default {
   'editor.handshake.none': 'なし',
   'editor.handshake.challenge': 'チャレンジ',
   'editor.sequence': '行ごとのイベント番号を送る (webhook-sequence)',
+  'editor.versions.hint':
+    '新しい受信先は各種類の最新バージョンを受け取り、新しいバージョンが出てもそのまま維持します。',
   'editor.rate': 'リクエストの速度を制限する',
   'editor.rate.limit': 'リクエスト数',
   'editor.rate.seconds': '秒数',

@@ -311,6 +311,8 @@ export default {
   'listener.id': 'Id do endpoint',
   'listener.schemes': 'Assinatura',
   'listener.format': 'Formato',
+  'listener.versions': 'Versões',
+  'listener.versions.latest': 'Sempre a versão mais recente',
   'listener.order': 'Ordem',
   'listener.order.entity': 'Em ordem para cada linha',
   'listener.order.none': 'Em qualquer ordem',
@@ -379,6 +381,8 @@ export default {
   'editor.handshake.none': 'Nenhum',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Enviar o número de cada evento de uma linha (webhook-sequence)',
+  'editor.versions.hint':
+    'Um receptor novo recebe a versão mais recente de cada tipo e a mantém quando surge outra mais nova.',
   'editor.rate': 'Limitar o ritmo das solicitações',
   'editor.rate.limit': 'Solicitações',
   'editor.rate.seconds': 'Em segundos',

@@ -53,7 +53,8 @@ export function ListenerSettings({ listener }: { readonly listener: Listener }):
 }
 
 function factsOf(listener: Listener): FactList {
-  const { id, url, schemes, format, ordering, rateLimit, handshake, auth, tls, createdAt, updatedAt } = listener;
+  const { id, url, schemes, format, versions, ordering, rateLimit, handshake, auth, tls } = listener;
+  const { createdAt, updatedAt } = listener;
   return [
     [
       t('listener.url'),
@@ -64,6 +65,7 @@ function factsOf(listener: Listener): FactList {
     [t('listener.id'), <Id key="id" id={id} />],
     [t('listener.schemes'), schemes.join(', ')],
     [t('listener.format'), format],
+    [t('listener.versions'), versionsText(versions)],
     [t('listener.order'), t(ordering === 'entity' ? 'listener.order.entity' : 'listener.order.none')],
     [t('listener.rate'), rateLimit === null ? t('listener.rate.none') : rateText(rateLimit)],
     [t('editor.handshake'), handshakes().find(([one]) => one === handshake)?.[1] ?? handshake],
@@ -72,6 +74,13 @@ function factsOf(listener: Listener): FactList {
     [t('column.created'), <At key="created" at={createdAt} />],
     [t('listener.updated'), <At key="updated" at={updatedAt} />],
   ];
+}
+
+/** `null`, so that nothing is shown, if no type of the listener has several versions. */
+function versionsText(versions: Listener['versions']): string | null {
+  if (versions === 'latest') return t('listener.versions.latest');
+  const pins = Object.entries(versions);
+  return pins.length === 0 ? null : pins.map(([type, version]) => `${type} ${version}`).join(', ');
 }
 
 function rateText({ limit, perSeconds }: NonNullable<Listener['rateLimit']>): string {
