@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 380,
+    files: 382,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
@@ -63,6 +63,7 @@ const CLOSURES = {
   './client': { files: 4, packages: [] },
   './otel': { files: 36, packages: ['@nestjs/common', '@opentelemetry/api', 'sql-template-tag', 'uuid'] },
   './terminus': { files: 6, packages: ['@nestjs/common', '@nestjs/core', '@nestjs/terminus'] },
+  './bullmq': { files: 15, packages: ['@nestjs/common', 'bullmq'] },
   './migrations': { files: 47, packages: ['sql-template-tag', 'typeorm'] },
   './catalog': { files: 49, packages: ['typeorm'] },
 };

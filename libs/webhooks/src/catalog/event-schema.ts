@@ -45,7 +45,7 @@ export function payloadSchema(
     ...time,
   };
   const always = Object.keys(common);
-  const test: JsonObject = { const: true, description: 'Present in the example events of `sendTest()`.' };
+  const test: JsonObject = { const: true, description: 'true in test events. Absent in all others.' };
   const some: JsonObject = { type: 'object' };
   const complete: JsonObject = {
     type: 'object',

@@ -1,14 +1,14 @@
 import { Option, type Command } from 'commander';
 import type { CreateListenerInput, Listener, ListenerWithSecret } from '../../listeners/listener.js';
 import { LATEST } from '../../events/payload-pins.js';
-import { duration, names, typeVersion, wholeNumber } from '../terminal/arguments.js';
+import { duration, names, typeVersion } from '../terminal/arguments.js';
 import type { CommandServices } from '../services/command-services.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
 import { jsonObject } from '../terminal/contents.js';
-import { print, type Cell } from '../terminal/table.js';
+import { print, printPage, type Cell } from '../terminal/table.js';
 import type { ExitCode } from '../terminal/terminal.js';
-import { withJsonOption, withSourceOptions } from './options.js';
+import { filterOf, withId, withJsonOption, withPageOptions, withSourceOptions, type PageOptions } from './options.js';
 
 type Common = SourceOptions & ResultOptions;
 
@@ -17,8 +17,7 @@ export function addListeners(program: Command, cli: Cli): void {
   const listeners = program.command('listeners').description('Lists, shows, creates and changes listeners.');
   addList(listeners, cli);
   addCreate(listeners, cli);
-  const of = (name: string, description: string) =>
-    withJsonOption(withSourceOptions(listeners.command(name).description(description))).argument('<id>', 'lst_…');
+  const of = (name: string, description: string) => withId(listeners, name, description, 'lst_…');
   of('show', 'Shows one listener.').action(
     handler(cli, (id: string, options: Common) => showResult(cli, options, ({ listeners: all }) => all.get(id))),
   );
@@ -44,11 +43,9 @@ export function addListeners(program: Command, cli: Cli): void {
     .action(handler(cli, (id: string, options: RotateOptions) => rotate(cli, id, options)));
 }
 
-interface ListOptions extends Common {
+interface ListOptions extends PageOptions {
   readonly owner?: string;
   readonly state?: Listener['state'];
-  readonly limit: number;
-  readonly cursor?: string;
 }
 
 function addList(listeners: Command, cli: Cli): void {
@@ -56,25 +53,18 @@ function addList(listeners: Command, cli: Cli): void {
     .command('list')
     .description('Lists listeners, the newest first.')
     .option('--owner <owner>', 'only listeners of this owner')
-    .addOption(new Option('--state <state>', 'only in this state').choices(['active', 'pending', 'disabled']))
-    .option('--limit <count>', 'how many', wholeNumber(1, 500), 50)
-    .option('--cursor <cursor>', 'continue after the last page');
-  withJsonOption(withSourceOptions(command)).action(handler(cli, (options: ListOptions) => list(cli, options)));
+    .addOption(new Option('--state <state>', 'only in this state').choices(['active', 'pending', 'disabled']));
+  withPageOptions(command).action(handler(cli, (options: ListOptions) => list(cli, options)));
 }
 
 async function list(cli: Cli, options: ListOptions): Promise<ExitCode> {
-  const { json, owner, state, limit, cursor } = options;
   return withCommandServices<ExitCode>(cli, options, async ({ listeners }) => {
-    const page = await listeners.list({
-      limit,
-      ...(owner === undefined ? {} : { owner }),
-      ...(state === undefined ? {} : { state }),
-      ...(cursor === undefined ? {} : { cursor }),
+    printPage(cli.terminal, await listeners.list(filterOf(options)), {
+      json: options.json,
+      header: ['ID', 'STATE', 'OWNER', 'EVENTS', 'URL'],
+      rowOf: (one) => [one.id, one.state, one.owner, one.events.join(','), one.url],
+      name: 'listeners',
     });
-    const rows = page.items.map((one) => [one.id, one.state, one.owner, one.events.join(','), one.url]);
-    print(cli.terminal, page, { json, header: ['ID', 'STATE', 'OWNER', 'EVENTS', 'URL'], rows });
-    if (!json && !page.items.length) cli.terminal.err('There are no such listeners.');
-    if (!json && page.next !== null) cli.terminal.err(`There are more: --cursor ${page.next}`);
     return 0;
   });
 }

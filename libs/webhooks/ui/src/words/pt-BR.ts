@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Isto não funcionou',
   'failure.page': 'Esta página tem uma falha',
   'failure.page.text': 'As outras páginas continuam funcionando. Recarregue para tentar de novo.',
+  'failure.more': 'Não foi possível carregar as próximas linhas',
 
   'keys.title': 'Atalhos de teclado',
   'keys.search': 'Buscar',
@@ -176,6 +177,9 @@ export default {
   'delivery.resent': 'A entrega é enviada de novo',
   'delivery.resent.text': 'A nova tentativa aparece na linha do tempo.',
   'delivery.not-resent': 'A entrega não foi enviada de novo',
+  'delivery.discard.title': 'Descartar a entrega de {type}?',
+  'delivery.discard.text': 'Ela não é mais enviada, a menos que alguém a reenvie.',
+  'delivery.not-discarded': 'A entrega não foi descartada',
 
   'error.HTTP_STATUS': 'Recusada',
   'error.REDIRECT': 'Redirecionamento',
@@ -236,6 +240,7 @@ export default {
   'events.subtitle': 'O que aconteceu, enquanto é guardado.',
   'events.none': 'Nenhum evento',
   'events.none.text': 'Os eventos aparecem aqui assim que os dados mudam.',
+  'events.none-filtered': 'Nenhum evento corresponde a estes filtros',
 
   'event.title': 'Evento',
   'event.id': 'Id do evento',
@@ -255,6 +260,19 @@ export default {
   'event.deliveries': 'Entregas deste evento',
   'event.no-deliveries': 'Nenhum endpoint recebeu este evento',
   'event.no-deliveries.text': 'Nenhum endpoint assina este tipo com um filtro correspondente.',
+  'event.send': 'Enviar a um endpoint',
+  'event.send.title': 'Enviar {type} a um endpoint?',
+  'event.send.text':
+    'Para um endpoint que não recebeu o evento, por exemplo um novo. Seus tipos e seu filtro devem corresponder ao evento.',
+  'event.sent': 'O evento está sendo enviado',
+  'event.not-sent': 'O evento não foi enviado',
+  'event.erase': 'Apagar o conteúdo',
+  'event.erase.title': 'Apagar o conteúdo de {type}?',
+  'event.erase.text':
+    'Os dados, os corpos enviados e as respostas são removidos definitivamente. As entregas pendentes são descartadas.',
+  'event.erased': 'O conteúdo foi apagado',
+  'event.not-erased': 'O conteúdo não foi apagado',
+  'event.erased-at': 'Apagado',
 
   'listeners.title': 'Endpoints',
   'listeners.subtitle': 'Para onde os eventos são enviados.',
@@ -271,6 +289,9 @@ export default {
   'health.healthy.text': 'Este endpoint está ativo, e sua última tentativa não falhou.',
   'health.pending.text': 'O receptor ainda não concordou em receber webhooks. Até lá os eventos são retidos.',
   'health.pending.error': 'O receptor não concordou em receber webhooks: {code}. Até lá os eventos são retidos.',
+  'health.pending.ask': 'Perguntar de novo',
+  'health.pending.asked': 'O receptor está sendo consultado de novo',
+  'health.pending.not-asked': 'O receptor não foi consultado',
   'health.disabled.text': 'Este endpoint está desativado. Seus eventos são retidos até você o ativar.',
   'health.disabled.reason': 'Este endpoint está desativado: {reason}. Seus eventos são retidos até você o ativar.',
   'health.failing.text.one': 'A última tentativa falhou.',
@@ -469,6 +490,7 @@ export default {
   'catalogue.sunset': 'É enviado até {date}.',
   'catalogue.use': 'Use {type} no lugar dele.',
   'catalogue.subscribe': 'Adicionar endpoint',
+  'catalogue.listeners': 'Ver endpoints',
   'catalogue.download': 'Baixar',
   'catalogue.not-downloaded': 'O documento não foi baixado',
   'catalogue.schema': 'Campos',
