@@ -12,6 +12,8 @@ const LAYERS = [
   // What users import.
   [
     ['migrations'],
+    // What `npx nestjs-entity-webhooks plan` computes.
+    ['plan', 'plan/simulation'],
     ['testing', 'testing/witness'],
     ['receiver/nest', 'receiver'],
     ['verify'],
@@ -43,7 +45,7 @@ const LAYERS = [
   [['store/queue', 'store/outbox', 'store/listeners', 'store/requests', 'store/system', 'store/database']],
   // Above the parts that it configures: an option is checked by the code that uses it, and has its type.
   [['options']],
-  [['routing'], ['health'], ['secrets'], ['entities']],
+  [['routing'], ['health'], ['secrets'], ['entities'], ['archive']],
   [['diagnostics']],
   [['events']],
   [['sending'], ['signing'], ['sqlite'], ['raw-body']],

@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 356,
+    files: 370,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',

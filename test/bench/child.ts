@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 /** The programs that run in child processes. Each exports functions, and keeps its state in its module. */
 export interface Programs {
   application: typeof import('./programs/application.js');
+  engine: typeof import('./programs/engine.js');
   posts: typeof import('./programs/posts.js');
   queue: typeof import('./programs/queue.js');
   receiver: typeof import('./programs/receiver.js');

@@ -67,8 +67,16 @@ describeDatabases("the customer's view of an attempt", (database) => {
     const blocked = {
       ...{ outcome: 'blocked', status: null, errorCode: 'ADDRESS_BLOCKED', errorDetail: null },
       ...{ durationMs: null, response: null, superseded: false },
+      ...{
+        url: 'https://rebind.example/',
+        requestHeaders: null,
+        responseHeaders: null,
+        omittedHeaders: 0,
+        phases: null,
+      },
+      triggeredBy: null,
     };
-    expect(first.attempts).toEqual([{ ...blocked, number: 1, startedAt: firstAt }]);
+    expect(first.attempts).toEqual([{ ...blocked, number: 1, startedAt: firstAt, trigger: 'test' }]);
     // The retry is timed from the start of the attempt. Timed from its end, it would reveal how long the attempt took.
     expect(first).toMatchObject({ state: 'due', nextAttemptAt: new Date(firstAt.getTime() + MINUTE) });
 
@@ -77,8 +85,8 @@ describeDatabases("the customer's view of an attempt", (database) => {
     await app.dispatcher.drain();
     const second = await ofCustomer.get(deliveryId);
     expect(second.attempts).toEqual([
-      { ...blocked, number: 1, startedAt: firstAt },
-      { ...blocked, number: 2, startedAt: secondAt },
+      { ...blocked, number: 1, startedAt: firstAt, trigger: 'test' },
+      { ...blocked, number: 2, startedAt: secondAt, trigger: 'schedule' },
     ]);
     expect(second).toMatchObject({ state: 'exhausted', finishedAt: secondAt, lastStatus: null });
     expect(app.clock.now()).toBe(secondAt.getTime() + RESOLVING_MS);
@@ -87,6 +95,10 @@ describeDatabases("the customer's view of an attempt", (database) => {
     const [forOperators] = (await app.deliveries.get(deliveryId)).attempts;
     expect(forOperators?.errorDetail).toContain('10.11.12.13');
     expect(forOperators?.durationMs).toBeTypeOf('number');
+    expect(forOperators?.phases).toEqual({
+      connection: 'none',
+      ...{ dnsMs: null, connectMs: null, tlsMs: null, firstByteMs: null },
+    });
   });
 
   it('whose token endpoint is blocked shows no more', async () => {
@@ -201,6 +213,7 @@ describe("the customer's view of an attempt that the proxy refused", () => {
       await app.dispatcher.drain();
       const [attempt] = (await app.deliveries.forOwner('acme').get(deliveryId)).attempts;
       expect(attempt).toMatchObject({ errorCode: 'PROXY_FAILED', durationMs: null, response: null, errorDetail: null });
+      expect(attempt).toMatchObject({ requestHeaders: null, phases: null });
     } finally {
       await app.close();
       await fresh.drop();

@@ -289,7 +289,7 @@ describeOn('postgres', 'tables with partitions', (target) => {
       const day = Math.floor(written / DAY);
       // With the usual 100 ms, a busy machine would end the wait before the commit.
       const limits = { lockMs: 60_000, changeMs: 60_000 };
-      const drop = database.transaction(() => dropDay(database, partitions, day, limits));
+      const drop = database.transaction(() => dropDay(database, partitions, day, { limits }));
       await waitInTheDatabase(app.dataSource, 1);
       await open.commitTransaction();
       await open.release();

@@ -37,7 +37,7 @@ const MODULES: [name: string, table: AnyOptionTable, required: object][] = [
 ];
 
 /** Checked where their providers are made, with another code: `INVALID_PART`. */
-const UNCHECKED = ['parts.transport', 'parts.retrySchedule'];
+const UNCHECKED = ['parts.transport', 'parts.retrySchedule', 'parts.archive'];
 
 interface Listed {
   readonly path: string;

@@ -1,6 +1,8 @@
 import { createHmac } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { Inject, Injectable, Module, type Type } from '@nestjs/common';
 import { Column, Entity, PrimaryGeneratedColumn } from 'typeorm';
 import {
@@ -17,6 +19,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { databases } from '../support/databases.js';
 import { codeBlock } from '../support/scratch-project.js';
 import { startApp, type TestApp, type TestAppOptions } from '../support/webhooks-app.js';
+import { ARCHIVE_FOLDER, FolderArchive } from './examples/folder-archive.js';
 import { ChatFormat } from './examples/chat-format.js';
 import { GatewayHeader } from './examples/gateway-header.js';
 import { HourlySchedule } from './examples/hourly-schedule.js';
@@ -34,6 +37,7 @@ class Parcel {
 }
 
 const MINUTE = 60_000;
+const DAY = 86_400_000;
 const closing: (() => Promise<unknown>)[] = [];
 
 afterEach(async () => {
@@ -58,7 +62,7 @@ describe('docs/replaceable-parts.md', () => {
 
   it('shows the examples that run here, character by character', async () => {
     const files = await readdir(examples);
-    expect(files).toHaveLength(5);
+    expect(files).toHaveLength(6);
     for (const file of files) {
       expect(await codeBlock('docs/replaceable-parts.md', file), file).toBe(
         await readFile(join(examples, file), 'utf8'),
@@ -306,6 +310,7 @@ describe('the parts of an application', () => {
   it.each([
     ['transport', { transport: { class: RelayTransport } }],
     ['retrySchedule', { retrySchedule: new HourlySchedule() }],
+    ['archive', { archive: new FolderArchive('archive') }],
     ['payloadFormats', { payloadFormats: [null] }],
     ['signatureSchemes', { signatureSchemes: [new HubScheme()] }],
   ])('stop the bootstrap if %s is neither a class nor a provider', (key, parts) => {
@@ -334,3 +339,25 @@ function relayModule(url: string): Type {
   class RelayModule {}
   return RelayModule;
 }
+
+describe('an archive of the application', () => {
+  it('writes the file of a day, compressed, and leaves no incomplete file', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'webhooks-archive-'));
+    closing.push(() => rm(folder, { recursive: true }));
+    @Module({ providers: [{ provide: ARCHIVE_FOLDER, useValue: folder }], exports: [ARCHIVE_FOLDER] })
+    class FolderModule {}
+    const app = await start({
+      webhooks: {
+        retention: { succeededMs: DAY, failedMs: DAY },
+        parts: { archive: FolderArchive, imports: [FolderModule] },
+      },
+    });
+    await change(app);
+    const day = new Date(app.clock.now()).toISOString().slice(0, 10);
+    app.clock.advance(3 * DAY);
+    expect(await app.dispatcher.runChores()).toMatchObject({ events: 1 });
+    expect(await readdir(folder)).toEqual([`${day}.ndjson.gz`]);
+    const text = gunzipSync(await readFile(join(folder, `${day}.ndjson.gz`))).toString();
+    expect(text).toContain('"type":"parcel.created"');
+  });
+});

@@ -1,6 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { shownDuration } from '../../libs/webhooks/src/cli/terminal/durations.js';
+import { planFor } from '../../libs/webhooks/src/plan/plan.js';
+import { USUAL_WORKLOAD } from '../../libs/webhooks/src/plan/workload.js';
+import { DAY } from '../../libs/webhooks/src/time.js';
 import { scenarios } from '../bench/scenarios/index.js';
 import { WORKSPACE } from '../support/scratch-project.js';
 
@@ -44,4 +48,26 @@ describe('docs/scaling.md', () => {
       expect(Math.round((rate * (log ?? 0) * 86_400) / 1e9)).toBe(gigabytes);
     }
   });
+
+  it('has the rows that `plan --retention 3d` computes', () => {
+    const rows = [...scaling.matchAll(/^\| `--events (\d+) --listeners (\d+)` +\|(.*)\|$/gm)];
+    expect(rows).toHaveLength(4);
+    for (const [, events, listeners, cells = ''] of rows) {
+      const workload = { ...USUAL_WORKLOAD, eventsPerSecond: Number(events), listeners: Number(listeners) };
+      const plan = planFor({ ...workload, retentionMs: 3 * DAY });
+      expect(cells.split('|').map((cell) => cell.trim())).toEqual([
+        ...[`${plan.processes}`, `${Number(plan.senderCores.toPrecision(2))}`, `${plan.databases}`],
+        ...[`${plan.databaseCores}`, megabytes(plan.logBytesPerSecond), terabytes(plan.diskBytes)],
+        ...[shownDuration(plan.delayMs.p99), shownDuration(plan.outage.catchUpMs ?? Number.NaN)],
+      ]);
+    }
+  });
 });
+
+function megabytes(bytes: number): string {
+  return `${Number((bytes / 1e6).toPrecision(3))} MB`;
+}
+
+function terabytes(bytes: number): string {
+  return `${Number((bytes / 1e12).toPrecision(2))} TB`;
+}

@@ -21,6 +21,7 @@ const FILES = ['src/order.entity.ts', 'src/app.module.ts', 'src/hooks.controller
 const PAGES = [
   'README.md',
   'docs/api.md',
+  'docs/archive.md',
   'docs/catalog.md',
   'docs/customers.md',
   'docs/dashboard.md',

@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 
 import { describe, expect, it } from 'vitest';
 
-import { USER_AGENT, type Outcome } from '../../libs/webhooks/src/sending/index.js';
+import { USER_AGENT, type Outcome, type SignedRequest } from '../../libs/webhooks/src/sending/index.js';
 import { FakeClock, FakeDns } from '../../libs/webhooks/src/testing/index.js';
 import {
   cleanUpAfterEach,
@@ -25,7 +25,13 @@ import {
 
 cleanUpAfterEach();
 
-const comparable = ({ durationMs: _durationMs, ...rest }: Outcome) => rest;
+const comparable = ({ durationMs: _durationMs, exchange: _exchange, ...rest }: Outcome) => rest;
+
+/** The headers of the log, with values as HTTP sends them. */
+const trimmed = (headers: Readonly<Record<string, string | readonly string[]>>) =>
+  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value).trim()]));
+const sentHeaders = ({ exchange }: Outcome) => trimmed(exchange?.requestHeaders ?? {});
+const headersOf = ({ headers }: SignedRequest) => trimmed({ 'user-agent': USER_AGENT, ...headers });
 
 describe.each(BOTH_WAYS)('a request %s', (_name, sender) => {
   it('can use OPTIONS without a body, and its outcome has the permission of the receiver', async () => {
@@ -385,6 +391,7 @@ describe('the direct path and the path through axios', () => {
       const signed = request(`${to.url}?status=${status}`, { headers: { ...headers, 'x-status': String(status) } });
       const outcomes = [await direct.transport.send(signed), await piped.transport.send(signed)];
       expect(comparable(outcomes[1] as Outcome)).toEqual(comparable(outcomes[0] as Outcome));
+      expect(outcomes.map(sentHeaders)).toEqual([headersOf(signed), headersOf(signed)]);
       requests.push(...to.requests.splice(0).map((arrived) => arrived.headers));
       expect(requests.at(-1)).toEqual(requests.at(-2));
     }

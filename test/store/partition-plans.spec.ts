@@ -157,7 +157,9 @@ describeOn('postgres', 'with partitions, the plan', (target) => {
   });
 
   it('of a resend reads one day, except to find the next due delivery of the listener', async () => {
-    const found = await partitionsOf(() => rearmDelivery(database, delivery, NOW, undefined));
+    const found = await partitionsOf(() =>
+      rearmDelivery(database, delivery, NOW, { trigger: 'resend', by: null }, undefined),
+    );
     expect(found.filter(({ count }) => count > MOST)).toEqual([]);
   });
 

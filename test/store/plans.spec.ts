@@ -361,7 +361,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 1,
         script: function* () {
           const row = yield* readDelivery(database, 'dlv_777', undefined);
-          yield* rearmDelivery(database, row as DeliveryRow, NOW, undefined);
+          yield* rearmDelivery(database, row as DeliveryRow, NOW, { trigger: 'resend', by: null }, undefined);
         },
       },
       {
@@ -498,7 +498,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
     ])('a replay for $of reads no events of other customers', async ({ listenerId, events }) => {
       const replay = function* (): Script<number> {
         const listener = yield* readCandidateById(database, listenerId);
-        const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT };
+        const options = { after: { at: 0, seq: '0' }, until: NOW, now: NOW, bodyOf: OWN_TEXT, actor: null };
         return (yield* replayEvents(database, listener as ReadCandidate, options)).made;
       };
       const { result, costs } = await measure(database, replay);

@@ -67,3 +67,8 @@ export class SystemWebhookClock extends WebhookClock {
     if (this.last - (answeredAt + this.offset) > SET_BACK_FROM_MS) this.last = 0;
   }
 }
+
+/** The monotonic clock of this process, in ms. */
+export function monotonicMs(): number {
+  return performance.now();
+}

@@ -126,8 +126,11 @@ function createPublishing(
   });
 }
 
-function createEvents({ database, parts, work, discarded }: ServiceParts, { transactions }: SharedParts): EventService {
-  return new EventService({ database, transactions, clock: parts.clock, work, discarded });
+function createEvents(
+  { database, parts, work, discarded, wake }: ServiceParts,
+  { transactions }: SharedParts,
+): EventService {
+  return new EventService({ database, transactions, clock: parts.clock, work, discarded, wake });
 }
 
 function createTasks({ database, parts, work, worker, wakeTasks }: ServiceParts, shared: SharedParts): TaskService {
@@ -181,7 +184,8 @@ function createListeners(needed: ServiceParts, { catalog, quotas, transactions }
     quotas,
     formats: formats.names,
     customers: { formats: formats.customers, schemes: schemes.customers },
-    sendTest: (listener, example) => storeTestEvent(database, { listener, example }, clock.now(), formats.bodyOf),
+    sendTest: (listener, example, actor) =>
+      storeTestEvent(database, { listener, example, actor }, clock.now(), formats.bodyOf),
     wake,
     warn: (message) => logger.warn(message),
     storeDisabled,

@@ -124,7 +124,9 @@ export type {
   RecoverOptions,
   ReplayOptions,
   StatusClass,
+  StreamedAttempt,
 } from './deliveries/delivery.js';
+export type { AttemptTrigger } from './store/queue/attempt-trigger.js';
 export {
   EventService,
   type EventFilter,
@@ -132,6 +134,7 @@ export {
   type StoredEventState,
   type StoredEventSummary,
 } from './deliveries/event.service.js';
+export type { ArchiveSource, RestoreOptions, RestoreResult } from './deliveries/restore.js';
 export { TaskService } from './deliveries/task.service.js';
 export type { NewTask, Task, TaskCount, TaskFilter, TaskKind, TaskState } from './deliveries/task.js';
 export {
@@ -141,6 +144,7 @@ export {
   ResendError,
   TaskNotFoundError,
 } from './deliveries/errors.js';
+export { WebhookArchive, type ArchiveFile } from './archive/webhook-archive.js';
 export { RetrySchedule, StandardRetrySchedule } from './health/retry-schedule.js';
 
 export {
@@ -180,7 +184,8 @@ export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
 export type { TlsIdentity } from './sending/guarded-agent.js';
-export type { Outcome, OutcomeKind } from './sending/outcome.js';
+export type { AttemptExchange, Outcome, OutcomeKind } from './sending/outcome.js';
+export type { AttemptPhases } from './sending/phases.js';
 export type { SendErrorCode } from './sending/send-error.js';
 export type { SecurityOptions } from './sending/security-options.js';
 export { WebhookTransport, type OnStatus, type SignedRequest } from './sending/transport.js';

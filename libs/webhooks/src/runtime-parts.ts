@@ -2,6 +2,7 @@ import type { LookupFunction } from 'node:net';
 import type { ModulesContainer } from '@nestjs/core';
 import type { EventEmitter2 } from '@nestjs/event-emitter';
 import type { DataSource } from 'typeorm';
+import type { WebhookArchive } from './archive/webhook-archive.js';
 import type { WebhookClock } from './clock.js';
 import type { EntityRegistry } from './entities/entity-registry.js';
 import type { PayloadFormat } from './events/payload-format.js';
@@ -25,6 +26,8 @@ export interface RuntimeParts {
   readonly clock: WebhookClock;
   readonly transport: WebhookTransport;
   readonly retrySchedule: RetrySchedule;
+  /** `null`: old rows are deleted and not archived. */
+  readonly archive: WebhookArchive | null;
   readonly payloadFormats: readonly PayloadFormat[];
   readonly signatureSchemes: readonly SignatureScheme[];
   readonly lookup: LookupFunction;

@@ -13,6 +13,7 @@ import { EventEmitter2 } from '@nestjs/event-emitter';
 import { getDataSourceToken } from '@nestjs/typeorm';
 import type { DataSource } from 'typeorm';
 import { EntityRegistry } from './entities/entity-registry.js';
+import type { WebhookArchive } from './archive/webhook-archive.js';
 import { WebhookClock, SystemWebhookClock } from './clock.js';
 import { ConfigurationError } from './errors.js';
 import { show } from './show.js';
@@ -134,6 +135,7 @@ function partProviders(parts: ResolvedInstanceOptions['parts'], name: string): P
     parts.retrySchedule
       ? partProvider('retrySchedule', parts.retrySchedule, SCHEDULE)
       : { provide: SCHEDULE, useFactory: () => new StandardRetrySchedule() },
+    parts.archive ? partProvider('archive', parts.archive, ARCHIVE) : { provide: ARCHIVE, useValue: null },
     ...formats,
     ...schemes,
     arrayProvider(FORMATS, formats),
@@ -142,6 +144,7 @@ function partProviders(parts: ResolvedInstanceOptions['parts'], name: string): P
 }
 
 const SCHEDULE = Symbol('nestjs-entity-webhooks:schedule');
+const ARCHIVE = Symbol('nestjs-entity-webhooks:archive');
 
 type PartProvider = Exclude<Provider, Type>;
 
@@ -182,6 +185,7 @@ function runtimeProvider(name: string, role: InstanceRole): Provider {
       clock: WebhookClock,
       transport: WebhookTransport,
       retrySchedule: RetrySchedule,
+      archive: WebhookArchive | null,
       payloadFormats: PayloadFormat[],
       signatureSchemes: SignatureScheme[],
       lookup: LookupFunction,
@@ -197,6 +201,7 @@ function runtimeProvider(name: string, role: InstanceRole): Provider {
         clock,
         transport,
         retrySchedule,
+        archive,
         payloadFormats,
         signatureSchemes,
         lookup,
@@ -210,6 +215,7 @@ function runtimeProvider(name: string, role: InstanceRole): Provider {
       WebhookClock,
       WebhookTransport,
       RetrySchedule,
+      ARCHIVE,
       FORMATS,
       SCHEMES,
       LOOKUP,

@@ -19,6 +19,8 @@ import { InFlightDeliveries } from './deliveries/in-flight.js';
 import type { EventService } from './deliveries/event.service.js';
 import type { EventSource } from './diagnostics/channels.js';
 import { Diagnostics } from './diagnostics/diagnostics.js';
+import { Archiver } from './dispatcher/archiver.js';
+import { AttemptDetails } from './dispatcher/attempt-details.js';
 import { AttemptLog } from './dispatcher/attempt-log.js';
 import { BulkWork } from './deliveries/bulk-work.js';
 import { TaskWorker } from './deliveries/task-worker.js';
@@ -158,6 +160,7 @@ export class WebhooksRuntime
       diagnostics,
       operational: this.operational,
       attemptLog: new AttemptLog(logger, options.log.attempts),
+      details: new AttemptDetails(options.log.details),
       database,
       clock,
       time,
@@ -203,12 +206,30 @@ export class WebhooksRuntime
       clock,
       maxAgeMs: options.dispatcher.maxAgeMs,
       retention: options.retention,
+      archiver: this.createArchiver(),
       logger,
       emit: (event, lifecycleEvent) => this.handlers.emit(event, lifecycleEvent),
       diagnostics: this.diagnostics,
       operational: options.operationalEvents ? this.operational : null,
       tablePaths: () => this.images.tablePaths,
     });
+  }
+
+  /** @throws ConfigurationError `INVALID_OPTION` if nothing is ever deleted, so that nothing would be archived */
+  private createArchiver(): Archiver | null {
+    const { database, diagnostics, logger } = this;
+    const { archive, clock, options } = this.parts;
+    if (!archive) return null;
+    const { retention } = options;
+    if (!retention) {
+      throw new ConfigurationError(
+        'INVALID_OPTION',
+        'Invalid value false for `retention`. With `parts.archive`, an object such as { succeededMs, failedMs } is allowed, because rows are archived when they are old. Remove `retention: false` or `parts.archive`.',
+        { details: { key: 'retention' } },
+      );
+    }
+    const keptMs = Math.max(retention.succeededMs, retention.failedMs);
+    return new Archiver({ database, clock, archive, keptMs, logger, diagnostics });
   }
 
   private createImageConverter(): ImageConverter {

@@ -15,6 +15,7 @@ import {
   type DeliveryState,
   type WebhookEvent,
   type WebhooksOptions,
+  type WebhooksParts,
 } from 'nestjs-entity-webhooks';
 import { WebhooksTelemetryModule } from 'nestjs-entity-webhooks/otel';
 import { metrics } from '@opentelemetry/api';
@@ -44,6 +45,8 @@ export interface ApplicationOptions {
   readonly synchronize?: boolean;
   /** Options beside the defaults. `security` is set, and the dispatcher does not run until {@link start}. */
   readonly webhooks?: WebhooksOptions;
+  /** Parts that replace those of the library. */
+  readonly parts?: WebhooksParts;
   /** Processes notify each other through this server. */
   readonly redisUrl?: string;
   /** Name servers never answer for `*.never.test`. */
@@ -52,9 +55,16 @@ export interface ApplicationOptions {
   readonly isIntercepted?: boolean;
   /** Measure with OpenTelemetry, whose SDK collects but exports nothing. */
   readonly hasTelemetry?: boolean;
+  /** Count no statistics. The library has no option for this. */
+  readonly isWithoutStatistics?: boolean;
 }
 
 let app: INestApplicationContext;
+
+/** The application of this process, for other programs. */
+export function runningApp(): INestApplicationContext {
+  return app;
+}
 
 /** Makes the SDK keep the measurements, as an exporter does that nobody scrapes. */
 class Collecting extends MetricReader {
@@ -71,6 +81,7 @@ setInterval(() => {
 export async function open(options: ApplicationOptions): Promise<void> {
   const { redisUrl } = options;
   if (options.areNameServersSilent) await silenceNameServers();
+  if (options.isWithoutStatistics) await countNothing();
   if (options.hasTelemetry) metrics.setGlobalMeterProvider(new MeterProvider({ readers: [new Collecting()] }));
   @Module({
     imports: [
@@ -86,6 +97,7 @@ export async function open(options: ApplicationOptions): Promise<void> {
         publishedTypes: [PUBLISHED_TYPE],
         ...options.webhooks,
         ...(redisUrl !== undefined && { wakeUp: { redis: () => new Redis(redisUrl) } }),
+        ...(options.parts && { parts: options.parts }),
         dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
       }),
       WebhooksModule.forFeature([Parcel, LoadedParcel, CapturedParcel, Crate]),
@@ -99,6 +111,12 @@ export async function open(options: ApplicationOptions): Promise<void> {
     config.headers.set('x-gateway', 'bench');
     return config;
   });
+}
+
+async function countNothing(): Promise<void> {
+  const file = new URL('dispatcher/attempt-stats.js', import.meta.resolve('nestjs-entity-webhooks'));
+  const { AttemptStats } = (await import(file.href)) as { AttemptStats: { prototype: { add: () => void } } };
+  AttemptStats.prototype.add = () => undefined;
 }
 
 /** Creates listeners to `url/0`, `url/1`, …, each with its own topic. */

@@ -19,6 +19,13 @@ let requests = 0;
 let silentPath: string | null = null;
 let dripMs: number | null = null;
 
+/** How a path answers. @defaultValue 204, as soon as the body was read */
+export interface PathBehavior {
+  readonly answerMs: number;
+  readonly status: number;
+}
+let behaviors: Readonly<Record<string, PathBehavior>> = {};
+
 const server = createServer((request, response) => {
   if (request.url === silentPath) return;
   const key = `${request.url} ${String(request.headers['webhook-id'])}`;
@@ -28,8 +35,10 @@ const server = createServer((request, response) => {
   request.on('data', () => undefined);
   request.on('end', () => {
     if (dripMs === null) {
-      response.writeHead(204);
-      response.end();
+      const { answerMs, status } = behaviors[request.url ?? ''] ?? { answerMs: 0, status: 204 };
+      const answer = () => response.writeHead(status).end();
+      if (answerMs > 0) setTimeout(answer, answerMs);
+      else answer();
       return;
     }
     response.writeHead(200);
@@ -51,6 +60,17 @@ export async function listen(silent: string | null = null): Promise<string> {
 /** From now on every response is a 200 whose body sends one byte each `ms`, without end. */
 export function drip(ms: number): void {
   dripMs = ms;
+}
+
+/** From now on these paths answer like this, and all others with a 204. */
+export function behave(paths: Readonly<Record<string, PathBehavior>>): void {
+  behaviors = paths;
+}
+
+/** @returns the CPU time of this process, in microseconds */
+export function cpuUs(): number {
+  const { user, system } = process.cpuUsage();
+  return user + system;
 }
 
 export function received(): Received {

@@ -49,7 +49,13 @@ export function describeDeliveries(suite: StoreSuite): void {
     const rearm = (n: number) =>
       database.transaction(function* () {
         const row = yield* readDelivery(database, leased[n]?.id ?? '', undefined);
-        return yield* rearmDelivery(database, row as DeliveryRow, START + 1, undefined);
+        return yield* rearmDelivery(
+          database,
+          row as DeliveryRow,
+          START + 1,
+          { trigger: 'resend', by: null },
+          undefined,
+        );
       });
     expect([await rearm(0), await rearm(1)]).toEqual([true, false]);
     expect((await claim(START + 1)).deliveries).toMatchObject([{ seq: leased[0]?.seq, attempts: 1, retries: 0 }]);
@@ -62,7 +68,7 @@ export function describeDeliveries(suite: StoreSuite): void {
     const deliveryId = await database.transaction(() =>
       storeTestEvent(
         database,
-        { listener: listener as ListenerRow, example: { type: 'order.created', data: { id: 1 } } },
+        { listener: listener as ListenerRow, example: { type: 'order.created', data: { id: 1 } }, actor: null },
         START,
         OWN_TEXT,
       ),

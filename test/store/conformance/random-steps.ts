@@ -149,7 +149,7 @@ class World {
         if (!chosen) return;
         await database.transaction(function* () {
           const row = yield* readDelivery(database, chosen.id, undefined);
-          yield* rearmDelivery(database, row as DeliveryRow, now, undefined);
+          yield* rearmDelivery(database, row as DeliveryRow, now, { trigger: 'resend', by: null }, undefined);
         });
       }
     }

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { reclaimExpired } from '../../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
+import { recordAttempts } from '../../../libs/webhooks/src/store/queue/record-attempts.js';
 import { readAttempts } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';
 import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
 import { readListener } from '../../../libs/webhooks/src/store/listeners/listener-rows.js';
@@ -11,6 +12,7 @@ import {
   addEvents,
   addListener,
   attemptOf,
+  CIRCUIT,
   deliveriesOf,
   failureOf,
   LEASE_MS,
@@ -50,6 +52,26 @@ export function describeRecords(suite: StoreSuite): void {
       expect(Number(attempts[0]?.superseded)).toBe(0);
       const { attempts: a } = database.tables;
       expect(await rowsOf(database, sql`select * from ${a.sql}`)).toEqual([]);
+    });
+
+    it('with details stores the attempt in a row of its own, once, even if its first transaction gave no answer', async () => {
+      await addListener(database, START);
+      await addEvents(database, 2);
+      const [delivery, other] = (await fan({ room: roomFor(2) })).leased as Pair;
+      const failed = { ...failureOf(delivery, START, 1_000), details: '{"url":"https://example.com/hooks"}' };
+      const batch = [failed, attemptOf(other, START)];
+      await record(batch, START);
+      const again = await database.transaction(() =>
+        recordAttempts(database, batch, { now: START, circuit: CIRCUIT, mayBeStored: batch }),
+      );
+      expect([...again.moved].map(({ id }) => id).toSorted()).toEqual([delivery.id, other.id].toSorted());
+      const { attempts: a } = database.tables;
+      expect(await rowsOf(database, sql`select * from ${a.sql}`)).toHaveLength(1);
+      const [attempt, ...more] = await database.transaction(() => readAttempts(database, delivery.id));
+      expect(more).toEqual([]);
+      expect(attempt).toMatchObject({ outcome: failed.outcome, details: failed.details, trigger: null });
+      expect([Number(attempt?.number), Number(attempt?.superseded)]).toEqual([1, 0]);
+      expect((await states()).toSorted()).toEqual(['due', 'succeeded']);
     });
 
     it('keeps the event in the outbox until its last delivery is on record', async () => {

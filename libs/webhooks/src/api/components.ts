@@ -17,6 +17,12 @@ const anyObject = (description: string, more: Schema = {}): Schema => ({
   additionalProperties: true,
   ...more,
 });
+const headersOrNull = (description: string): Schema => ({
+  type: 'object',
+  description,
+  additionalProperties: { type: 'string' },
+  nullable: true,
+});
 const oneOf = (description: string, values: readonly string[]): Schema => text(description, { enum: values });
 const list = (items: Schema, description: string): Schema => ({ type: 'array', items, description });
 
@@ -90,6 +96,14 @@ const HEALTH = shape('Whether requests of the listener succeed.', {
   pausedUntil: timeOrNull('Nothing is sent before this time.'),
   lastAcceptedAt: timeOrNull('When the receiver accepted a request last; null: not in the last 90 days.'),
   waiting: count('Pending deliveries, counted up to 1,000.'),
+});
+
+const PHASES = shape('How long each step took; null: no details are kept.', {
+  connection: oneOf('none: no connection was open when the attempt ended.', ['new', 'reused', 'none']),
+  dnsMs: countOrNull('Name resolution.'),
+  connectMs: countOrNull('Until the TCP connection or the tunnel was open.'),
+  tlsMs: countOrNull('The TLS handshake.'),
+  firstByteMs: countOrNull('From the beginning of the request to the status of the answer.'),
 });
 
 const DELIVERY: Readonly<Record<string, Schema>> = {
@@ -170,6 +184,15 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     response: textOrNull('First 4 KB of the answer.'),
     superseded: { type: 'boolean', description: 'Whether its outcome came too late to count.' },
     startedAt: time('When it began.'),
+    trigger: oneOf('Why it was made. probe: it decided whether an open circuit closes.', [
+      ...['schedule', 'resend', 'recover', 'replay', 'test', 'probe'],
+    ]),
+    triggeredBy: textOrNull('Who asked for it. For operators.'),
+    url: textOrNull('The URL of the listener at that time; null: no details are kept.'),
+    requestHeaders: headersOrNull('The headers of the request; *** stands for secret values.'),
+    responseHeaders: headersOrNull('The headers of the answer; *** stands for secret values.'),
+    omittedHeaders: count('Headers without room: all headers together take at most 2 KB.'),
+    phases: { ...PHASES, nullable: true },
   }),
   EventSummary: shape('An event in a list.', EVENT),
   EventPage: page('EventSummary'),

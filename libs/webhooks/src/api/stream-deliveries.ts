@@ -1,5 +1,11 @@
 import { toAttempt, toDelivery } from '../deliveries/shown-deliveries.js';
-import { lastSequence, readAttempted, readNewDeliveries } from '../store/queue/changed-deliveries.js';
+import { NOT_STREAMED, type Attempt, type StreamedAttempt } from '../deliveries/delivery.js';
+import {
+  lastSequence,
+  readAttempted,
+  readNewDeliveries,
+  type BriefAttemptRow,
+} from '../store/queue/changed-deliveries.js';
 import type { AttemptRow, DeliveryRow } from '../store/queue/delivery-rows.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import type { StreamChange, StreamSource } from './stream-source.js';
@@ -24,7 +30,7 @@ export function newDeliveries({ database }: Pick<WebhooksRuntime, 'database'>): 
       return rows.map((row): StreamChange => {
         const position = Number(row.seq);
         const { outcome } = row;
-        if (outcome !== null) return { ...attemptChange({ ...row, outcome }), position };
+        if (outcome !== null) return { ...attemptChange({ ...row, ...BY_SCHEDULE, outcome }), position };
         const waiting = { ...placeOf(row), id: row.id, position, at: Number(row.createdAt) };
         return { ...waiting, dataFor: () => ({ delivery: toDelivery(row), attempt: null }) };
       });
@@ -45,7 +51,10 @@ export function attempts({ database }: Pick<WebhooksRuntime, 'database'>): Strea
   };
 }
 
-type ShownAttempt = DeliveryRow & Omit<AttemptRow, 'response'>;
+/** An attempt in the row of its delivery. */
+const BY_SCHEDULE = { trigger: null, triggeredBy: null } as const;
+
+type ShownAttempt = DeliveryRow & BriefAttemptRow & Pick<AttemptRow, 'trigger' | 'triggeredBy'>;
 
 function attemptChange(row: ShownAttempt): Omit<StreamChange, 'position'> {
   return {
@@ -57,10 +66,11 @@ function attemptChange(row: ShownAttempt): Omit<StreamChange, 'position'> {
   };
 }
 
-/** The attempt without the receiver's answer, which may have 4 KB. The route of the delivery shows the answer. */
-function attemptOf(row: ShownAttempt, isOperator: boolean) {
-  const { response: _, ...attempt } = toAttempt({ ...row, response: null }, isOperator);
-  return attempt;
+/** The attempt without the receiver's answer and without headers, which may have 6 KB. The route of the delivery shows them. */
+function attemptOf(row: ShownAttempt, isOperator: boolean): StreamedAttempt {
+  const shown: Partial<Attempt> = toAttempt({ ...row, response: null, details: null }, isOperator);
+  for (const key of NOT_STREAMED) delete shown[key];
+  return shown as StreamedAttempt;
 }
 
 function placeOf({ owner, listenerId, type }: DeliveryRow): Pick<StreamChange, 'owner' | 'listenerId' | 'type'> {

@@ -9,6 +9,7 @@ import { addKeys } from './commands/keys.js';
 import { addListen } from './commands/listen.js';
 import { addListeners } from './commands/listeners.js';
 import { addMigrate, addSql } from './commands/migrate.js';
+import { addPlan } from './commands/plan.js';
 import { addPublish } from './commands/publish.js';
 import { addSending } from './commands/sending.js';
 import { addStats } from './commands/stats.js';
@@ -49,6 +50,7 @@ const COMMANDS = [
   addKeys,
   addListen,
   addVerify,
+  addPlan,
   addCompletion,
 ];
 

@@ -1,4 +1,4 @@
-import type { Attempt, Delivery } from '../deliveries/delivery.js';
+import type { Delivery, StreamedAttempt } from '../deliveries/delivery.js';
 import type { Listener } from '../listeners/listener.js';
 import type { SystemOverview } from '../system/system-overview.js';
 import type { ClientTask, InJson } from './operation-types.js';
@@ -17,8 +17,8 @@ export interface StreamDelivery {
   readonly id: string;
   /** The delivery with its current state. */
   readonly delivery: InJson<Delivery>;
-  /** The attempt that has just ended, without the answer of the receiver; `null` if the delivery is new. */
-  readonly attempt: InJson<Omit<Attempt, 'response'>> | null;
+  /** The attempt that has just ended, without the answer of the receiver and the headers; `null` if the delivery is new. */
+  readonly attempt: InJson<StreamedAttempt> | null;
 }
 
 /** A listener was created, changed, enabled, disabled or removed. Call `getListener()` for its other properties. */

@@ -1,3 +1,4 @@
+import type { ArchivedEvent } from '../archive/archive-lines.js';
 import type { WebhookClock } from '../clock.js';
 import { ListenerNotFoundError } from '../listener-errors.js';
 import type { Limits } from '../quotas.js';
@@ -11,7 +12,8 @@ import { discardDeliveries } from '../store/queue/discard-deliveries.js';
 import { countErasable, eraseContent, type ErasedEvents, type ErasePosition } from '../store/queue/erase-content.js';
 import type { BodyOf } from '../store/queue/new-deliveries.js';
 import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
-import { replayEvents, type ReplayOptions } from '../store/queue/replay-events.js';
+import { replayEvents, replayThese, type ReplayOptions } from '../store/queue/replay-events.js';
+import { readPastEvents, restoreEvents } from '../store/queue/restore-events.js';
 import { countSelected, type DeliverySelection } from '../store/queue/select-deliveries.js';
 import type { TaskKind } from './task-kind.js';
 
@@ -34,6 +36,8 @@ export interface Work {
   readonly kind: TaskKind;
   readonly scope: OwnerScope;
   readonly filter: WorkFilter;
+  /** The person or program that asked for the work. Default: the application gave no name. */
+  readonly actor?: string | null;
 }
 
 /** Where the next batch begins. It is stored as JSON. */
@@ -79,7 +83,10 @@ export class BulkWork {
     const from = after ?? start(work.filter);
     switch (work.kind) {
       case 'recover':
-        return yield* recoverDeliveries(database, { selection: this.selection(work), after: from, now, bodyOf, limit });
+        return yield* recoverDeliveries(database, {
+          ...{ selection: this.selection(work), after: from, now, bodyOf, limit },
+          actor: work.actor ?? null,
+        });
       case 'discard':
         return yield* discardDeliveries(database, { selection: this.selection(work), after: from, now, limit });
       case 'replay': {
@@ -119,6 +126,29 @@ export class BulkWork {
     }
   }
 
+  /**
+   * Restores events of an archive, and replays them for a listener.
+   *
+   * @param options `listenerId`: nothing is sent without it
+   * @returns the numbers of restored events and of deliveries
+   */
+  *restore(
+    events: readonly ArchivedEvent[],
+    { listenerId, isDryRun, actor }: { listenerId: string | undefined; isDryRun: boolean; actor: string | null },
+  ): Script<{ restored: number; deliveries: number }> {
+    const { database, clock, bodyOf } = this.parts;
+    const now = clock.now();
+    const filter = { listenerId, since: 0, until: 0, states: [] };
+    const listener =
+      listenerId === undefined ? null : yield* this.listenerOf({ kind: 'replay', scope: undefined, filter });
+    const restored = yield* restoreEvents(database, events, { now, isDryRun });
+    if (!listener || isDryRun) return { restored, deliveries: 0 };
+    const ids = events.map(({ id }) => id);
+    const past = yield* readPastEvents(database, ids);
+    const { made } = yield* replayThese(database, listener, past, { now, bodyOf, actor, isOnlyBatch: false });
+    return { restored, deliveries: made };
+  }
+
   private selection({ kind, scope, filter }: Work): DeliverySelection {
     const { orderKey, ...rest } = filter;
     const isRepeated = kind === 'recover' && scope !== undefined;
@@ -131,14 +161,14 @@ export class BulkWork {
   }
 
   private replayOptions(
-    { filter }: Work,
+    { filter, actor = null }: Work,
     after: PagePosition,
     more: Pick<ReplayOptions, 'isDryRun' | 'limit'>,
   ): ReplayOptions {
     const { until, types, orderKey } = filter;
     const { clock, bodyOf } = this.parts;
     const key = orderKey === undefined ? undefined : Buffer.from(orderKey, 'hex');
-    return { after, until, types, orderKey: key, now: clock.now(), bodyOf, ...more };
+    return { after, until, types, orderKey: key, now: clock.now(), bodyOf, actor, ...more };
   }
 
   /** The listener is read again for each batch, because it may be removed between two batches. @throws ListenerNotFoundError */

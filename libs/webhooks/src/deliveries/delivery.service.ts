@@ -215,7 +215,8 @@ export class DeliveryService {
       assertReceives(listener);
       assertNotErased(yield* readErasedAt(database, before));
       const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
-      if (!(yield* rearmDelivery(database, before, clock.now(), text))) throw inFlightError();
+      const triggered = { trigger: 'resend', by: actor } as const;
+      if (!(yield* rearmDelivery(database, before, clock.now(), triggered, text))) throw inFlightError();
       yield* endPause(database, before.listenerId, before.id, clock.now());
       yield* writeAudit(database, { actor, action: 'delivery.resent', target: before.id }, clock.now());
       return yield* readDelivery(database, before.id, scope);
@@ -243,7 +244,7 @@ export class DeliveryService {
     const states = statesOf(state, FAILED_STATES);
     this.parts.quotas.countResend(this.boundTo);
     const filter = { ...this.period({ since, until }), listenerId: textOrUndefined(listenerId), states };
-    const recovered = await this.inBatches({ kind: 'recover', scope: this.boundTo, filter }, onBatch);
+    const recovered = await this.inBatches({ ...this.asked, kind: 'recover', filter }, onBatch);
     await this.note('deliveries.recovered', listenerId, { count: recovered, states: [...states] });
     return recovered;
   }
@@ -266,7 +267,7 @@ export class DeliveryService {
       listenerId: textOrUndefined(listenerId),
       states,
     };
-    const discarded = await this.inBatches({ kind: 'discard', scope: this.boundTo, filter }, onBatch);
+    const discarded = await this.inBatches({ ...this.asked, kind: 'discard', filter }, onBatch);
     await this.note('deliveries.discarded', listenerId, { count: discarded, states: [...states] });
     return discarded;
   }
@@ -314,7 +315,7 @@ export class DeliveryService {
       const listener = yield* readListener(database, textOf(listenerId), scope);
       if (!listener) throw new ListenerNotFoundError(textOf(listenerId));
       assertReceives(listener);
-      const sent = yield* sendPastEvent(database, event.seq, listener.id, { now: clock.now(), bodyOf });
+      const sent = yield* sendPastEvent(database, event.seq, listener.id, { now: clock.now(), bodyOf, actor });
       if ('refused' in sent) throw refusal(sent);
       const details = { listenerId: listener.id, deliveryId: sent.deliveryId };
       yield* writeAudit(database, { actor, action: 'event.sent', target: event.id, details }, clock.now());
@@ -340,7 +341,7 @@ export class DeliveryService {
     this.parts.transactions.here().refuse('replay()');
     const filter = { ...this.period({ since, until }), listenerId: textOf(listenerId), states: [] };
     this.parts.quotas.countResend(this.boundTo);
-    const work: Work = { kind: 'replay', scope: this.boundTo, filter };
+    const work: Work = { ...this.asked, kind: 'replay', filter };
     if (isDryRun) return this.countInBatches(work, onBatch);
     const replayed = await this.inBatches(work, onBatch);
     await this.note('deliveries.replayed', listenerId, { count: replayed });
@@ -357,6 +358,11 @@ export class DeliveryService {
       counts[state as DeliveryState] = Number(count);
     }
     return counts;
+  }
+
+  /** For whom bulk work is done, and who asked for it. */
+  private get asked(): Pick<Work, 'scope' | 'actor'> {
+    return { scope: this.boundTo, actor: this.parts.actor ?? null };
   }
 
   /** Notes bulk work in the audit log. If the process dies in the middle of the work, nothing is noted. */

@@ -1,5 +1,7 @@
 import type { JsonObject } from '../json.js';
 import type { OutcomeKind } from '../sending/outcome.js';
+import type { AttemptPhases } from '../sending/phases.js';
+import type { AttemptTrigger } from '../store/queue/attempt-trigger.js';
 
 /**
  * - `due`: the delivery will be sent now, or at `nextAttemptAt`
@@ -65,7 +67,44 @@ export interface Attempt {
    */
   readonly superseded: boolean;
   readonly startedAt: Date;
+  /**
+   * Why the attempt was made:
+   *
+   * - `schedule`: the delivery was new, or the retry schedule made its next attempt due
+   * - `resend`, `recover`, `replay`: a person or a program asked for it. Later retries have `schedule` again
+   * - `test`: the event is an example event of `sendTest()`
+   * - `probe`: the circuit of the listener was open, and this attempt decided whether it closes
+   */
+  readonly trigger: 'schedule' | AttemptTrigger;
+  /** The name that was given to `withActor()`; `null` without a name, and in a service that is bound to an owner. */
+  readonly triggeredBy: string | null;
+  /** The URL of the listener at the time of the attempt. `null` if `log.details` keeps no details of this attempt. */
+  readonly url: string | null;
+  /** The headers of the request, with names in lower case and masked secrets. `null` without details, or if the request did not begin. */
+  readonly requestHeaders: Readonly<Record<string, string>> | null;
+  /**
+   * The headers of the answer, with names in lower case and masked secrets. `null` without details or without an answer, and in a service
+   * that is bound to an owner, if a guard refused the attempt.
+   */
+  readonly responseHeaders: Readonly<Record<string, string>> | null;
+  /** The number of headers that are left out, because all headers together would take more than 2 KB. */
+  readonly omittedHeaders: number;
+  /** How long each step took. `null` without details, and wherever `durationMs` is `null`. */
+  readonly phases: AttemptPhases | null;
 }
+
+/** What a stream leaves out: the answer and the details, which may have 6 KB. */
+export const NOT_STREAMED = [
+  'response',
+  'url',
+  'requestHeaders',
+  'responseHeaders',
+  'omittedHeaders',
+  'phases',
+] as const satisfies readonly (keyof Attempt)[];
+
+/** An attempt in a stream. */
+export type StreamedAttempt = Omit<Attempt, (typeof NOT_STREAMED)[number]>;
 
 /** A delivery with its attempts and its context. */
 export interface DeliveryDetails extends Delivery {

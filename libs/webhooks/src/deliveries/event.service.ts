@@ -21,6 +21,7 @@ import type { BulkWork, Work, WorkBatch, WorkPosition } from './bulk-work.js';
 import { EventNotFoundError, notForOwners } from './errors.js';
 import { pause } from '../time.js';
 import { milliseconds } from './milliseconds.js';
+import { selectedEvents, type ArchiveSource, type RestoreOptions, type RestoreResult } from './restore.js';
 
 /**
  * - `pending`: no process has claimed the event yet
@@ -75,6 +76,8 @@ export interface EventServiceParts {
   readonly work: BulkWork;
   /** Called when deliveries were discarded. */
   readonly discarded: (counts: ReadonlyMap<string, number>) => void;
+  /** Called when deliveries may be due. */
+  readonly wake: () => void;
 }
 
 /** How long an erasure waits before it checks again whether a delivery is still in flight. */
@@ -179,6 +182,42 @@ export class EventService {
       after = batch.next;
       if (batch.isWaiting) await pause(IN_FLIGHT_MS);
     }
+  }
+
+  /**
+   * Restores events from a file of the archive (docs/archive.md): events that do not exist are inserted with their id and their time, and are
+   * kept as long as new events. With `listenerId` they are sent to this listener by the rules of a replay, under the same ids, so that a
+   * receiver recognizes what it has. Damaged, erased and test events are left out.
+   *
+   * Each 100 events are one transaction. If a line is invalid, or the process dies, the events before it stay restored: call the method again,
+   * and it does the rest. With `dryRun` the whole file is checked first, and nothing is written.
+   *
+   * @param source the text of the file, for example a stream. Decompress it before
+   * @throws BadRequestError `INVALID_ARCHIVE` with `details.line`, `INVALID_TIME`; ListenerNotFoundError
+   * @throws BadRequestError `NOT_FOR_OWNERS` from a service that is bound to an owner
+   * @throws TransactionError `NOT_TRANSACTIONAL` inside a transaction of the caller
+   * @example await events.restore(createReadStream('2026-12-01.ndjson'), { listenerId: 'lst_…' });
+   */
+  async restore(source: ArchiveSource, options: RestoreOptions = {}): Promise<RestoreResult> {
+    const { actor } = this;
+    const { database, transactions, clock, work: bulk, wake } = this.parts;
+    if (this.boundTo !== undefined) throw notForOwners('restore');
+    transactions.here().refuse('restore()');
+    const { listenerId, dryRun: isDryRun = false } = options;
+    const total = { events: 0, restored: 0, deliveries: 0 };
+    for await (const batch of selectedEvents(source, options)) {
+      const mustAudit = total.events === 0 && !isDryRun;
+      const { restored, deliveries } = await database.transaction(function* () {
+        const entry = { actor, action: 'events.restored', target: listenerId ?? null } as const;
+        if (mustAudit) yield* writeAudit(database, entry, clock.now());
+        return yield* bulk.restore(batch, { listenerId, isDryRun, actor });
+      });
+      total.events += batch.length;
+      total.restored += restored;
+      total.deliveries += deliveries;
+      if (deliveries) wake();
+    }
+    return total;
   }
 
   private filterRow({ since, until, type, owner }: EventFilter): EventFilterRow {

@@ -2,6 +2,7 @@ import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
 import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import type { AttemptRow, DeliveryRow } from '../store/queue/delivery-rows.js';
+import { readDetails } from '../store/queue/stored-details.js';
 import type { Attempt, Delivery, DeliveryState } from './delivery.js';
 
 export function toDelivery(row: DeliveryRow): Delivery {
@@ -41,21 +42,31 @@ export function inFlightDelivery({ id, event, listener, type, owner, routedAt }:
 }
 
 /**
- * A customer sees the answers of their receiver. Of a blocked attempt, the customer sees only that the attempt was blocked: no answer, no
- * address and no timing.
+ * A customer sees the answers of their receiver. Of a blocked attempt, the customer sees only that the attempt was blocked, and the URL,
+ * which they have set: no answer, no headers, no address and no timing. An attempt that the proxy refused has no timing, either. The person
+ * or program that asked for an attempt may be an operator, so customers do not see the name.
  */
 export function toAttempt(row: AttemptRow, isOperator: boolean): Attempt {
   const kind = row.outcome as OutcomeKind;
-  const isBlocked = kind === 'blocked';
+  const isHidden = kind === 'blocked' && !isOperator;
+  const hasTiming = isOperator || showsTiming({ kind, errorCode: row.errorCode });
+  const details = readDetails(row.details);
   return {
     number: Number(row.number),
     outcome: kind,
-    status: isBlocked && !isOperator ? null : numberOrNull(row.status),
+    status: isHidden ? null : numberOrNull(row.status),
     errorCode: row.errorCode,
     errorDetail: isOperator ? row.errorDetail : null,
-    durationMs: isOperator || showsTiming({ kind, errorCode: row.errorCode }) ? Number(row.durationMs) : null,
-    response: isBlocked && !isOperator ? null : row.response,
+    durationMs: hasTiming ? Number(row.durationMs) : null,
+    response: isHidden ? null : row.response,
     superseded: Number(row.superseded) === 1,
     startedAt: new Date(Number(row.startedAt)),
+    trigger: (row.trigger ?? 'schedule') as Attempt['trigger'],
+    triggeredBy: isOperator ? row.triggeredBy : null,
+    url: details?.url ?? null,
+    requestHeaders: isHidden ? null : (details?.request ?? null),
+    responseHeaders: isHidden ? null : (details?.response ?? null),
+    omittedHeaders: isHidden ? 0 : (details?.omitted ?? 0),
+    phases: hasTiming ? (details?.phases ?? null) : null,
   };
 }

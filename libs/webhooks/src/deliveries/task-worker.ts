@@ -147,7 +147,7 @@ function rateOf({ ratePerSecond }: TaskRow): number | null {
   return ratePerSecond === null ? null : Number(ratePerSecond);
 }
 
-function workOf({ kind, owner, filter }: TaskRow): Work {
+function workOf({ kind, owner, filter, actor }: TaskRow): Work {
   const { work } = JSON.parse(filter) as { work: WorkFilter };
-  return { kind: kind as TaskKind, scope: owner ?? undefined, filter: work };
+  return { kind: kind as TaskKind, scope: owner ?? undefined, filter: work, actor };
 }

@@ -10,6 +10,7 @@ import type { WebhookTransport } from '../sending/transport.js';
 import type { DatabaseTime } from '../store/database/database-time.js';
 import type { Database } from '../store/database/database.js';
 import type { BodyOf } from '../store/queue/new-deliveries.js';
+import type { AttemptDetails } from './attempt-details.js';
 import type { AttemptLog } from './attempt-log.js';
 import { AuthorizedTransport } from './authorized-transport.js';
 import { AttemptStats } from './attempt-stats.js';
@@ -57,6 +58,7 @@ export interface DispatcherParts {
   readonly notices: Notices;
   readonly diagnostics: Diagnostics;
   readonly attemptLog: AttemptLog;
+  readonly details: AttemptDetails;
   readonly operational: OperationalEvents;
   /** `null` if the processes cannot notify each other. */
   readonly wakeUps: WakeUps | null;

@@ -10,9 +10,10 @@ import { openTls } from '../listeners/credentials/listener-tls.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
 import type { TlsIdentity } from '../sending/guarded-agent.js';
-import { MAX_DETAIL_LENGTH, showsTiming, type Outcome } from '../sending/outcome.js';
+import { MAX_DETAIL_LENGTH, showsTiming, type AttemptExchange, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, WebhookTransport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/queue/listener-target.js';
+import type { AttemptDetails } from './attempt-details.js';
 import { maskSecrets } from './mask-secrets.js';
 
 /** Dependencies of {@link AuthorizedTransport}. */
@@ -20,6 +21,7 @@ export interface AuthorizedTransportParts {
   readonly transport: WebhookTransport;
   readonly sealing: Sealing;
   readonly clock: WebhookClock;
+  readonly details: AttemptDetails;
 }
 
 /** The headers with the credentials, or the outcome of the attempt if no token was obtained. */
@@ -124,7 +126,9 @@ export class AuthorizedTransport {
     alsoSecret: readonly string[] = [],
   ): Promise<Outcome> {
     const outcome = await this.parts.transport.send({ ...request, headers: { ...request.headers, ...headers } });
-    return withoutSecrets(outcome, [...Object.values(headers), ...alsoSecret]);
+    // Most attempts are not logged with their headers, and masking takes time.
+    const logged = this.parts.details.has(outcome.kind) ? outcome : { ...outcome, exchange: undefined };
+    return withoutSecrets(logged, [...Object.values(headers), ...alsoSecret]);
   }
 
   private async authorized(name: string, auth: OAuth2ClientCredentials, request: SignedRequest): Promise<Authorized> {
@@ -251,7 +255,24 @@ function withoutSecrets(outcome: Outcome, values: readonly string[]): Outcome {
     // The check uses half of the limit, because texts are cut by bytes, and some texts are cut before they are decoded.
     text === null ? null : maskSecrets(text, secrets, Buffer.byteLength(text) >= limit / 2);
   const response = clean(outcome.response, MAX_RESPONSE_BYTES);
-  return { ...outcome, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };
+  const { exchange, ...rest } = outcome;
+  const cleaned = { ...rest, response, errorDetail: clean(outcome.errorDetail, MAX_DETAIL_LENGTH) };
+  if (!exchange) return cleaned;
+  // The credentials in the headers of the request are masked by the names of the headers: see `attempt-details.ts`.
+  const { responseHeaders } = exchange;
+  const masked = responseHeaders && maskedValues(responseHeaders, secrets);
+  return { ...cleaned, exchange: { ...exchange, responseHeaders: masked } };
+}
+
+function maskedValues(
+  headers: NonNullable<AttemptExchange['responseHeaders']>,
+  secrets: readonly string[],
+): Record<string, string> {
+  const values = Object.entries(headers).map(([name, value]): [string, string] => [
+    name,
+    maskSecrets(typeof value === 'string' ? value : (value ?? []).join(', '), secrets, false),
+  ]);
+  return Object.fromEntries(values);
 }
 
 function failed(errorDetail: string, kind: 'unreachable' | 'blocked'): Outcome {

@@ -131,7 +131,10 @@ export class DispatcherService {
    * Runs the chores that are due: discards deliveries that were pending for longer than `maxAgeMs`, and deletes rows older than
    * `retention`. A running dispatcher runs the chores by itself. Use this method in scripts that call `drain()`, and in tests.
    *
+   * With an archive, the method also makes the files that are due, and waits until they are stored. A running dispatcher does that in the background.
+   *
    * @returns the work that this process did; all numbers are 0 if another process runs the chores
+   * @throws the error of `WebhookArchive.store()`; errors of the database
    */
   runChores(): Promise<UpkeepResult> {
     return this.parts.upkeep.runDue();

@@ -1,15 +1,17 @@
-import type { WebhookClock } from '../clock.js';
+import { monotonicMs, type WebhookClock } from '../clock.js';
 import type { Lanes } from './lanes.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { Pace, type PaceState } from './pace.js';
 import { Signal } from './signal.js';
 
 export interface ExpectedWorkOptions {
-  readonly clock: WebhookClock;
+  readonly clock: Pick<WebhookClock, 'now'>;
   readonly lanes: Pick<Lanes, 'isLow' | 'isSuspended'>;
   readonly pollIntervalMs: number;
   /** Maximum number of batches of events that are routed at the same time. */
   readonly maxBatches: number;
+  /** The monotonic clock. Simulations have their own. @defaultValue `monotonicMs` */
+  readonly now?: () => number;
 }
 
 /**
@@ -29,8 +31,9 @@ export class ExpectedWork implements PaceState {
   /** Raised when the loop should search for work. */
   readonly signal = new Signal();
   /** The position from which to search for pending events. */
-  readonly cursor = new OutboxCursor();
+  readonly cursor: OutboxCursor;
   readonly pace: Pace;
+  private readonly now: () => number;
   routedAt = -Infinity;
   restUntil = -Infinity;
   /** Whether the last batch was full. */
@@ -54,7 +57,9 @@ export class ExpectedWork implements PaceState {
   private readonly batches = new Map<Promise<void>, number>();
 
   constructor(private readonly options: ExpectedWorkOptions) {
-    this.pace = new Pace(this);
+    this.now = options.now ?? monotonicMs;
+    this.cursor = new OutboxCursor(this.now);
+    this.pace = new Pace(this, this.now);
   }
 
   get hasWide(): boolean {
@@ -79,7 +84,7 @@ export class ExpectedWork implements PaceState {
   }
 
   expectImages(inMs = 0): void {
-    this.imagesAt = inMs ? performance.now() + inMs : 0;
+    this.imagesAt = inMs ? this.now() + inMs : 0;
   }
 
   /** Call this method when a listener may be ready at this time. 0 means now. */
@@ -96,7 +101,7 @@ export class ExpectedWork implements PaceState {
   }
 
   get mayConvert(): boolean {
-    return this.imagesAt !== null && this.imagesAt <= performance.now();
+    return this.imagesAt !== null && this.imagesAt <= this.now();
   }
 
   /** Whether to route a batch of events in the background now. */
@@ -122,7 +127,7 @@ export class ExpectedWork implements PaceState {
     const { clock, lanes, pollIntervalMs } = this.options;
     const isIdle = (this.readyAt === null || this.readyAt > clock.now()) && lanes.isLow('backlog');
     const isClear = lanes.isSuspended || isIdle;
-    return this.pace.mayBegin && this.mayHaveWide && (isClear || performance.now() - this.pagedAt >= pollIntervalMs);
+    return this.pace.mayBegin && this.mayHaveWide && (isClear || this.now() - this.pagedAt >= pollIntervalMs);
   }
 
   get mayClaim(): boolean {
@@ -145,7 +150,7 @@ export class ExpectedWork implements PaceState {
   }
 
   beginPoll(): void {
-    this.polledAt = performance.now();
+    this.polledAt = this.now();
   }
 
   /**
@@ -153,7 +158,7 @@ export class ExpectedWork implements PaceState {
    * another wide event meanwhile.
    */
   beginPage(): void {
-    this.pagedAt = performance.now();
+    this.pagedAt = this.now();
     this.mayHaveWide = false;
   }
 
@@ -162,7 +167,7 @@ export class ExpectedWork implements PaceState {
   }
 
   beginBatch(): void {
-    this.batchAt = performance.now();
+    this.batchAt = this.now();
     this.hasEvents = false;
     this.hasClaimed = false;
   }
@@ -200,8 +205,8 @@ export class ExpectedWork implements PaceState {
     if (mayRouteAnother && this.batchWaitMs > 0) waits.push(this.batchWaitMs);
     if (untilSweepMs !== null && lanes.isLow('fresh')) waits.push(untilSweepMs);
     // The pause after the last page may have ended since the search.
-    if (this.mayHaveWide) waits.push(this.mayPage ? 0 : this.pagedAt + pollIntervalMs - performance.now());
-    if (this.imagesAt !== null) waits.push(this.imagesAt - performance.now());
+    if (this.mayHaveWide) waits.push(this.mayPage ? 0 : this.pagedAt + pollIntervalMs - this.now());
+    if (this.imagesAt !== null) waits.push(this.imagesAt - this.now());
     if (this.readyAt !== null && lanes.isLow('backlog'))
       waits.push(Math.max(this.readyAt - clock.now(), this.pace.waitMs));
     if (!this.pace.mayBegin) waits.push(this.pace.waitMs);
@@ -210,10 +215,10 @@ export class ExpectedWork implements PaceState {
 
   /** Time in ms until the loop stops waiting for the batch that is being routed. */
   private get batchWaitMs(): number {
-    return this.batchAt + BATCH_WAIT_MS - performance.now();
+    return this.batchAt + BATCH_WAIT_MS - this.now();
   }
 
   private get untilPollMs(): number {
-    return this.polledAt + this.options.pollIntervalMs - performance.now();
+    return this.polledAt + this.options.pollIntervalMs - this.now();
   }
 }

@@ -1,9 +1,13 @@
 import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
+import { monotonicMs } from '../clock.js';
 import { NO_ROOM, type Room } from '../store/queue/room.js';
 
+/** The part of a delivery that the lanes read. */
+type Addressed = Pick<ClaimedDelivery, 'owner'> & { readonly listener: { readonly id: string } };
+
 /** A delivery that is leased to this process and that is in the memory of this process. */
-export interface LanedDelivery {
-  readonly delivery: ClaimedDelivery;
+export interface LanedDelivery<D = ClaimedDelivery> {
+  readonly delivery: D;
   /**
    * Latest start of the attempt, on the monotonic clock. The lease must cover the attempt, and the rate limit must
    * allow the start.
@@ -32,7 +36,7 @@ export interface Leased {
   readonly leasedAt: number;
 }
 
-export interface LanesOptions {
+export interface LanesOptions<D = ClaimedDelivery> {
   /** Maximum number of requests in flight. */
   readonly concurrency: number;
   /** Maximum number of requests in flight to one listener. */
@@ -48,11 +52,13 @@ export interface LanesOptions {
    * Makes the attempt. The promise settles when the attempt has ended, and never rejects. The slot is free when the promise settles,
    * or earlier if `send` calls `free`.
    */
-  readonly send: (laned: LanedDelivery, free: () => void) => Promise<void>;
+  readonly send: (laned: LanedDelivery<D>, free: () => void) => Promise<void>;
   /** Called when the lease of this delivery no longer covers an attempt. */
-  readonly expired: (laned: LanedDelivery) => void;
+  readonly expired: (laned: LanedDelivery<D>) => void;
   /** Called when a listener or an owner that was full at the last claim has room again. */
   readonly hasRoomAgain: () => void;
+  /** The monotonic clock. Simulations have their own. @defaultValue `monotonicMs` */
+  readonly now?: () => number;
 }
 
 /** Counters of one listener, or of all listeners of one owner. */
@@ -70,20 +76,20 @@ interface Load {
 }
 
 /** The lanes of one owner. */
-interface OwnerLanes extends Load {
+interface OwnerLanes<D> extends Load {
   readonly owner: string | null;
   readonly queued: Record<Source, number>;
   /**
    * Lanes that have a delivery to send and a free slot. They are grouped by the source of their first delivery,
    * and sorted by their turns.
    */
-  readonly turns: Readonly<Record<Source, Set<Lane>>>;
+  readonly turns: Readonly<Record<Source, Set<Lane<D>>>>;
 }
 
-interface Lane extends Load {
+interface Lane<D> extends Load {
   readonly listenerId: string;
-  ownerLanes: OwnerLanes;
-  queue: LanedDelivery[];
+  ownerLanes: OwnerLanes<D>;
+  queue: LanedDelivery<D>[];
 }
 
 const RATE_WINDOW_MS = 500;
@@ -104,18 +110,22 @@ const MAX_IDLE = 1_000;
  * `concurrencyPerListener`. This number is enough until the next claim. The lane of a slow or dead receiver holds only a few deliveries, so
  * other processes can claim the rest. Owners take turns for free slots, and the lanes of one owner take turns for the slots of that owner.
  */
-export class Lanes {
-  private readonly lanes = new Map<string, Lane>();
-  private readonly owners = new Map<string | null, OwnerLanes>();
+export class Lanes<D extends Addressed = ClaimedDelivery> {
+  private readonly lanes = new Map<string, Lane<D>>();
+  private readonly owners = new Map<string | null, OwnerLanes<D>>();
   /** Owners that have such lanes and a free slot, in the order of their turns. */
-  private readonly turns: Readonly<Record<Source, Set<OwnerLanes>>> = { fresh: new Set(), backlog: new Set() };
+  private readonly turns: Readonly<Record<Source, Set<OwnerLanes<D>>>> = { fresh: new Set(), backlog: new Set() };
   private running = 0;
   private readonly queued: Record<Source, number> = { fresh: 0, backlog: 0 };
   private nextTurn: Source = 'fresh';
   private isPaused = false;
   private isStopped = false;
 
-  constructor(private readonly options: LanesOptions) {}
+  private readonly now: () => number;
+
+  constructor(private readonly options: LanesOptions<D>) {
+    this.now = options.now ?? monotonicMs;
+  }
 
   /** Number of requests in flight. */
   get sending(): number {
@@ -139,7 +149,7 @@ export class Lanes {
   room(source: Source): Room {
     if (this.isStopped) return NO_ROOM;
     const { concurrency, waiting } = this.options;
-    const now = performance.now();
+    const now = this.now();
     const full = [...this.lanes.values()].filter((lane) => this.roomOf(lane, now) < 1);
     const fullOwners = [...this.owners.values()].filter(
       (ownerLanes) => this.roomOfOwner(ownerLanes.owner, source, now) < 1,
@@ -165,7 +175,7 @@ export class Lanes {
     return !this.isPaused && (this.queued[source] + coming) * 3 <= this.options.waiting[source] * 2;
   }
 
-  add(laned: readonly LanedDelivery[]): void {
+  add(laned: readonly LanedDelivery<D>[]): void {
     for (const one of laned) {
       const lane = this.laneOf(one.delivery);
       lane.queue.push(one);
@@ -200,9 +210,9 @@ export class Lanes {
   }
 
   /** Removes the queued deliveries of a listener, or of all listeners, from memory. Requests in flight continue. */
-  evict(listenerId?: string): LanedDelivery[] {
+  evict(listenerId?: string): LanedDelivery<D>[] {
     const lanes = listenerId === undefined ? [...this.lanes.values()] : [this.lanes.get(listenerId)];
-    const evicted: LanedDelivery[] = [];
+    const evicted: LanedDelivery<D>[] = [];
     for (const lane of lanes) {
       if (!lane) continue;
       evicted.push(...lane.queue);
@@ -217,10 +227,10 @@ export class Lanes {
     return evicted;
   }
 
-  private laneOf({ listener: { id }, owner }: ClaimedDelivery): Lane {
+  private laneOf({ listener: { id }, owner }: D): Lane<D> {
     let lane = this.lanes.get(id);
     if (!lane) {
-      lane = { listenerId: id, ownerLanes: this.ownerLanes(owner), queue: [], ...noLoad() };
+      lane = { listenerId: id, ownerLanes: this.ownerLanes(owner), queue: [], ...noLoad(this.now()) };
       this.lanes.set(id, lane);
     }
     // The owner may have been forgotten in the meantime.
@@ -228,17 +238,17 @@ export class Lanes {
     return lane;
   }
 
-  private ownerLanes(owner: string | null): OwnerLanes {
+  private ownerLanes(owner: string | null): OwnerLanes<D> {
     let lanes = this.owners.get(owner);
     if (!lanes) {
-      const turns = { fresh: new Set<Lane>(), backlog: new Set<Lane>() };
-      lanes = { owner, queued: { fresh: 0, backlog: 0 }, turns, ...noLoad() };
+      const turns = { fresh: new Set<Lane<D>>(), backlog: new Set<Lane<D>>() };
+      lanes = { owner, queued: { fresh: 0, backlog: 0 }, turns, ...noLoad(this.now()) };
       this.owners.set(owner, lanes);
     }
     return lanes;
   }
 
-  private roomOf(lane: Lane | undefined, now: number): number {
+  private roomOf(lane: Lane<D> | undefined, now: number): number {
     const { concurrencyPerListener, waiting } = this.options;
     if (!lane) return 2 * concurrencyPerListener;
     advanceWindow(lane, now);
@@ -258,18 +268,18 @@ export class Lanes {
     return Math.max(0, concurrencyPerOwner - lanes.running) + ahead - lanes.queued[source];
   }
 
-  private slotsOf({ owner }: OwnerLanes): number {
+  private slotsOf({ owner }: OwnerLanes<D>): number {
     return owner === null ? Infinity : this.options.concurrencyPerOwner;
   }
 
-  private offer(lane: Lane): void {
+  private offer(lane: Lane<D>): void {
     const [first] = lane.queue;
     if (!first || lane.running >= this.options.concurrencyPerListener) return;
     lane.ownerLanes.turns[first.source].add(lane);
     this.offerOwner(lane.ownerLanes);
   }
 
-  private offerOwner(lanes: OwnerLanes): void {
+  private offerOwner(lanes: OwnerLanes<D>): void {
     const hasSlot = lanes.running < this.slotsOf(lanes);
     for (const source of SOURCES) {
       if (hasSlot && lanes.turns[source].size) this.turns[source].add(lanes);
@@ -277,7 +287,7 @@ export class Lanes {
     }
   }
 
-  private leaveTurns(lane: Lane, source: Source): void {
+  private leaveTurns(lane: Lane<D>, source: Source): void {
     lane.ownerLanes.turns[source].delete(lane);
     if (!lane.ownerLanes.turns[source].size) this.turns[source].delete(lane.ownerLanes);
   }
@@ -286,7 +296,7 @@ export class Lanes {
    * Returns the next lane. While there are lanes with a fresh delivery and lanes with a backlog delivery, the two
    * kinds alternate.
    */
-  private takeTurn(): Lane | undefined {
+  private takeTurn(): Lane<D> | undefined {
     const other: Source = this.nextTurn === 'fresh' ? 'backlog' : 'fresh';
     const source = this.turns[this.nextTurn].size ? this.nextTurn : other;
     this.nextTurn = source === 'fresh' ? 'backlog' : 'fresh';
@@ -307,7 +317,7 @@ export class Lanes {
       if (!laned) continue;
       this.queued[laned.source]--;
       lane.ownerLanes.queued[laned.source]--;
-      if (performance.now() > laned.startBefore) {
+      if (this.now() > laned.startBefore) {
         this.offer(lane);
         this.offerOwner(lane.ownerLanes);
         this.options.expired(laned);
@@ -317,7 +327,7 @@ export class Lanes {
     }
   }
 
-  private begin(lane: Lane, laned: LanedDelivery): void {
+  private begin(lane: Lane<D>, laned: LanedDelivery<D>): void {
     lane.running++;
     lane.ownerLanes.running++;
     this.running++;
@@ -332,8 +342,8 @@ export class Lanes {
     void this.options.send(laned, free).then(free);
   }
 
-  private ended(lane: Lane): void {
-    const now = performance.now();
+  private ended(lane: Lane<D>): void {
+    const now = this.now();
     for (const load of [lane, lane.ownerLanes]) {
       advanceWindow(load, now);
       load.ended++;
@@ -348,7 +358,7 @@ export class Lanes {
   }
 
   /** Signals room only when a full queue is half empty. Otherwise every request that ends would cause a claim. */
-  private signalRoom(lane: Lane): void {
+  private signalRoom(lane: Lane<D>): void {
     const { concurrencyPerListener, concurrencyPerOwner } = this.options;
     const { queued } = lane.ownerLanes;
     const isLaneLow = lane.wasFull && lane.queue.length * 2 <= concurrencyPerListener;
@@ -362,7 +372,7 @@ export class Lanes {
    * Removes a lane without deliveries, if too many such lanes are remembered. Otherwise a million listeners would fill
    * the memory.
    */
-  private forget(lane: Lane): void {
+  private forget(lane: Lane<D>): void {
     if (lane.running || lane.queue.length) return;
     if (this.lanes.size > MAX_IDLE) this.lanes.delete(lane.listenerId);
     const { owner, running, queued } = lane.ownerLanes;
@@ -371,8 +381,8 @@ export class Lanes {
   }
 }
 
-function noLoad(): Load {
-  return { running: 0, wasFull: false, ended: 0, endedBefore: 0, since: performance.now() };
+function noLoad(now: number): Load {
+  return { running: 0, wasFull: false, ended: 0, endedBefore: 0, since: now };
 }
 
 function advanceWindow(load: Load, now: number): void {

@@ -1,3 +1,5 @@
+import { monotonicMs } from '../clock.js';
+
 /** Maximum share of the time that sweeps take. */
 const SWEEP_SHARE = 0.1;
 /** Maximum pause between sweeps, even if one sweep took a long time, for example because the sweep waited for a lock. */
@@ -19,6 +21,9 @@ export class OutboxCursor {
   private sweepAt = 0;
   private isSweep = false;
 
+  /** @param clock the monotonic clock */
+  constructor(private readonly clock: () => number = monotonicMs) {}
+
   /**
    * Begins a look.
    *
@@ -26,7 +31,7 @@ export class OutboxCursor {
    * events of that batch again
    */
   look(isAlone = true): Look {
-    const at = performance.now();
+    const at = this.clock();
     this.isSweep = isAlone && at >= this.sweepAt;
     return { afterSeq: this.isSweep ? 0 : this.afterSeq, isSweep: this.isSweep, at };
   }
@@ -36,7 +41,7 @@ export class OutboxCursor {
    * @param lastSeq sequence of the last event that the look found, if any
    */
   found(look: Look, lastSeq: number | null): void {
-    const now = performance.now();
+    const now = this.clock();
     if (look.isSweep) this.sweepAt = now + Math.min((now - look.at) / SWEEP_SHARE, SWEEP_WITHIN_MS);
     if (lastSeq !== null) this.afterSeq = Math.max(this.afterSeq, lastSeq);
   }
@@ -48,12 +53,12 @@ export class OutboxCursor {
 
   /** Whether the sweep is so late that the next look must be a sweep. */
   get isSweepOverdue(): boolean {
-    return performance.now() > this.sweepAt + SWEEP_LATE_MS;
+    return this.clock() > this.sweepAt + SWEEP_LATE_MS;
   }
 
   /** Time in ms until the next sweep after a look that found nothing. `null` if that look was a sweep. */
   get untilSweepMs(): number | null {
-    return this.isSweep ? null : Math.max(0, this.sweepAt - performance.now());
+    return this.isSweep ? null : Math.max(0, this.sweepAt - this.clock());
   }
 }
 

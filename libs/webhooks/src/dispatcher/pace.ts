@@ -1,3 +1,4 @@
+import { monotonicMs } from '../clock.js';
 import { LISTENERS_PER_CLAIM } from '../store/queue/claim-deliveries.js';
 import { LISTENERS_PER_PAGE } from '../store/queue/wide-fan-out.js';
 
@@ -43,7 +44,11 @@ export interface PaceState {
  * these pages and claims are small. They begin only while no fan-out runs, with pauses between them.
  */
 export class Pace {
-  constructor(private readonly state: PaceState) {}
+  /** @param clock the monotonic clock */
+  constructor(
+    private readonly state: PaceState,
+    private readonly clock: () => number = monotonicMs,
+  ) {}
 
   /** How much one page or claim may take now. */
   get portion(): Portion {
@@ -62,7 +67,7 @@ export class Pace {
   get waitMs(): number {
     if (!this.hasFreshTraffic) return 0;
     const fanOutWait = this.state.isRouting ? MAX_FAN_OUT_WAIT_MS : 0;
-    return this.state.restUntil + fanOutWait - performance.now();
+    return this.state.restUntil + fanOutWait - this.clock();
   }
 
   /**
@@ -70,12 +75,12 @@ export class Pace {
    * @param isMany whether more work of the same kind is pending
    */
   ended(began: number, isMany: boolean): void {
-    const now = performance.now();
+    const now = this.clock();
     this.state.restUntil = isMany ? now + (now - began) * REST_FACTOR : -Infinity;
   }
 
   private get hasFreshTraffic(): boolean {
     const { isBacklog, routedAt } = this.state;
-    return !isBacklog && performance.now() - routedAt < TRAFFIC_MS;
+    return !isBacklog && this.clock() - routedAt < TRAFFIC_MS;
   }
 }

@@ -8,6 +8,7 @@ import {
   isUnfinished,
   makeDay,
   missingDays,
+  NO_ROWS,
   pastDays,
   readPartitions,
   type DayResult,
@@ -22,6 +23,8 @@ export interface PartitionParts {
   /** The longer age of retention, in ms; `null`: nothing is ever deleted. */
   readonly keptMs: number | null;
   readonly daysAhead: number;
+  /** Whether only days without rows are dropped: with an archive, the archiver drops the others. @defaultValue false */
+  readonly onlyEmpty?: boolean;
 }
 
 /** The result of one transaction. */
@@ -37,7 +40,7 @@ export const DAYS_AHEAD = 30;
 /** How often to look. A look reads the catalogue. What another transaction has blocked is tried again at the next look. */
 const LOOK_EVERY_MS = 5 * MINUTE;
 /** Events whose idempotency keys one transaction deletes. */
-const KEYS_PER_BATCH = 2_000;
+export const KEYS_PER_BATCH = 2_000;
 
 /**
  * The time before which retention deletes rows, if whole days are dropped at this age. A day is over at its end, so its first row becomes
@@ -80,15 +83,17 @@ export class PartitionChore {
   }
 
   private *drop(partitions: readonly Partition[], day: number, position: number): Script<PartitionBatch> {
-    const { database } = this.parts;
+    const { database, onlyEmpty } = this.parts;
     const ended = (result: DayResult) => ({
       ...{ position: 0, isDone: false },
       committed: () => this.tried('dropped', day, result),
     });
     if (yield* isUnfinished(database, partitions, day)) return ended('kept');
-    const last = yield* forgetKeys(database, partitions, { day, afterSeq: position, limit: KEYS_PER_BATCH });
-    if (last !== null) return { position: last, isDone: false };
-    return ended(yield* dropDay(database, partitions, day));
+    if (!onlyEmpty) {
+      const last = yield* forgetKeys(database, partitions, { day, afterSeq: position, limit: KEYS_PER_BATCH });
+      if (last !== null) return { position: last, isDone: false };
+    }
+    return ended(yield* dropDay(database, partitions, day, { beyond: onlyEmpty ? NO_ROWS : undefined }));
   }
 
   private end(): void {

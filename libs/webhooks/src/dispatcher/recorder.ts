@@ -190,10 +190,10 @@ export class Recorder {
    */
   private removeTexts(): boolean {
     const [first] = this.attempted;
-    if (!first || (first.record.response === null && first.record.errorDetail === null)) return false;
-    const record = { ...first.record, response: null, errorDetail: null };
+    if (!first || !hasTexts(first.record)) return false;
+    const record = { ...first.record, response: null, errorDetail: null, details: null };
     this.parts.logger.warn(
-      `The database refused the attempt of delivery ${record.delivery.id}. It is recorded without the response and the error text.`,
+      `The database refused the attempt of delivery ${record.delivery.id}. It is recorded without the response, the headers and the error text.`,
     );
     this.attempted[0] = { ...first, record };
     return true;
@@ -301,6 +301,10 @@ export class Recorder {
     const isLogged = this.parts.attemptLog.has(outcome.kind);
     if (record.next.state === 'exhausted' && !isLogged) this.parts.notices.exhausted(lifecycleEvent);
   }
+}
+
+function hasTexts({ response, errorDetail, details = null }: AttemptRecord): boolean {
+  return response !== null || errorDetail !== null || details !== null;
 }
 
 function isFailureOf({ record, outcome }: Attempted, listenerId: string): boolean {

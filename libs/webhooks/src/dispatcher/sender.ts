@@ -6,10 +6,12 @@ import { nextState } from '../health/next-state.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type Outcome, type OutcomeKind } from '../sending/outcome.js';
+import type { SignedRequest } from '../sending/transport.js';
 import type { Database } from '../store/database/database.js';
 import { pauseListeners } from '../store/listeners/listener-state.js';
 import type { AttemptRecord } from '../store/queue/attempt-record.js';
 import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
+import type { AttemptDetails } from './attempt-details.js';
 import type { AuthorizedTransport } from './authorized-transport.js';
 import { BodyReads } from './body-reads.js';
 import type { ExpectedWork } from './expected-work.js';
@@ -18,7 +20,7 @@ import type { LoopPhase } from './loop-phase.js';
 import type { Recorder } from './recorder.js';
 import type { Releases } from './releases.js';
 import type { SendingSwitch } from './sending-switch.js';
-import { signDelivery, type Signers } from './sign-delivery.js';
+import { openSigningKeys, signDelivery, type Signers } from './sign-delivery.js';
 import { Signal } from './signal.js';
 import type { Troubles } from './troubles.js';
 import { isCausedByOptions, WAIT_MS, type WaitingListeners } from './waiting-listeners.js';
@@ -40,6 +42,7 @@ export interface SenderParts {
   readonly expected: ExpectedWork;
   readonly diagnostics: Diagnostics;
   readonly sendingSwitch: SendingSwitch;
+  readonly details: AttemptDetails;
 }
 
 /** Makes attempts: signs a delivery, sends it, decides its next state, and passes the outcome to the recorder. */
@@ -93,9 +96,10 @@ export class Sender {
     const startedAt = clock.now();
     const began = performance.now();
     let outcome: Outcome;
+    let signed: SignedRequest | null = null;
     let signMs: number | null = null;
     try {
-      const signed = signDelivery(delivery, startedAt, signers);
+      signed = signDelivery(delivery, startedAt, signers);
       if (diagnostics.listens('attempts')) signMs = performance.now() - began;
       const onStatus = () => this.beginBody(delivery.owner, free);
       outcome = checkedOutcome(await authorized.send({ ...signed, onStatus }, delivery.listener));
@@ -134,6 +138,7 @@ export class Sender {
       response: outcome.response,
       retryAfterMs: outcome.retryAfterMs,
       startedAt,
+      details: this.detailsOf(outcome, laned, { signed, startedAt }),
       next: this.nextOf(outcome, delivery, startedAt),
     };
     const room = recorder.add({ laned, outcome, record, signMs }, { isLast: this.underWay === 1 });
@@ -159,6 +164,15 @@ export class Sender {
     }
     releases.add([laned, ...lanes.evict(id)]);
     this.ended.raise();
+  }
+
+  private detailsOf(
+    outcome: Outcome,
+    { delivery: { listener } }: LanedDelivery,
+    { signed, startedAt }: { signed: SignedRequest | null; startedAt: number },
+  ): string | null {
+    const { details, signers } = this.parts;
+    return details.of(outcome, listener.url, signed, () => openSigningKeys(listener, startedAt, signers));
   }
 
   /**

@@ -62,6 +62,16 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   return signRequest(listener, { id, headers, body }, now, signers);
 }
 
+const KEY_TYPES: readonly KeyType[] = ['secret', 'ed25519'];
+
+/** Opens all keys that sign the requests of a listener at this time, so that their text can be masked. */
+export function openSigningKeys({ id, secrets }: ListenerTarget, now: number, { sealing }: Signers): string[] {
+  const keys = KEY_TYPES.flatMap((type) => signingSecrets(secrets, now, type)).map(({ value }) =>
+    sealing.open(value, 'secret', id),
+  );
+  return keys.flatMap((key) => [key, key.replace(/^wh(?:sec|sk)_/, '')]);
+}
+
 /**
  * Builds a signed request with a body.
  *

@@ -41,6 +41,7 @@ import { pruneRevocations } from '../store/requests/revoked-sessions.js';
 import { pruneTasks } from '../store/queue/task-rows.js';
 import type { Script } from '../store/database/script.js';
 import { DAYS_AHEAD, PartitionChore, rowsBefore } from './partition-chore.js';
+import type { Archiver } from './archiver.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { OperationalEvents } from './operational-events.js';
 import { Signal } from './signal.js';
@@ -53,6 +54,8 @@ export interface UpkeepParts {
   readonly clock: WebhookClock;
   readonly maxAgeMs: number;
   readonly retention: ResolvedWebhooksOptions['retention'];
+  /** Deletes the old rows in place of the chores; `null` if the application has no archive. */
+  readonly archiver: Archiver | null;
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
   readonly diagnostics: Diagnostics;
@@ -99,6 +102,8 @@ const DAILY_MS = DAY;
 const LONG_OUTBOX = 1_000_000;
 /** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;
+/** With an archive, the archiver deletes the rows. */
+const NOTHING_PRUNED = { deliveries: 0, events: 0, hasMore: false };
 /** How long a task that has ended is listed. */
 const TASKS_KEPT_FOR_MS = 30 * DAY;
 
@@ -110,6 +115,8 @@ const TASKS_KEPT_FOR_MS = 30 * DAY;
  * The other chores pass along the events in the order of their sequence. They pass each event three times: when its pending deliveries are
  * too old, when the shorter retention period is over, and when both retention periods are over. The last pass begins daily at the first
  * event that still exists. Few of the old events still exist, for example because they had unfinished deliveries.
+ *
+ * With an archive, these passes delete nothing: see {@link Archiver}.
  *
  * After each batch, a chore pauses. The pause has the length of the batch. So a chore uses at most half of one
  * connection's time.
@@ -144,6 +151,7 @@ export class Upkeep {
     this.isStopping = true;
     this.signal.raise();
     await this.loop;
+    await this.parts.archiver?.stop();
     this.loop = null;
   }
 
@@ -156,6 +164,9 @@ export class Upkeep {
     const total = { discarded: 0, deliveries: 0, events: 0 };
     await this.warnOfBacklog();
     for (const chore of await this.due()) await this.attend(chore, total);
+    const archived = await this.parts.archiver?.runDue();
+    total.events += archived?.events ?? 0;
+    total.deliveries += archived?.deliveries ?? 0;
     return total;
   }
 
@@ -164,6 +175,7 @@ export class Upkeep {
       // The pause is random. Otherwise processes that started together would all search at the same time.
       await this.signal.wait(LOOK_EVERY_MS * (0.5 + Math.random()));
       if (this.isStopping) return;
+      this.parts.archiver?.look();
       let due: readonly Chore[] = [];
       await this.guarded('chores', async () => {
         await this.warnOfBacklog();
@@ -308,16 +320,19 @@ function reportedLag(lagMs: number, { paused, since }: SendingState, isReported:
 
 function choresOf(parts: UpkeepParts): Chore[] {
   const { database, operational, tablePaths, retention, logger } = parts;
+  const onlyEmpty = parts.archiver !== null;
   const keptMs = retention ? Math.max(retention.succeededMs, retention.failedMs) : null;
   return [
     // First, so that a day is dropped before retention reads its rows.
-    ...(database.isPartitioned ? [new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD })] : []),
+    ...(database.isPartitioned
+      ? [new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD, onlyEmpty })]
+      : []),
     ...cleaning(parts),
     ...(operational ? [lagChore(database, operational, tablePaths)] : []),
   ];
 }
 
-function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
+function cleaning({ database, maxAgeMs, retention, archiver }: UpkeepParts): Chore[] {
   /** The time that sending was paused does not count: a pause must not discard deliveries. */
   function* tooOldBefore(now: number): Script<number> {
     return now - maxAgeMs - pausedTime(yield* readSending(database), now, maxAgeMs);
@@ -401,9 +416,9 @@ function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       const before = limit(now, keptMs);
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
       const ageLimit = yield* tooOldBefore(now);
-      const tooOld = events.filter(({ createdAt }) => createdAt < ageLimit);
+      const tooOld = events.filter(({ agedFrom }) => agedFrom < ageLimit);
       const { discarded, firstLeft } = yield* discardPending(database, tooOld, now);
-      const { hasMore, ...pruned } = yield* prune(database, events, limits(now));
+      const { hasMore, ...pruned } = archiver ? NOTHING_PRUNED : yield* prune(database, events, limits(now));
       const result = { discarded, ...pruned };
       if (hasMore || (firstLeft !== null && discarded.size > 0)) {
         return { position: afterSeq, isDone: false, ...result };
@@ -416,5 +431,5 @@ function cleaning({ database, maxAgeMs, retention }: UpkeepParts): Chore[] {
       return { position: 0, isDone: true, ...result };
     },
   };
-  return [expire, erase, audit, minutes, stats, early, late];
+  return [expire, erase, audit, minutes, stats, ...(archiver ? [] : [early]), late];
 }

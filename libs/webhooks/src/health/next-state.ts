@@ -19,7 +19,7 @@ export interface NextState {
  * @param retryUntil no attempt is made after this time, because the delivery would be too old
  */
 export function nextState(
-  outcome: Outcome,
+  outcome: Pick<Outcome, 'kind' | 'status' | 'retryAfterMs'>,
   failuresBefore: number,
   schedule: RetrySchedule,
   now: number,

@@ -31,7 +31,7 @@ export interface ListenerServiceParts {
   /** The schemes and formats that owner-bound services accept. */
   readonly customers: { readonly formats: ReadonlySet<string>; readonly schemes: ReadonlySet<string> };
   /** Stores an example event for one listener. @returns the id of its delivery */
-  readonly sendTest: (listener: ListenerRow, example: TestExample) => Script<string>;
+  readonly sendTest: (listener: ListenerRow, example: TestExample, actor: string | null) => Script<string>;
   /** Wakes the dispatcher, because deliveries may be due. */
   readonly wake: () => void;
   readonly disabled: (listener: Listener) => void;

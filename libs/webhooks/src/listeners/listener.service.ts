@@ -308,7 +308,7 @@ export class ListenerService {
         ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
         : { type, ...this.parts.catalog.exampleOf(textOf(type), row.owner !== null) };
     this.parts.quotas.countTest(this.boundTo);
-    const deliveryId = await transaction.run(() => this.parts.sendTest(row, example));
+    const deliveryId = await transaction.run(() => this.parts.sendTest(row, example, this.parts.actor ?? null));
     this.changes.wake(transaction);
     return { deliveryId };
   }

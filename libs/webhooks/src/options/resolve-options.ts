@@ -125,7 +125,10 @@ const RETENTION = {
   failedMs: milliseconds(90 * DAY, [HOUR, TEN_YEARS]),
 } satisfies OptionTable<RetentionOptions>;
 
-const LOG = { attempts: oneOf('failed', ['failed', 'all', 'none']) } satisfies OptionTable<LogOptions>;
+const LOG = {
+  attempts: oneOf('failed', ['failed', 'all', 'none']),
+  details: oneOf('failed', ['failed', 'all', 'thin']),
+} satisfies OptionTable<LogOptions>;
 
 const WAKE_UP = {
   redis: optional<() => RedisConnection>({
@@ -177,6 +180,7 @@ const WEBHOOKS = {
 const PARTS = {
   transport: part(),
   retrySchedule: part(),
+  archive: part(),
   payloadFormats: list(),
   signatureSchemes: list(),
   imports: list(),

@@ -5,6 +5,7 @@ import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
 import type { CircuitPolicy } from '../health/circuit.js';
 import type { Handshake } from './handshake-methods.js';
+import type { WebhookArchive } from '../archive/webhook-archive.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
@@ -198,6 +199,19 @@ export interface LogOptions {
    * @defaultValue 'failed'
    */
   attempts?: 'failed' | 'all' | 'none';
+
+  /**
+   * Of which attempts the tables keep details: the URL, the headers of the request and of the answer, and how long each step took.
+   * `DeliveryService.get()` returns them. Headers take at most 2 KB. Secrets in them are masked before they are stored. See
+   * `docs/observability.md#details-of-an-attempt`.
+   *
+   * - `'failed'`: of attempts that were not accepted. A first attempt that was accepted writes no further row and no further byte.
+   * - `'all'`: of every attempt. Then an accepted first attempt writes a second row.
+   * - `'thin'`: of no attempt. The tables keep outcome, status, error, duration and response only.
+   *
+   * @defaultValue 'failed'
+   */
+  details?: 'failed' | 'all' | 'thin';
 }
 
 /** How receivers agree to receive webhooks before the first webhook is sent. */
@@ -403,6 +417,8 @@ export interface WebhooksParts {
   transport?: WebhooksPart<WebhookTransport>;
   /** Decides when a failed attempt is retried. @defaultValue `StandardRetrySchedule` */
   retrySchedule?: WebhooksPart<RetrySchedule>;
+  /** Stores events, deliveries and attempts in files, a day at a time, before retention deletes them. See `docs/archive.md`. @defaultValue none: old rows are only deleted */
+  archive?: WebhooksPart<WebhookArchive>;
   /** Payload formats in addition to the built-in formats. A listener chooses a format by its `name`. @defaultValue none */
   payloadFormats?: readonly WebhooksPart<PayloadFormat>[];
   /**

@@ -8,6 +8,7 @@ import type { AddressGuard } from './address-guard.js';
 import type { EgressProxy } from './egress-proxy.js';
 import { InterimAnswers } from './interim-answers.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
+import { ConnectionTimer, type ConnectionPhases } from './phases.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 import { SECOND } from '../time.js';
 
@@ -118,12 +119,21 @@ export class GuardedAgents {
   readonly #connectors = new Map<string, buildConnector.connector>();
   readonly #retiring = new Set<Generation>();
   #closed = false;
+  #ending: ConnectionPhases | null = null;
 
   constructor(policy: AgentPolicy, connections: ConnectionOptions = {}) {
     this.#policy = policy;
     this.#connections = connections;
     this.#lookup = connections.lookup ?? boundedLookup(undefined);
     this.#maxAgeMs = connections.connectionMaxAgeMs ?? 60 * SECOND;
+  }
+
+  /**
+   * The phases of the connection that has just opened or failed, while undici starts or fails the request that waited for it. undici does
+   * this in the same call (7.30). At all other times the value is `null`. So a request that starts then uses an open connection.
+   */
+  get endingConnection(): ConnectionPhases | null {
+    return this.#ending;
   }
 
   /** Returns the agent for one new request. After {@link destroy} the agent rejects every request. */
@@ -184,7 +194,15 @@ export class GuardedAgents {
     // All generations share one connector. The connector keeps the TLS sessions. So reconnecting is cheap.
     let connect = this.#connectors.get(key);
     if (connect === undefined) {
-      connect = guardedConnector(this.#policy, this.#lookup, connectTimeoutMs, tls);
+      const ended: ConnectionEnd = (phases, proceed) => {
+        this.#ending = phases;
+        try {
+          proceed();
+        } finally {
+          this.#ending = null;
+        }
+      };
+      connect = guardedConnector({ ...this.#policy, ended }, this.#lookup, connectTimeoutMs, tls);
       this.#connectors.set(key, connect);
     }
     return {
@@ -215,8 +233,11 @@ function keyOf(tls: TlsIdentity | undefined): string {
   return key;
 }
 
+/** Called when a connection has opened or failed. `proceed` reports the connection to undici. */
+type ConnectionEnd = (phases: ConnectionPhases, proceed: () => void) => void;
+
 function guardedConnector(
-  { guard, proxy }: AgentPolicy,
+  { guard, proxy, ended }: AgentPolicy & { readonly ended: ConnectionEnd },
   lookup: LookupFunction,
   timeout: number,
   tls: TlsIdentity = {},
@@ -233,23 +254,29 @@ function guardedConnector(
   } as buildConnector.BuildOptions);
 
   return (options, done) => {
+    const timer = new ConnectionTimer();
+    const isTls = options.protocol === 'https:';
     const callback: buildConnector.Callback = (error, socket) => {
       if (error === null) {
+        timer.opened();
         const hasAnswered = limitAnswers(socket);
         if (socket instanceof TLSSocket) reportCertificateRefusals(socket, tls, hasAnswered);
-        done(null, socket);
+        ended(timer.phases(isTls), () => done(null, socket));
       } else {
-        done(error, null);
+        ended(timer.phases(isTls), () => done(error, null));
       }
     };
     const host = hostOf(options);
     if (isIP(host) !== 0 && !guard.isAllowed(host)) {
       callback(blocked(host), null);
     } else if (proxy === null) {
-      connectDirectly(connect, guard, options, callback);
+      connectDirectly(connect, guard, options, { callback, timer });
     } else {
       openTunnel(proxy, checked, options, timeout).then(
-        (tunnel) => connectThroughTunnel(tunnel, connect, options, callback),
+        (tunnel) => {
+          timer.connected();
+          connectThroughTunnel(tunnel, connect, options, callback);
+        },
         (error: unknown) => callback(toSendError(error), null),
       );
     }
@@ -260,7 +287,7 @@ function connectDirectly(
   connect: buildConnector.connector,
   guard: AddressGuard,
   options: buildConnector.Options,
-  callback: buildConnector.Callback,
+  { callback, timer }: { callback: buildConnector.Callback; timer: ConnectionTimer },
 ): void {
   let connected = false;
   const settle: buildConnector.Callback = (error, open) => {
@@ -285,6 +312,7 @@ function connectDirectly(
     callback(tlsFailed(error as Error), null);
     return;
   }
+  if (socket) timer.watch(socket);
   // This listener runs before the listener that starts TLS. So a blocked address does not receive the first
   // message of the TLS handshake.
   socket?.prependOnceListener('connect', function (this: Socket) {

@@ -7,6 +7,7 @@ import { parseUrl } from '../parse-url.js';
 import { AddressGuard } from './address-guard.js';
 import { EgressProxy } from './egress-proxy.js';
 import { type ConnectionOptions, GuardedAgents, type TlsIdentity } from './guarded-agent.js';
+import type { ConnectionPhases } from './phases.js';
 import { isPortAllowed, type ResolvedSecurityOptions } from './security-options.js';
 import { SendError, toSendError } from './send-error.js';
 import type { OnStatus } from './transport.js';
@@ -73,7 +74,7 @@ export class GuardedClient {
     if ('refusal' in target) return Promise.resolve(failedPost(new SendError('URL_REFUSED', target.refusal)));
     return new Promise((resolve) => {
       const { agent, end } = this.#agents.lease(tls);
-      const exchange = new Exchange(resolve, end, timeoutMs, onStatus);
+      const exchange = new Exchange(resolve, end, { timeoutMs, onStatus, headers, agents: this.#agents });
       try {
         agent.dispatch(
           {
@@ -123,6 +124,15 @@ export class GuardedClient {
   }
 }
 
+const NO_CONNECTION: ConnectionPhases = { dnsMs: null, connectMs: null, tlsMs: null };
+
+interface ExchangeOptions {
+  readonly timeoutMs: number;
+  readonly onStatus: OnStatus | undefined;
+  readonly headers: PostHeaders;
+  readonly agents: GuardedAgents;
+}
+
 /**
  * One request in flight, as a handler of undici's events.
  *
@@ -149,14 +159,21 @@ class Exchange implements Dispatcher.DispatchHandler {
   readonly #deadline: number;
   #hasEnded = false;
   #bodyEnded: (() => void) | null = null;
+  readonly #agents: GuardedAgents;
+  readonly #requestHeaders: PostHeaders;
+  /** The phases of the connection that was opened for this request; `null` if there was none, or it is not open yet. */
+  #connection: ConnectionPhases | null = null;
+  #requestedAt: number | null = null;
+  #answeredAt: number | null = null;
 
   /** @param ended called when no more bytes will arrive. The request may already have settled at that time */
   constructor(
     resolve: (result: PostResult) => void,
     ended: () => void,
-    timeoutMs: number,
-    onStatus: OnStatus | undefined,
+    { timeoutMs, onStatus, headers, agents }: ExchangeOptions,
   ) {
+    this.#agents = agents;
+    this.#requestHeaders = headers;
     this.#resolve = resolve;
     this.#ended = ended;
     this.#onStatus = onStatus;
@@ -166,6 +183,8 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
     this.#controller = controller;
+    this.#connection = this.#agents.endingConnection;
+    this.#requestedAt = performance.now();
     // The request waited for a connection until its time limit was over. It must no longer be sent.
     if (this.#expired)
       controller.abort(new SendError('TIMEOUT', 'the time limit was over before the request was sent'));
@@ -185,6 +204,7 @@ class Exchange implements Dispatcher.DispatchHandler {
     }
     this.#status = status;
     this.#headers = headers;
+    this.#answeredAt = performance.now();
     // Most bodies arrive in the same piece as their headers. When the microtask runs, undici has parsed that
     // piece completely.
     if (this.#onStatus) queueMicrotask(() => this.#beginBody(status));
@@ -232,6 +252,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   #end(error: unknown): void {
     clearTimeout(this.#timer);
+    if (this.#requestedAt === null) this.#connection = this.#agents.endingConnection;
     this.#hasEnded = true;
     this.#settle(error);
     this.#bodyEnded?.();
@@ -250,13 +271,25 @@ class Exchange implements Dispatcher.DispatchHandler {
     if (resolve === null) return;
     this.#resolve = null;
     if (this.#status === null) {
-      resolve(
-        failedPost(toSendError(error ?? new SendError('INVALID_RESPONSE', 'the answer ended before its status line'))),
-      );
+      const failure = error ?? new SendError('INVALID_RESPONSE', 'the answer ended before its status line');
+      resolve({ ...failedPost(toSendError(failure)), exchange: this.#exchange() });
     } else {
-      resolve({ status: this.#status, headers: this.#headers, body: this.#text(), error: null });
+      const exchange = this.#exchange();
+      resolve({ status: this.#status, headers: this.#headers, body: this.#text(), error: null, exchange });
     }
     this.#kept = [];
+  }
+
+  #exchange(): NonNullable<PostResult['exchange']> {
+    const isBegun = this.#requestedAt !== null;
+    const { dnsMs, connectMs, tlsMs } = this.#connection ?? NO_CONNECTION;
+    const connection = isBegun ? (this.#connection ? 'new' : 'reused') : 'none';
+    const firstByteMs =
+      this.#answeredAt === null || this.#requestedAt === null ? null : Math.round(this.#answeredAt - this.#requestedAt);
+    return {
+      requestHeaders: isBegun ? this.#requestHeaders : null,
+      phases: { connection, dnsMs, connectMs, tlsMs, firstByteMs },
+    };
   }
 
   #text(): string {

@@ -1,4 +1,5 @@
 import { oneLine } from '../foreign-text.js';
+import type { AttemptPhases } from './phases.js';
 import type { PostResult } from './post-result.js';
 import { retryAfterMs } from './retry-after.js';
 import type { SendErrorCode } from './send-error.js';
@@ -10,6 +11,15 @@ import type { SendErrorCode } from './send-error.js';
  * - `blocked`: the request was not sent, because a guard of this library refused it.
  */
 export type OutcomeKind = 'accepted' | 'rejected' | 'unreachable' | 'blocked';
+
+/** The headers of one request and of its answer, and how long its steps took. */
+export interface AttemptExchange {
+  /** The headers as they were sent; `null` if the request did not begin. */
+  readonly requestHeaders: Readonly<Record<string, string | readonly string[]>> | null;
+  /** The headers of the answer; `null` if no status arrived. */
+  readonly responseHeaders: Readonly<Record<string, string | readonly string[] | undefined>> | null;
+  readonly phases: AttemptPhases | null;
+}
 
 /** The result of one attempt. */
 export interface Outcome {
@@ -33,6 +43,11 @@ export interface Outcome {
    * ask for a delay, or sent a value that is invalid in HTTP.
    */
   retryAfterMs: number | null;
+  /**
+   * What was sent and received, for the log of attempts. Secrets in these headers are masked before they are stored. A custom transport may
+   * leave it out.
+   */
+  exchange?: AttemptExchange;
   /**
    * `WebHook-Allowed-Origin` and `WebHook-Allowed-Rate` of an answer to `OPTIONS`. Without them, a `cloudevents`
    * handshake fails.
@@ -58,6 +73,13 @@ export const MAX_DETAIL_LENGTH = 500;
  * compared. `capMs` is the maximum delay.
  */
 export function toOutcome(result: PostResult, durationMs: number, nowMs: number, capMs: number): Outcome {
+  const outcome = bareOutcome(result, durationMs, nowMs, capMs);
+  const { exchange, status, headers } = result;
+  if (exchange) outcome.exchange = { ...exchange, responseHeaders: status === null ? null : headers };
+  return outcome;
+}
+
+function bareOutcome(result: PostResult, durationMs: number, nowMs: number, capMs: number): Outcome {
   const { status, error } = result;
   const rounded = Math.round(durationMs);
   if (status === null) {

@@ -65,21 +65,33 @@ export function addDiscard(program: Command, cli: Cli): void {
   );
 }
 
-/** The command `replay` sends past events to a listener that has no delivery of them. */
+/** The command `replay` sends past events to a listener that has no delivery of them, from the tables or from a file of the archive. */
 export function addReplay(program: Command, cli: Cli): void {
   const command = program
     .command('replay')
     .description('Sends past events to a listener that has not received them, for example a new one.')
-    .requiredOption('--since <time>', `events from this time on: ${SINCE}`, pastTime);
-  addBulkOptions(command, { isListenerRequired: true }).action(
-    handler(cli, (options: BulkOptions) => bulk(cli, options, 'made', { kind: 'replay', ...filterOf(options) })),
+    .option('--since <time>', `events from this time on: ${SINCE}. Required without --archive`, pastTime)
+    .option(
+      '--archive <file>',
+      'restores the events of this file of the archive, and sends them to the listener, if one is given',
+    );
+  addBulkOptions(command, 'lst_…, the listener. Required without --archive').action(
+    handler(cli, async (options: BulkOptions & { archive?: string }) => {
+      if (options.archive !== undefined) {
+        const { restore } = await import('./restore.js');
+        return restore(cli, options.archive, options);
+      }
+      if (options.since === undefined || options.listener === undefined) {
+        throw argumentError('Give --since <time> and --listener <id>, or --archive <file>.');
+      }
+      return bulk(cli, options, 'made', { kind: 'replay', ...filterOf(options) });
+    }),
   );
 }
 
-function addBulkOptions(command: Command, { isListenerRequired = false } = {}): Command {
-  const listener = new Option('--listener <id>', isListenerRequired ? 'lst_…' : 'only deliveries to this listener');
+function addBulkOptions(command: Command, listener = 'only deliveries to this listener'): Command {
   command
-    .addOption(listener.makeOptionMandatory(isListenerRequired))
+    .option('--listener <id>', listener)
     .option('--until <time>', 'only before this time; by default, now', pastTime)
     .option('--type <types>', 'only these event types, separated by commas', names)
     .option('--owner <owner>', 'only listeners of this owner')

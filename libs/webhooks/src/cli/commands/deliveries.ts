@@ -100,13 +100,41 @@ function detailsOf(delivery: DeliveryDetails): Cell[][] {
 }
 
 function attemptRows(attempt: Attempt): Cell[][] {
-  const { number, outcome, status, errorCode, errorDetail, durationMs, response, startedAt } = attempt;
+  const { number, outcome, status, errorCode, errorDetail, durationMs, response, startedAt, url } = attempt;
   const time = durationMs === null ? '' : ` in ${shownDuration(durationMs)}`;
   const detail = errorDetail === null ? '' : `: ${errorDetail}`;
   return [
     [`attempt ${number}`, `${startedAt.toISOString()} ${outcome} ${lastOf(status, errorCode) ?? ''}${time}${detail}`],
+    ...triggerRows(attempt),
+    ...(url === null ? [] : [['', `POST ${url}`]]),
+    ...headerRows('>', attempt.requestHeaders),
+    ...headerRows('<', attempt.responseHeaders),
+    ...(attempt.omittedHeaders > 0 ? [['', `(${attempt.omittedHeaders} more headers were not kept)`]] : []),
+    ...phaseRows(attempt.phases),
     ...(response === null || response === '' ? [] : [['', response]]),
   ];
+}
+
+function triggerRows({ trigger, triggeredBy }: Attempt): Cell[][] {
+  if (trigger === 'schedule') return [];
+  return [['', triggeredBy === null ? trigger : `${trigger} by ${triggeredBy}`]];
+}
+
+function headerRows(mark: string, headers: Attempt['requestHeaders']): Cell[][] {
+  return Object.entries(headers ?? {}).map(([name, value]) => ['', `${mark} ${name}: ${value}`]);
+}
+
+const PHASE_NAMES = { dnsMs: 'DNS', connectMs: 'connect', tlsMs: 'TLS', firstByteMs: 'first byte' } as const;
+
+/** Missing phases are left out. */
+function phaseRows(phases: Attempt['phases']): Cell[][] {
+  if (phases === null) return [];
+  const connection = phases.connection === 'none' ? 'no connection' : `${phases.connection} connection`;
+  const times = Object.entries(PHASE_NAMES).flatMap(([key, name]) => {
+    const ms = phases[key as keyof typeof PHASE_NAMES];
+    return ms === null ? [] : [`${name} ${shownDuration(ms)}`];
+  });
+  return [['', [connection, ...times].join(', ')]];
 }
 
 async function resend(cli: Cli, id: string, { json, ...source }: Common): Promise<ExitCode> {

@@ -38,3 +38,9 @@ export function replacing(dialect: DialectName, key: readonly Sql[], columns: re
   const sets = columns.map((column) => sql`${column} = excluded.${column}`);
   return sql` on conflict (${join([...key])}) do update set ${join(sets)}`;
 }
+
+/** The length of a text column in bytes. */
+export function byteLength(dialect: DialectName, text: Sql): Sql {
+  // SQLite has octet_length only since 3.43.
+  return dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`octet_length(${text})`;
+}

@@ -15,10 +15,15 @@ export interface AttemptRecord {
   readonly response: string | null;
   readonly retryAfterMs: number | null;
   readonly startedAt: number;
+  /**
+   * URL, headers and phases as JSON, in the form of `stored-details.ts`. An attempt with details has a row in `attempts`, even if it is the
+   * first attempt. Default: none.
+   */
+  readonly details?: string | null;
   readonly next: NextState;
 }
 
-/** The number of an attempt of its delivery, from 1. Attempt 1 is stored in the delivery's row. */
+/** The number of an attempt of its delivery, from 1. Attempt 1 is stored in the delivery's row, unless it has details. */
 export function numberOf({ delivery }: AttemptRecord): number {
   return delivery.attempts + 1;
 }

@@ -17,11 +17,16 @@ export interface SequenceRange {
   readonly upTo: number;
 }
 
-/** A delivery with one of its attempts. The answer of the receiver is not read. */
-export type AttemptedDeliveryRow = DeliveryRow & Omit<AttemptRow, 'response'> & { attemptSeq: unknown };
+/** An attempt without the answer of the receiver and without headers. */
+export type BriefAttemptRow = Omit<AttemptRow, 'response' | 'details' | 'trigger' | 'triggeredBy'>;
+
+/** A delivery with one of its attempts. */
+export type AttemptedDeliveryRow = DeliveryRow &
+  BriefAttemptRow &
+  Pick<AttemptRow, 'trigger' | 'triggeredBy'> & { attemptSeq: unknown };
 
 /** A delivery, with its first attempt if both were recorded together; otherwise `outcome` is `null`. */
-export type NewDeliveryRow = DeliveryRow & Omit<AttemptRow, 'response' | 'outcome'> & { outcome: string | null };
+export type NewDeliveryRow = DeliveryRow & Omit<BriefAttemptRow, 'outcome'> & { outcome: string | null };
 
 const ATTEMPT = ['outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'startedAt'] as const;
 
@@ -54,7 +59,7 @@ export function* readAttempted(
   { after, upTo }: SequenceRange,
 ): Script<AttemptedDeliveryRow[]> {
   const { attempts: a, deliveries: d } = database.tables;
-  const columns = a.select('a', 'number', 'superseded', ...ATTEMPT);
+  const columns = a.select('a', 'number', 'superseded', 'trigger', 'triggeredBy', ...ATTEMPT);
   return yield* query<AttemptedDeliveryRow>(
     sql`select ${deliveryColumns(database)}, a.${a.$.seq} ${a.as('attemptSeq')}, ${columns} from ${a.sql} a${a.byKey} join ${d.sql} d on d.${d.$.id} = a.${a.$.deliveryId} where a.${a.$.seq} > ${after} and a.${a.$.seq} <= ${upTo} and ${within(database, scopes)} order by a.${a.$.seq}`,
   );

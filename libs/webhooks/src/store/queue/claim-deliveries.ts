@@ -14,7 +14,8 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
-import { type Room, RoomLeft } from './room.js';
+import type { AttemptTrigger } from './attempt-trigger.js';
+import { divideSlots, type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
   owner: string | null;
@@ -30,6 +31,8 @@ interface ClaimRow {
   listenerId: string;
   attempts: unknown;
   retries: unknown;
+  trigger: AttemptTrigger | null;
+  triggeredBy: string | null;
   type: string;
   owner: string | null;
   orderKey: Uint8Array | null;
@@ -108,15 +111,15 @@ export function* claimDeliveries(
   yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
-      const { target, rate } = shareOf.get(row.listenerId) as Share;
-      return { ...claimed(row, target, leaseToken), startWithinMs: rate?.startWithinMs ?? null };
+      const share = shareOf.get(row.listenerId) as Share;
+      return { ...claimed(row, share, leaseToken), startWithinMs: share.rate?.startWithinMs ?? null };
     }),
     handshakes,
     isExhaustive: ready.length < limit,
   };
 }
 
-/** Divides the slots. No listener gets a second slot before every listener has one slot. */
+/** Decides what each ready listener may get. */
 function* sharesOf(
   database: Database,
   ready: readonly ListenerState[],
@@ -160,24 +163,6 @@ function* sharesOf(
   }
   divideSlots(shares, new RoomLeft(room));
   return { shares, idle, handshakes };
-}
-
-function divideSlots(shares: readonly Share[], left: RoomLeft): void {
-  let waiting = shares.map((share) => ({
-    share,
-    of: { id: share.target.id, owner: share.owner },
-    wanted: share.allowed,
-  }));
-  for (const { share } of waiting) share.allowed = 0;
-  while (left.total > 0 && waiting.length) {
-    const each = Math.max(1, Math.floor(left.total / waiting.length));
-    for (const { share, of: target, wanted } of waiting) {
-      const given = Math.min(each, wanted - share.allowed, left.ofListener(target));
-      share.allowed += given;
-      left.take(target, given);
-    }
-    waiting = waiting.filter(({ share, of: target, wanted }) => share.allowed < wanted && left.ofListener(target) > 0);
-  }
 }
 
 /** A due delivery. */
@@ -247,6 +232,8 @@ function* lease(database: Database, due: readonly DueRow[], token: string, until
       'listenerId',
       'attempts',
       'retries',
+      'trigger',
+      'triggeredBy',
       'type',
       'owner',
       'orderKey',
@@ -301,7 +288,9 @@ function* requeueListeners(
   );
 }
 
-function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): ClaimedDelivery {
+function claimed(row: ClaimRow, { target, isProbe }: Share, leaseToken: string): ClaimedDelivery {
+  // The schedule makes the attempts after the attempt that was asked for.
+  const asked = Number(row.retries) === 0 ? row.trigger : null;
   return {
     seq: String(row.seq),
     id: row.id,
@@ -310,6 +299,8 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     routedAt: Number(row.createdAt),
     attempts: Number(row.attempts),
     retries: Number(row.retries),
+    trigger: asked ?? (isProbe ? 'probe' : null),
+    triggeredBy: asked === null ? null : row.triggeredBy,
     type: row.type,
     owner: row.owner,
     event: {
@@ -323,6 +314,6 @@ function claimed(row: ClaimRow, listener: ListenerTarget, leaseToken: string): C
     body: row.body ?? row.thinPayload ?? row.payload,
     format: row.format,
     isOrdered: row.orderKey !== null,
-    listener,
+    listener: target,
   };
 }

@@ -1,3 +1,4 @@
+import type { AttemptTrigger } from './attempt-trigger.js';
 import type { OutboxLease } from '../outbox/outbox-rows.js';
 import type { ListenerTarget } from './listener-target.js';
 
@@ -15,6 +16,10 @@ export interface ClaimedDelivery {
   readonly attempts: number;
   /** The number of attempts since the schedule began, or since a resend restarted the schedule. */
   readonly retries: number;
+  /** Why the next attempt is made; missing or `null`: the schedule. */
+  readonly trigger?: AttemptTrigger | null;
+  /** The person or program that asked for the attempt. */
+  readonly triggeredBy?: string | null;
   readonly type: string;
   readonly owner: string | null;
   readonly event: {

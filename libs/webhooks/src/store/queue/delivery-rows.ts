@@ -7,8 +7,10 @@ import { typed } from '../database/dialect-sql.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
 import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
+import type { Triggered } from './attempt-trigger.js';
 import type { RenderedEvent } from './new-deliveries.js';
 import { execute, query, type Script } from '../database/script.js';
+import { auditText } from '../system/audit.js';
 
 export interface DeliveryRow {
   seq: unknown;
@@ -36,6 +38,10 @@ export interface AttemptRow {
   response: string | null;
   superseded: unknown;
   startedAt: unknown;
+  trigger: string | null;
+  triggeredBy: string | null;
+  /** JSON in the form of `stored-details.ts`. */
+  details: string | null;
 }
 
 export interface DeliveryFilterRow {
@@ -183,17 +189,20 @@ export function* readDelivery(database: Database, id: string, scope: OwnerScope)
   return row;
 }
 
-/** Oldest first. An attempt that was recorded together with its delivery is in the row of the delivery. */
+/** Oldest first. An attempt that was recorded together with its delivery, without details, is in the row of the delivery. */
 export function* readAttempts(database: Database, deliveryId: string): Script<AttemptRow[]> {
   const { attempts: a, deliveries: d } = database.tables;
   const properties = ['outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'startedAt'] as const;
-  const first = yield* query<AttemptRow>(
+  const first = yield* query<Omit<AttemptRow, 'trigger' | 'triggeredBy' | 'details'>>(
     sql`select 1 ${d.as('number')}, 0 ${d.as('superseded')}, ${d.select('d', ...properties)} from ${d.sql} d where d.${d.$.id} = ${deliveryId}${atTimesOf(database, sql`d.${d.$.eventAt}`, [deliveryId])} and d.${d.$.outcome} is not null`,
   );
   const others = yield* query<AttemptRow>(
-    sql`select ${a.select('a', 'number', 'superseded', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId}${atTimesOf(database, sql`a.${a.$.eventAt}`, [deliveryId])} order by a.${a.$.seq}`,
+    sql`select ${a.select('a', 'number', 'superseded', 'trigger', 'triggeredBy', 'details', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId}${atTimesOf(database, sql`a.${a.$.eventAt}`, [deliveryId])} order by a.${a.$.seq}`,
   );
-  return [...first, ...others].toSorted((x, y) => Number(x.startedAt) - Number(y.startedAt));
+  const plain = { trigger: null, triggeredBy: null, details: null };
+  return [...first.map((row) => ({ ...row, ...plain })), ...others].toSorted(
+    (x, y) => Number(x.startedAt) - Number(y.startedAt),
+  );
 }
 
 export function* countDeliveries(
@@ -260,9 +269,15 @@ export function* readEventOf(
   return event;
 }
 
+/** Sets the trigger of the next attempt. */
+export function triggeredBy({ tables: { deliveries: d } }: Database, { trigger, by }: Triggered): Sql {
+  return sql`${d.$.trigger} = ${trigger}, ${d.$.triggeredBy} = ${auditText(by)}`;
+}
+
 /**
  * Makes a delivery due now, restarts its schedule, and removes the delivery from any order.
  *
+ * @param triggered what makes the next attempt
  * @param rendered the new body and its format. `undefined` leaves body and format unchanged
  * @returns whether the state of the delivery allowed the change
  */
@@ -270,6 +285,7 @@ export function* rearmDelivery(
   database: Database,
   delivery: Pick<DeliveryRow, 'id' | 'listenerId'>,
   now: number,
+  triggered: Triggered,
   rendered: { readonly body: string | null; readonly format: string } | undefined,
 ): Script<boolean> {
   const { sql: path, $ } = database.tables.deliveries;
@@ -278,7 +294,7 @@ export function* rearmDelivery(
     ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastErrorCode} = ${null}`
     : sql``;
   const changed = yield* execute(
-    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}${text} where ${$.id} = ${delivery.id}${atTimesOf(database, $.eventAt, [delivery.id])} and ${$.state} <> ${'leased'}`,
+    sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}, ${triggeredBy(database, triggered)}${text} where ${$.id} = ${delivery.id}${atTimesOf(database, $.eventAt, [delivery.id])} and ${$.state} <> ${'leased'}`,
   );
   if (changed > 0) yield* expectDeliveries(database, new Map([[delivery.listenerId, now]]));
   return changed > 0;

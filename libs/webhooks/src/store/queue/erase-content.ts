@@ -204,7 +204,7 @@ function* clear(
   if (!done.length) return;
   const seqs = inList(done.map(({ seq }) => seq));
   yield* execute(
-    sql`update ${a.sql} set ${a.$.response} = ${null} where ${a.$.deliveryId} ${inList(done.map(({ id }) => id))} and ${a.$.response} is not null`,
+    sql`update ${a.sql} set ${a.$.response} = ${null}, ${a.$.details} = ${null} where ${a.$.deliveryId} ${inList(done.map(({ id }) => id))} and (${a.$.response} is not null or ${a.$.details} is not null)`,
   );
   yield* execute(
     sql`update ${d.sql} set ${d.$.body} = ${null}, ${d.$.response} = ${null} where ${d.$.seq} ${seqs} and (${d.$.body} is not null or ${d.$.response} is not null)`,

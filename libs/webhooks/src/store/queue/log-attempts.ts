@@ -12,6 +12,9 @@ export const OUTCOME_COLUMNS = {
   ms: 'bigint',
   response: 'text',
   started: 'bigint',
+  why: 'text',
+  who: 'text',
+  details: 'text',
 } as const;
 
 export function outcomeOf(r: AttemptRecord) {
@@ -24,14 +27,17 @@ export function outcomeOf(r: AttemptRecord) {
     ms: r.durationMs,
     response: r.response ?? undefined,
     started: r.startedAt,
+    why: r.delivery.trigger ?? undefined,
+    who: r.delivery.triggeredBy ?? undefined,
+    details: r.details ?? undefined,
   };
 }
 
 /** `insert into attempts … select … from r`, with a row `r` of {@link OUTCOME_COLUMNS}, `id` and `at`. */
 export function insertAttempts({ tables: { attempts: a } }: Database, number: Sql, superseded: Sql): Sql {
   const { $ } = a;
-  return sql`insert into ${a.sql} (${$.deliveryId}, ${$.eventAt}, ${$.number}, ${$.outcome}, ${$.status}, ${$.errorCode}, ${$.errorDetail}, ${$.durationMs}, ${$.response}, ${$.superseded}, ${$.startedAt})
-      select r.id, r.at, ${number}, r.outcome, r.status, r.error, r.detail, r.ms, r.response, ${superseded}, r.started from r`;
+  return sql`insert into ${a.sql} (${$.deliveryId}, ${$.eventAt}, ${$.number}, ${$.outcome}, ${$.status}, ${$.errorCode}, ${$.errorDetail}, ${$.durationMs}, ${$.response}, ${$.superseded}, ${$.startedAt}, ${$.trigger}, ${$.triggeredBy}, ${$.details})
+      select r.id, r.at, ${number}, r.outcome, r.status, r.error, r.detail, r.ms, r.response, ${superseded}, r.started, r.why, r.who, r.details from r`;
 }
 
 /** Inserts attempts that are not in the row of their delivery. @param moved ids of the deliveries that changed their state */
@@ -56,6 +62,9 @@ export function* logAttempts(
       response: 'text',
       superseded: 'bigint',
       startedAt: 'bigint',
+      trigger: 'text',
+      triggeredBy: 'text',
+      details: 'text',
     },
     logged.map((r) => ({
       deliveryId: r.delivery.id,
@@ -69,6 +78,9 @@ export function* logAttempts(
       response: r.response,
       superseded: moved.has(r) ? 0 : 1,
       startedAt: r.startedAt,
+      trigger: r.delivery.trigger ?? null,
+      triggeredBy: r.delivery.triggeredBy ?? null,
+      details: r.details ?? null,
     })),
   );
 }

@@ -8,6 +8,8 @@ import { insertFromRows, jsonRows } from '../database/json-rows.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
+import { auditText } from '../system/audit.js';
+import type { Triggered } from './attempt-trigger.js';
 
 /** `lastErrorCode` of a delivery that the listener's format could not render. */
 export const FORMAT_FAILED = 'FORMAT_FAILED';
@@ -99,6 +101,8 @@ export interface DeliveryValues {
   readonly state: NewDelivery['state'];
   /** When the event was routed. Default: now. */
   readonly routedAt?: number;
+  /** What makes the first attempt. Default: the schedule. */
+  readonly triggered?: Triggered;
 }
 
 /**
@@ -141,8 +145,10 @@ export function* insertDeliveries(
         lastErrorCode: 'text',
         finishedAt: 'bigint',
         createdAt: 'bigint',
+        trigger: 'text',
+        triggeredBy: 'text',
       },
-      some.map(({ id, event, listener, orderKey, body, format, state, routedAt }) => ({
+      some.map(({ id, event, listener, orderKey, body, format, state, routedAt, triggered }) => ({
         id,
         eventSeq: String(event.seq),
         eventAt: Number(event.createdAt),
@@ -159,6 +165,8 @@ export function* insertDeliveries(
         lastErrorCode: state === 'discarded' ? FORMAT_FAILED : null,
         finishedAt: state === 'discarded' ? now : null,
         createdAt: routedAt ?? now,
+        trigger: triggered?.trigger ?? null,
+        triggeredBy: auditText(triggered?.by ?? null),
       })),
     );
     const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventAt, $.eventSeq, $.listenerId])}`;

@@ -19,12 +19,14 @@ const DELIVERIES_PER_BATCH = 500;
 export const LISTENERS_PER_BATCH = 100;
 
 /** The condition that no fan-out can add deliveries to the event, because it is not in the outbox. */
-const isFinished = (state: EventState) => state === 'delivered' || state === 'damaged';
+export const isFinished = (state: EventState) => state === 'delivered' || state === 'damaged';
 
 export interface OldEvent {
   readonly seq: number;
   readonly state: EventState;
   readonly createdAt: number;
+  /** The time from which the age counts: when the event was restored from an archive, or else when it happened. */
+  readonly agedFrom: number;
 }
 
 /**
@@ -39,23 +41,36 @@ export function* readOldEvents(
   { afterSeq, before }: { afterSeq: number; before: number },
 ): Script<{ events: OldEvent[]; isEnd: boolean }> {
   const { events: e } = database.tables;
-  const rows = yield* query<{ seq: unknown; createdAt: unknown }>(
-    sql`select ${e.select('e', 'seq', 'createdAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
+  const rows = yield* query<AgedRow>(
+    sql`select ${e.select('e', 'seq', 'createdAt', 'restoredAt')} from ${e.sql} e where e.${e.$.seq} > ${afterSeq} order by e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
+  const read = yield* withStates(database, rows);
+  const last = read.findLastIndex(({ agedFrom }) => agedFrom < before);
+  return {
+    events: read.slice(0, last + 1).filter(({ agedFrom }) => agedFrom < before),
+    isEnd: last + 1 < EVENTS_PER_BATCH,
+  };
+}
+
+/** The columns that give an {@link OldEvent}. */
+export interface AgedRow {
+  readonly seq: unknown;
+  readonly createdAt: unknown;
+  readonly restoredAt: unknown;
+}
+
+/** Reads the states of events. */
+export function* withStates(database: Database, rows: readonly AgedRow[]): Script<OldEvent[]> {
   const stateOf = yield* readEventStates(
     database,
     rows.map(({ seq }) => seq),
   );
-  const read = rows.map(({ seq, createdAt }) => ({
+  return rows.map(({ seq, createdAt, restoredAt }) => ({
     seq: Number(seq),
     state: stateOf(seq),
     createdAt: Number(createdAt),
+    agedFrom: Number(restoredAt ?? createdAt),
   }));
-  const last = read.findLastIndex(({ createdAt }) => createdAt < before);
-  return {
-    events: read.slice(0, last + 1).filter(({ createdAt }) => createdAt < before),
-    isEnd: last + 1 < EVENTS_PER_BATCH,
-  };
 }
 
 /** Conditions on the times of these events, for statements about their rows. */
@@ -117,6 +132,8 @@ export interface RetentionLimits {
   readonly succeededBefore: number;
   /** The limit for exhausted and discarded deliveries, and for damaged events. */
   readonly failedBefore: number;
+  /** Only deliveries that ended before this time. @defaultValue all */
+  readonly endedBefore?: number;
 }
 
 export interface PruneResult {
@@ -135,7 +152,7 @@ export interface PruneResult {
 export function* prune(
   database: Database,
   events: readonly OldEvent[],
-  { succeededBefore, failedBefore }: RetentionLimits,
+  { succeededBefore, failedBefore, endedBefore }: RetentionLimits,
 ): Script<PruneResult> {
   const { events: e, deliveries: d, attempts: a } = database.tables;
   const nothing = { deliveries: 0, events: 0, hasMore: false };
@@ -153,14 +170,16 @@ export function* prune(
   const seqs = held.map(({ seq }) => seq).filter((seq) => isFinished(stateNow(seq)));
   if (!seqs.length) return nothing;
   // The statement finds the rows through the events' key; this condition only filters.
-  const finished = sql`(d.${d.$.state} = 'succeeded' and e.${e.$.createdAt} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and e.${e.$.createdAt} < ${failedBefore})`;
+  const agedFrom = sql`coalesce(e.${e.$.restoredAt}, e.${e.$.createdAt})`;
+  const isEnded = endedBefore === undefined ? sql`` : sql` and d.${d.$.finishedAt} < ${endedBefore}`;
+  const finished = sql`(d.${d.$.state} = 'succeeded' and ${agedFrom} < ${succeededBefore} or d.${d.$.state} in ('exhausted', 'discarded') and ${agedFrom} < ${failedBefore})${isEnded}`;
   const found = yield* query<{ seq: unknown; id: string }>(
     sql`select ${d.select('d', 'seq', 'id')} from ${e.sql} e join ${d.sql} d on ${isOfEvent(database)} where e.${e.$.seq} ${inList(seqs)}${at.event}${at.delivery} and ${finished} limit ${DELIVERIES_PER_BATCH}`,
   );
   let deleted = 0;
   if (found.length) {
     const locked = yield* query<{ seq: unknown }>(
-      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))}${at.delivery} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded') order by d.${d.$.seq}${database.skipLocked}`,
+      sql`select ${d.select('d', 'seq')} from ${d.sql} d where d.${d.$.seq} ${inList(found.map(({ seq }) => seq))}${at.delivery} and ${stateOf(database)} in ('succeeded', 'exhausted', 'discarded')${isEnded} order by d.${d.$.seq}${database.skipLocked}`,
     );
     const finishedSeqs = locked.map(({ seq }) => seq);
     const isLocked = new Set(finishedSeqs.map(String));
@@ -172,11 +191,12 @@ export function* prune(
     }
   }
   const isDamaged = (seq: unknown) => stateNow(seq) === 'damaged';
-  const old = yield* query<{ seq: unknown; dedupeKey: Buffer | null; createdAt: unknown }>(
-    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)}${at.event} and not exists (select 1 from ${d.sql} d where ${isOfEvent(database)}${at.delivery}) order by e.${e.$.seq}`,
+  const old = yield* query<AgedRow & { dedupeKey: Buffer | null }>(
+    sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt', 'restoredAt')} from ${e.sql} e where e.${e.$.seq} ${inList(seqs)}${at.event} and not exists (select 1 from ${d.sql} d where ${isOfEvent(database)}${at.delivery}) order by e.${e.$.seq}`,
   );
   const unneeded = old.filter(
-    ({ seq, createdAt }) => Number(createdAt) < (isDamaged(seq) ? failedBefore : succeededBefore),
+    ({ seq, createdAt, restoredAt }) =>
+      Number(restoredAt ?? createdAt) < (isDamaged(seq) ? failedBefore : succeededBefore),
   );
   yield* deleteEvents(database, unneeded);
   return {

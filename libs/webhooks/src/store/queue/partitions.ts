@@ -105,7 +105,7 @@ export function* makeDay(database: Database, partitions: readonly Partition[], d
 
 /**
  * Drops the partitions of one day, unless something unfinished names the day: an event in the outbox, a damaged event, a delivery that is due
- * or being sent, or a task.
+ * or being sent, or a task. With `beyond`, rows after these sequences keep the day, too. Each attempt on a stored delivery is a row.
  *
  * `DROP TABLE` needs the same lock of the whole table as `DETACH PARTITION`, and holds it as short (docs/decisions/0014-partitions.md has the figures). `DETACH …
  * CONCURRENTLY` is not possible beside a default partition. The table of events is locked last, because the application inserts into it.
@@ -115,10 +115,11 @@ export function* dropDay(
   database: Database,
   partitions: readonly Partition[],
   day: number,
-  limits = CHANGE_LIMITS,
+  { limits = CHANGE_LIMITS, beyond }: { limits?: typeof CHANGE_LIMITS; beyond?: LastSequences | undefined } = {},
 ): Script<DayResult> {
-  const ofDay = partitions.filter(({ from, to }) => from === day * DAY && to === (day + 1) * DAY);
-  const check = `if ${unfinished(database, ofDay, day)} then ${answer('kept')} return; end if;`;
+  const ofDay = partitionsOf(partitions, day);
+  const isNeeded = [unfinished(database, ofDay, day), ...(beyond ? [rowsBeyond(database, ofDay, beyond)] : [])];
+  const check = `if ${isNeeded.join(' or ')} then ${answer('kept')} return; end if;`;
   const inOrder = (['attempts', 'deliveries', 'events'] as const).filter((table) =>
     ofDay.some((one) => one.table === table),
   );
@@ -133,9 +134,44 @@ export function* dropDay(
   );
 }
 
+/** Whether a task is unfinished that may reach any row of the log. */
+export function* hasTask(database: Database): Script<boolean> {
+  const rows = yield* query(sql`select 1 as "one" where ${raw(isTask(database))}`);
+  return rows.length > 0;
+}
+
+/** The condition that such a task exists. `reseal` is about listeners. */
+function isTask({ tables: { tasks: t } }: Database): string {
+  const states = UNFINISHED.map((state) => `'${state}'`).join();
+  return `exists (select 1 from ${t.path} where ${t.$.state.sql} in (${states}) and ${t.$.kind.sql} <> 'reseal')`;
+}
+
+/** The last sequence of each table that a day may have when it is dropped. */
+export type LastSequences = Readonly<Record<PartitionedTable, number>>;
+
+/** No row at all. */
+export const NO_ROWS: LastSequences = { events: 0, deliveries: 0, attempts: 0 };
+
+/** Whether a table has the partition of a day. */
+export function hasDay(partitions: readonly Partition[], day: number): boolean {
+  return partitionsOf(partitions, day).length > 0;
+}
+
+function partitionsOf(partitions: readonly Partition[], day: number): Partition[] {
+  return partitions.filter(({ from, to }) => from === day * DAY && to === (day + 1) * DAY);
+}
+
+/** The condition that a day has rows after these sequences. The primary keys begin with the sequence. */
+function rowsBeyond(database: Database, ofDay: readonly Partition[], last: LastSequences): string {
+  const some = ofDay.map(
+    ({ table, path }) => `exists (select 1 from ${path} where ${database.tables[table].$.seq.sql} > ${last[table]})`,
+  );
+  return some.length ? `(${some.join(' or ')})` : 'false';
+}
+
 /** Whether something unfinished names a day. */
 export function* isUnfinished(database: Database, partitions: readonly Partition[], day: number): Script<boolean> {
-  const ofDay = partitions.filter(({ from, to }) => from === day * DAY && to === (day + 1) * DAY);
+  const ofDay = partitionsOf(partitions, day);
   const [row] = yield* query<{ is: boolean }>(sql`select ${raw(unfinished(database, ofDay, day))} as "is"`);
   return row?.is === true;
 }
@@ -148,15 +184,12 @@ export function* isUnfinished(database: Database, partitions: readonly Partition
  */
 function unfinished(database: Database, ofDay: readonly Partition[], day: number): string {
   const { tables } = database;
-  const { outbox: o, damaged: x, deliveries: d, events: e, tasks: t } = tables;
+  const { outbox: o, damaged: x, deliveries: d, events: e } = tables;
   const path = (table: PartitionedTable) => ofDay.find((one) => one.table === table)?.path;
   const [events, deliveries] = [path('events'), path('deliveries')];
   const exists = (from: string, where: string) => `exists (select 1 from ${from} where ${where})`;
   const some = [
-    exists(
-      t.path,
-      `${t.$.state.sql} in (${UNFINISHED.map((state) => `'${state}'`).join()}) and ${t.$.kind.sql} <> 'reseal'`,
-    ),
+    isTask(database),
     ...(deliveries ? ['due', 'leased'].map((state) => exists(deliveries, `${d.$.state.sql} = '${state}'`)) : []),
   ];
   for (const table of [o, x]) {

@@ -60,20 +60,25 @@ function insertedValues(database: Database): Partial<Record<keyof TablesSql['del
   };
 }
 
-/** Only for a delivery that is inserted with its outcome. Every other attempt has its own row. */
+/** Only for a delivery that is inserted with its outcome. Every other attempt, and every attempt with details, has its own row. */
 const outcomeValues = {
-  outcome: sql`r.outcome`,
-  status: sql`r.status`,
-  errorCode: sql`r.error`,
-  errorDetail: sql`r.detail`,
-  durationMs: sql`r.ms`,
-  response: sql`r.response`,
-  startedAt: sql`r.started`,
+  outcome: ifPlain(sql`r.outcome`),
+  status: ifPlain(sql`r.status`),
+  errorCode: ifPlain(sql`r.error`),
+  errorDetail: ifPlain(sql`r.detail`),
+  durationMs: ifPlain(sql`r.ms`),
+  response: ifPlain(sql`r.response`),
+  startedAt: ifPlain(sql`r.started`),
 };
 
+/** The value, if the attempt has no details. */
+function ifPlain(value: Sql): Sql {
+  return sql`case when r.details is null then ${value} end`;
+}
+
 /**
- * One statement: outbox rows with a valid lease are deleted if their event ends, and locked if not; their deliveries are inserted; every other
- * attempt is inserted as superseded. A due delivery without attempts, which a replay has made meanwhile, is completed, and its attempt inserted.
+ * One statement: outbox rows with a valid lease are deleted if their event ends, and locked if not; their deliveries are inserted; attempts
+ * with details are inserted; every other attempt is inserted as superseded. A due delivery without attempts, which a replay has made meanwhile, is completed, and its attempt inserted.
  *
  * The planner knows nothing about the rows in JSON. It expects one row with `ends = 1`, and so looks up each outbox row by its key. With a list of
  * the sequences, it would scan the outbox once for each row.
@@ -158,7 +163,7 @@ export function* insertInSteps(
   const moved = new Set([...made, ...completed]);
   yield* logAttempts(
     database,
-    records.filter((r) => !made.has(r)),
+    records.filter((r) => !made.has(r) || (r.details ?? null) !== null),
     moved,
   );
   return [...moved].map(({ delivery }) => delivery.id);

@@ -5,7 +5,7 @@ import { atTimesOf } from '../database/event-times.js';
 import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
-import { rearmDelivery, stateOf } from './delivery-rows.js';
+import { rearmDelivery, stateOf, triggeredBy } from './delivery-rows.js';
 import { FORMAT_FAILED, type BodyOf, type RenderedEvent } from './new-deliveries.js';
 import { selectDeliveries, type DeliverySelection, type SelectedDelivery } from './select-deliveries.js';
 
@@ -15,6 +15,8 @@ export interface RecoverOptions {
   readonly after: PagePosition;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** The person or program that asked for the work. */
+  readonly actor: string | null;
   readonly limit?: number | undefined;
 }
 
@@ -35,6 +37,7 @@ export interface BulkBatch {
 export function* recoverDeliveries(database: Database, options: RecoverOptions): Script<BulkBatch> {
   const { deliveries: d } = database.tables;
   const { selection, now } = options;
+  const triggered = { trigger: 'recover', by: options.actor } as const;
   const { rows: found, next } = yield* selectDeliveries(database, selection, options.after, options.limit);
   if (!found.length) return { count: 0, next };
   const formats = yield* formatsOf(
@@ -63,7 +66,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
   if (plain.length) {
     const seqs = plain.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
     yield* execute(
-      sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.retries} = 0, ${d.$.nextAt} = ${now}, ${d.$.orderKey} = ${null}, ${d.$.finishedAt} = ${null} where ${d.$.seq} ${inList(seqs)}${at(d.$.eventAt)}`,
+      sql`update ${d.sql} set ${d.$.state} = ${'due'}, ${d.$.retries} = 0, ${d.$.nextAt} = ${now}, ${d.$.orderKey} = ${null}, ${d.$.finishedAt} = ${null}, ${triggeredBy(database, triggered)} where ${d.$.seq} ${inList(seqs)}${at(d.$.eventAt)}`,
     );
     yield* expectDeliveries(database, new Map(plain.map(({ listenerId }) => [listenerId, now])));
   }
@@ -71,7 +74,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
     const format = formats.get(row.listenerId);
     if (row.lastErrorCode !== FORMAT_FAILED || format === undefined) continue;
     const body = yield* render(database, row, format, options.bodyOf);
-    if (body !== undefined && (yield* rearmDelivery(database, row, now, { body, format }))) count++;
+    if (body !== undefined && (yield* rearmDelivery(database, row, now, triggered, { body, format }))) count++;
   }
   return { count, next };
 }

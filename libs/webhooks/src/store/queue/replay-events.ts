@@ -1,9 +1,11 @@
-import sql, { type Sql } from 'sql-template-tag';
+import sql from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
 import { matchesAnyPattern } from '../../routing/route-key.js';
 import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { atTimes } from '../database/event-times.js';
+import { byteLength } from '../database/dialect-sql.js';
+import { withinBytes } from '../outbox/event-bytes.js';
 import { insertDeliveries, isDue, newDelivery, type BodyOf, type NewDelivery } from './new-deliveries.js';
 import { isOfEvent } from '../outbox/delete-events.js';
 import { readEventStates, type EventState } from '../outbox/event-state.js';
@@ -16,8 +18,6 @@ import { compareSequences } from '../database/sequence.js';
 
 /** The maximum number of events that one transaction reads. */
 const EVENTS_PER_BATCH = 200;
-/** The maximum size of the payloads that one transaction reads, in bytes. A transaction reads at least one event. */
-const BYTES_PER_BATCH = 8 * 1_024 * 1_024;
 
 export interface ReplayResult {
   /**
@@ -35,6 +35,8 @@ export interface ReplayOptions {
   readonly until: number;
   readonly now: number;
   readonly bodyOf: BodyOf;
+  /** The person or program that asked for the work. */
+  readonly actor: string | null;
   readonly isDryRun?: boolean | undefined;
   /** Only events of these types. */
   readonly types?: readonly string[] | undefined;
@@ -44,14 +46,16 @@ export interface ReplayOptions {
   readonly limit?: number | undefined;
 }
 
-interface PastEvent {
+/** The columns of an event that decide whether it is replayed. */
+export interface PastEvent {
   seq: unknown;
   type: string;
   superTypes: string | null;
   orderKey: Uint8Array | null;
   createdAt: unknown;
-  bytes: unknown;
 }
+
+type SizedEvent = PastEvent & { bytes: unknown };
 
 /**
  * Inserts deliveries of past events for one listener. The events must match the listener, and must have no delivery to this listener yet.
@@ -67,18 +71,30 @@ export function* replayEvents(
   listener: ReadCandidate,
   options: ReplayOptions,
 ): Script<ReplayResult> {
-  const { events: e } = database.tables;
   const limit = Math.min(options.limit ?? EVENTS_PER_BATCH, EVENTS_PER_BATCH);
   const past = yield* pastEvents(database, { ...options, limit, owner: listener.owner });
   const batch = withinBytes(past);
-  const typed = batch.filter((event) => isWanted(event, listener, options));
-  const stateOf = yield* statesOf(database, typed, !options.isDryRun);
-  const wanted = typed.filter(({ seq }) => isReplayed(stateOf(seq), compareSequences(seq, listener.afterSeq) > 0));
   const last = batch.at(-1);
   const isAll = past.length < limit && batch.length === past.length;
   const next = last && !isAll ? { at: Number(last.createdAt), seq: String(last.seq) } : null;
-  if (!wanted.length) return { made: 0, next };
+  const isOnlyBatch = isAll && options.after.seq === '0';
+  return { ...(yield* replayThese(database, listener, batch, { ...options, isOnlyBatch })), next };
+}
 
+/** As {@link replayEvents}, for events that are known. @param options `isOnlyBatch`: no other events are replayed with these */
+export function* replayThese(
+  database: Database,
+  listener: ReadCandidate,
+  events: readonly PastEvent[],
+  options: Pick<ReplayOptions, 'now' | 'bodyOf' | 'actor' | 'isDryRun' | 'types' | 'orderKey'> & {
+    readonly isOnlyBatch: boolean;
+  },
+): Script<Omit<ReplayResult, 'next'>> {
+  const { events: e } = database.tables;
+  const typed = events.filter((event) => isWanted(event, listener, options));
+  const stateOf = yield* statesOf(database, typed, !options.isDryRun);
+  const wanted = typed.filter(({ seq }) => isReplayed(stateOf(seq), compareSequences(seq, listener.afterSeq) > 0));
+  if (!wanted.length) return { made: 0 };
   const rows = yield* query<ClaimedEvent>(
     sql`select ${selectEvent(database)} from ${e.sql} e where e.${e.$.seq} ${inList(wanted.map(({ seq }) => seq))}${atTimes(
       database,
@@ -99,18 +115,21 @@ export function* replayEvents(
       continue; // a damaged event, or an event that the fan-out will mark as damaged
     }
   }
-  if (!deliveries.length) return { made: 0, next };
+  if (!deliveries.length) return { made: 0 };
   if (options.isDryRun) {
     const times = yield* timesOfNew(database, listener, deliveries.filter(isDue));
-    return { made: times.length, next, times };
+    return { made: times.length, times };
   }
   const { now } = options;
-  const isOnlyBatch = isAll && options.after.seq === '0';
-  const ordered = isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries;
+  const triggered = { trigger: 'replay', by: options.actor } as const;
+  const ordered = (options.isOnlyBatch ? withoutNeedlessOrder(deliveries) : deliveries).map((one) => ({
+    ...one,
+    triggered,
+  }));
   const seqs = yield* insertDeliveries(database, ordered, { now, leaseMs: 0, leaseToken: '' });
   const made = ordered.filter(({ id, state }) => state === 'due' && seqs.has(id)).length;
   if (made) yield* expectDeliveries(database, new Map([[listener.id, now]]));
-  return { made, next };
+  return { made };
 }
 
 /** The times of the events that have no delivery to this listener yet. */
@@ -141,7 +160,7 @@ interface PastEventsOptions extends Pick<ReplayOptions, 'after' | 'until'> {
  * Reads past events in the order of their time. The time has an index. If a machine with a wrong clock wrote an event, the time of the
  * wrong clock counts.
  */
-function* pastEvents(database: Database, options: PastEventsOptions): Script<PastEvent[]> {
+function* pastEvents(database: Database, options: PastEventsOptions): Script<SizedEvent[]> {
   const { owner } = options;
   if (owner === null) return yield* pastEventsOf(database, options, null);
   const ofOwner = yield* pastEventsOf(database, options, ownerKeyOf(owner));
@@ -155,27 +174,16 @@ function* pastEventsOf(
   database: Database,
   { after, until, limit }: PastEventsOptions,
   ownerKey: Buffer | null,
-): Script<PastEvent[]> {
+): Script<SizedEvent[]> {
   const { events: e } = database.tables;
   const path = ownerKey === null ? sql`` : e.through('ownerKey', 'createdAt', 'seq');
   const isOwners = ownerKey === null ? sql`` : sql`e.${e.$.ownerKey} = ${ownerKey} and `;
   const isAfter = sql`e.${e.$.createdAt} >= ${after.at} and e.${e.$.createdAt} < ${until} and (e.${e.$.createdAt} > ${after.at} or e.${e.$.seq} > ${after.seq})`;
   // An example event is only for the listener that it was made for.
   const isReal = sql`e.${e.$.audience} <> 'test' and e.${e.$.erasedAt} is null`;
-  return yield* query<PastEvent>(
-    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'orderKey', 'createdAt')}, ${byteLength(database, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${limit}`,
+  return yield* query<SizedEvent>(
+    sql`select ${e.select('e', 'seq', 'type', 'superTypes', 'orderKey', 'createdAt')}, ${byteLength(database.dialect, sql`e.${e.$.payload}`)} ${e.as('bytes')} from ${e.sql} e${path} where ${isOwners}${isAfter} and ${isReal} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${limit}`,
   );
-}
-
-function byteLength(database: Database, text: Sql): Sql {
-  // SQLite has octet_length only since 3.43.
-  return database.dialect === 'sqlite' ? sql`length(cast(${text} as blob))` : sql`octet_length(${text})`;
-}
-
-function withinBytes(events: readonly PastEvent[]): readonly PastEvent[] {
-  let bytes = 0;
-  const end = events.findIndex((event, n) => (bytes += Number(event.bytes)) > BYTES_PER_BATCH && n > 0);
-  return end === -1 ? events : events.slice(0, end);
 }
 
 /**
@@ -208,7 +216,11 @@ function isReplayed(state: EventState, isNewer: boolean): boolean {
   return state === 'delivered' || (state !== 'damaged' && !isNewer);
 }
 
-function isWanted(event: PastEvent, listener: ReadCandidate, { types, orderKey }: ReplayOptions): boolean {
+function isWanted(
+  event: PastEvent,
+  listener: ReadCandidate,
+  { types, orderKey }: Pick<ReplayOptions, 'types' | 'orderKey'>,
+): boolean {
   if (types && !types.includes(event.type)) return false;
   if (orderKey && (event.orderKey === null || !orderKey.equals(event.orderKey))) return false;
   try {

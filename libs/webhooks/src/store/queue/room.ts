@@ -46,3 +46,29 @@ export class RoomLeft {
     this.takenOfOwner.set(owner, (this.takenOfOwner.get(owner) ?? 0) + count);
   }
 }
+
+/** The share of one listener in the free slots. Before the division, `allowed` is the most that the listener may get. */
+interface SlotShare {
+  readonly target: { readonly id: string };
+  readonly owner: string | null;
+  allowed: number;
+}
+
+/** Divides the free slots, and sets `allowed` of each share to its slots. No listener gets a second slot before every listener has one slot. */
+export function divideSlots(shares: readonly SlotShare[], left: RoomLeft): void {
+  let waiting = shares.map((share) => ({
+    share,
+    of: { id: share.target.id, owner: share.owner },
+    wanted: share.allowed,
+  }));
+  for (const { share } of waiting) share.allowed = 0;
+  while (left.total > 0 && waiting.length) {
+    const each = Math.max(1, Math.floor(left.total / waiting.length));
+    for (const { share, of: target, wanted } of waiting) {
+      const given = Math.min(each, wanted - share.allowed, left.ofListener(target));
+      share.allowed += given;
+      left.take(target, given);
+    }
+    waiting = waiting.filter(({ share, of: target, wanted }) => share.allowed < wanted && left.ofListener(target) > 0);
+  }
+}

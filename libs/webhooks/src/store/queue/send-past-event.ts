@@ -28,7 +28,7 @@ export function* sendPastEvent(
   database: Database,
   eventSeq: unknown,
   listenerId: string,
-  { now, bodyOf }: { now: number; bodyOf: BodyOf },
+  { now, bodyOf, actor }: { now: number; bodyOf: BodyOf; actor: string | null },
 ): Script<Refusal | { readonly deliveryId: string }> {
   const { events: e, outbox: o } = database.tables;
   const listener = yield* readCandidateById(database, listenerId);
@@ -56,7 +56,11 @@ export function* sendPastEvent(
   const delivery = { ...newDelivery(event, everything, bodyOf, unrendered), orderKey: null };
   const [failure] = unrendered;
   if (failure) return { refused: 'FORMAT_FAILED', cause: failure.error };
-  yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
+  yield* insertDeliveries(database, [{ ...delivery, triggered: { trigger: 'replay', by: actor } }], {
+    now,
+    leaseMs: 0,
+    leaseToken: '',
+  });
   yield* expectDeliveries(database, new Map([[listener.id, now]]));
   return { deliveryId: delivery.id };
 }

@@ -23,7 +23,7 @@ export interface TestExample {
 /** Stores an example event for one listener, without an outbox row: no fan-out finds it. @returns the id of its delivery */
 export function* storeTestEvent(
   database: Database,
-  { listener, example }: { listener: ListenerRow; example: TestExample },
+  { listener, example, actor }: { listener: ListenerRow; example: TestExample; actor: string | null },
   now: number,
   bodyOf: BodyOf,
 ): Script<string> {
@@ -65,6 +65,7 @@ export function* storeTestEvent(
     body,
     format: body === null ? null : listener.format,
     state: isRendered ? ('due' as const) : ('discarded' as const),
+    triggered: { trigger: 'test' as const, by: actor },
   };
   yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
   if (!isRendered) return id;

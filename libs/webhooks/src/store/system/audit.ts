@@ -23,6 +23,7 @@ export const AUDIT_ACTIONS = [
   'deliveries.discarded',
   'event.sent',
   'event.erased',
+  'events.restored',
   'task.created',
   'task.cancelled',
   'sending.paused',

@@ -17,10 +17,4 @@ export type Task = Answer<'getTask'>;
 export type StoredEvent = Answer<'getEvent'>;
 export type StoredEventSummary = Answer<'listEvents'>['items'][number];
 
-/** What newer servers also keep of an attempt. */
-export type Attempt = DeliveryDetails['attempts'][number] & {
-  readonly url?: string | null;
-  readonly trigger?: string | null;
-  readonly requestHeaders?: Readonly<Record<string, string>> | null;
-  readonly responseHeaders?: Readonly<Record<string, string>> | null;
-};
+export type Attempt = DeliveryDetails['attempts'][number];

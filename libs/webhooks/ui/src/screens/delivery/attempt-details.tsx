@@ -9,7 +9,8 @@ import type { Attempt, DeliveryDetails } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
 import { useListenerName } from '../../session/listener-names.js';
 import { duration } from '../../words/dates.js';
-import { t } from '../../words/words.js';
+import { count, t } from '../../words/words.js';
+import { AttemptPhases } from './attempt-phases.js';
 import { attemptResult } from './attempt-list.js';
 
 interface AttemptDetailsProps {
@@ -41,7 +42,7 @@ export function AttemptDetails({ delivery, attempt }: AttemptDetailsProps): Reac
 }
 
 function Response({ attempt }: { readonly attempt: Attempt }): ReactNode {
-  const { number, startedAt, durationMs, response, responseHeaders, errorDetail, superseded } = attempt;
+  const { number, startedAt, durationMs, response, responseHeaders, errorDetail, superseded, omittedHeaders } = attempt;
   return (
     <Card title={t('delivery.response', { number })}>
       <div className="stack">
@@ -58,8 +59,10 @@ function Response({ attempt }: { readonly attempt: Attempt }): ReactNode {
             [t('delivery.detail'), errorDetail === null ? null : visible(errorDetail)],
           ]}
         />
+        <AttemptPhases attempt={attempt} />
         {superseded && <p className="secondary">{t('delivery.superseded')}</p>}
         {responseHeaders && <HeaderTable headers={responseHeaders} />}
+        {omittedHeaders > 0 && <p className="muted">{count('delivery.omitted', omittedHeaders)}</p>}
         {response === null || response === '' ? (
           <p className="muted">{t('delivery.no-response')}</p>
         ) : (

@@ -1,4 +1,5 @@
 import type { ReactNode } from 'react';
+import { visible } from '../../design/code.js';
 import { Card } from '../../design/page.js';
 import { Icon } from '../../design/icon.js';
 import { Ago, Upcoming } from '../../design/time.js';
@@ -66,10 +67,17 @@ function Item({ attempt }: { readonly attempt: Attempt }): ReactNode {
           {t('delivery.attempt', { number: attempt.number })} · <Ago at={attempt.startedAt} />
           {attempt.durationMs !== null && ` · ${duration(attempt.durationMs)}`}
         </span>
-        {attempt.trigger != null && attempt.trigger !== 'schedule' && <span className="muted">{attempt.trigger}</span>}
+        {attempt.trigger !== 'schedule' && (
+          <span className="muted">{triggerText(attempt.trigger, attempt.triggeredBy)}</span>
+        )}
       </span>
     </>
   );
+}
+
+function triggerText(trigger: Exclude<Attempt['trigger'], 'schedule'>, by: string | null): ReactNode {
+  const name = t(`trigger.${trigger}`);
+  return by === null ? name : t('trigger.by', { trigger: name, name: visible(by) });
 }
 
 /** `HTTP 503`, or the error in words. */

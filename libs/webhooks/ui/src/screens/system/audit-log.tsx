@@ -22,7 +22,15 @@ const ACTIONS: readonly Action[] = [
   ...(['listener.created', 'listener.updated', 'listener.removed', 'listener.enabled', 'listener.disabled'] as const),
   ...(['listener.secret_rotated', 'listener.signing_key_rotated', 'secrets.resealed', 'delivery.resent'] as const),
   ...(['delivery.discarded', 'deliveries.recovered', 'deliveries.replayed', 'deliveries.discarded'] as const),
-  ...(['event.sent', 'event.erased', 'task.created', 'task.cancelled', 'sending.paused', 'sending.resumed'] as const),
+  ...([
+    'event.sent',
+    'event.erased',
+    'events.restored',
+    'task.created',
+    'task.cancelled',
+    'sending.paused',
+    'sending.resumed',
+  ] as const),
   ...(['session.created', 'session.revoked', 'sessions.revoked', 'owner.erased', 'chores.run'] as const),
   'damaged.retried',
 ];
