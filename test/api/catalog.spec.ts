@@ -64,6 +64,8 @@ describe.each(['express', 'fastify'] satisfies Platform[])('the event types of t
       description: 'An invoice is due.',
       deprecated: { since: '2026-10-01', use: 'note.sent' },
       visibility: 'public',
+      version: 1,
+      versions: [1],
       properties: ['id'],
     });
   });

@@ -87,6 +87,7 @@ describeDatabases('the command line on an empty database', (database) => {
       ...{ connection: 'ok', clock: 'ok', tables: 'ok', triggers: 'ok', privileges: 'ok' },
       // No key is set, and no application has run yet.
       ...{ 'sealing keys': 'warn', dispatcher: 'warn', 'event types': 'ok', 'damaged rows': 'ok' },
+      'payload versions': 'ok',
       ...{ processes: 'ok', sending: 'ok' },
       ...(database.name === 'sqlite' ? { sqlite: 'ok' } : { connections: 'ok' }),
       ...(database.name === 'postgres' ? { 'wake-ups': 'ok' } : {}),

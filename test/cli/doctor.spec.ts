@@ -97,7 +97,7 @@ describe('doctor on SQLite', () => {
     expect(Object.keys(levels)).toEqual(
       expect.arrayContaining([
         ...['connection', 'clock', 'tables', 'triggers', 'privileges', 'sealing keys', 'sqlite', 'raw body'],
-        ...['event types', 'damaged rows', 'dispatcher', 'processes', 'sending', 'egress'],
+        ...['event types', 'payload versions', 'damaged rows', 'dispatcher', 'processes', 'sending', 'egress'],
       ]),
     );
     expect(code).toBe(0);

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import {
   changesOf,
   draftOf,
+  keptPins,
   newDraft,
   newHeader,
   settingsOf,
@@ -65,6 +66,7 @@ const LISTENER = {
   ...{ id: 'lst_1', url: 'https://a.test/', name: 'A', description: null, owner: 'acme', events: ['order.*'] },
   ...{ where: { b: 1, a: { gt: 2, lt: 3 } }, headers: { 'x-a': '1', 'x-b': '2' }, schemes: ['standard'] },
   ...{ format: 'standard', ordering: 'none', sequence: false, rateLimit: { perSeconds: 60, limit: 5 } },
+  versions: { 'order.updated': 1 },
   ...{ handshake: 'none', auth: { type: 'bearer', token: '***' }, tls: null },
 } as unknown as Listener;
 
@@ -95,10 +97,25 @@ describe('the form of a listener', () => {
     });
   });
 
+  it('moves only the versions that are chosen', () => {
+    expect(changesOf(LISTENER, { ...draft, pins: { 'order.created': 2 } }, where)).toEqual({
+      versions: { 'order.created': 2 },
+    });
+    expect(changesOf(LISTENER, { ...draft, isLatest: true }, where)).toEqual({ versions: 'latest' });
+    const latest: Listener = { ...LISTENER, versions: 'latest' };
+    expect(changesOf(latest, draftOf(latest), where)).toEqual({});
+    expect(changesOf(latest, { ...draftOf(latest), isLatest: false }, where)).toEqual({ versions: {} });
+  });
+
+  it('forgets the chosen version of a type that is not received any more', () => {
+    const pins = { 'order.created': 1, 'order.updated': 2 };
+    expect(keptPins(pins, [{ type: 'order.created' }, { type: 'order.deleted' }])).toEqual({ 'order.created': 1 });
+  });
+
   it('of a new listener has every default', () => {
     expect(settingsOf({ ...newDraft(['order.*'], 'standard'), url: ' https://a.test/ ' }, {})).toEqual({
       ...{ url: 'https://a.test/', name: null, description: null, events: ['order.*'], where: {} },
-      ...{ ordering: 'none', sequence: false, format: 'standard', schemes: ['standard'] },
+      ...{ ordering: 'none', sequence: false, format: 'standard', versions: {}, schemes: ['standard'] },
       ...{ rateLimit: null, headers: {}, auth: null, tls: null },
     });
   });

@@ -15,8 +15,8 @@ export async function fillStatistics({ dataSource, listeners, clock }: Shop): Pr
   for (const [index, id] of ids.entries()) {
     const weight = id === 'all' ? 5 : 1;
     const rows: (string | number)[][] = [];
-    for (let at = until - 30 * DAY; at < until; at += at < until - 6 * DAY ? 60 * MINUTE : 5 * MINUTE) {
-      const spanMs = at < until - 6 * DAY ? 60 * MINUTE : 5 * MINUTE;
+    for (let at = until - 30 * DAY, spanMs = spanAt(at, until); at < until; at += spanMs) {
+      spanMs = spanAt(at, until);
       const day = Math.sin(((at % DAY) / DAY) * 2 * Math.PI - 1.9) + 1.25;
       const accepted = Math.round(weight * day * (spanMs / MINUTE) * (3 + noise(at + index)));
       const isOutage = until - at < 5 * 60 * MINUTE && until - at > 3 * 60 * MINUTE;
@@ -33,6 +33,12 @@ export async function fillStatistics({ dataSource, listeners, clock }: Shop): Pr
       await insert(dataSource, rows.slice(first, first + 400));
     }
   }
+}
+
+/** Old figures are kept for longer times. */
+function spanAt(at: number, until: number): number {
+  const age = until - at;
+  return age > 6 * DAY ? 60 * MINUTE : age > 120 * MINUTE ? 5 * MINUTE : MINUTE;
 }
 
 /** The same for every run, between 0 and 1. */

@@ -180,7 +180,7 @@ function shopModule({ dashboard = { portal: {} } }: ShopOptions): Type {
       EventEmitterModule.forRoot(),
       WebhooksModule.forRoot({
         security: { ...LOOPBACK, lookup: dns.lookup },
-        publishedTypes: ['report.ready'],
+        publishedTypes: [{ type: 'report.ready', version: 2, versions: { 1: (data) => data } }],
         dispatcher: { autoStart: false },
       }),
       WebhooksModule.forFeature([Order, Shipment]),

@@ -15,7 +15,7 @@ describe('docs/catalog.md', () => {
   let project: ScratchProject;
   beforeAll(async () => {
     project = await createScratchProject();
-    for (const file of ['src/order.entity.ts', 'src/data-source.ts', 'src/catalog.ts'])
+    for (const file of ['src/order.entity.ts', 'src/data-source.ts', 'src/catalog.ts', 'src/versions.ts'])
       await project.write(file, await codeBlock(PAGE, file));
     const swagger = (await codeBlocks(PAGE)).find(({ code }) => code.includes('SwaggerModule'));
     await project.write('src/document.ts', swagger?.code ?? '');

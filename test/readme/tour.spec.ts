@@ -22,6 +22,7 @@ const PAGES = [
   'README.md',
   'docs/api.md',
   'docs/archive.md',
+  'docs/bullmq.md',
   'docs/catalog.md',
   'docs/customers.md',
   'docs/dashboard.md',
@@ -44,6 +45,7 @@ const PAGES = [
   'docs/signing.md',
   'docs/testing.md',
   'docs/transactions.md',
+  'docs/upgrades.md',
   'docs/verify.md',
 ];
 

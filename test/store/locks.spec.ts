@@ -106,7 +106,7 @@ describeServers('while the store works', (target) => {
       what: 'a claim',
       prepare: async () => {
         await database.transaction(fan(0));
-        return () => claimDeliveries(database, { ...policy(), handshakes: 0, room: roomFor(10) });
+        return () => claimDeliveries(database, { ...policy(), handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(10) });
       },
     },
     {

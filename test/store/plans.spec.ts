@@ -4,6 +4,7 @@ import { ownerKeyOf } from '../../libs/webhooks/src/hash.js';
 import { claimDeliveries } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
 import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { readOutlook } from '../../libs/webhooks/src/store/queue/read-outlook.js';
+import { readReadyAt, readReadyListeners } from '../../libs/webhooks/src/store/listeners/ready-listeners.js';
 import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { MAX_SCANNED } from '../../libs/webhooks/src/store/database/page.js';
@@ -269,6 +270,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       event: { id: '', seq: '', payload: '', createdAt: Number(eventAt), context: null, isTest: false },
       body: '',
       format: null,
+      version: null,
       isOrdered: false,
       listener: {
         id: listenerId,
@@ -279,6 +281,7 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         auth: null,
         tls: null,
         format: '',
+        versions: null,
         handshake: 'none',
         sendsSequence: false,
         isFailing: false,
@@ -309,12 +312,43 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
       {
         what: 'a claim reads as many listeners as its limit, however many are ready',
         rows: 64,
-        script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(BATCH, 16) }),
+        script: () =>
+          claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(BATCH, 16) }),
+      },
+      {
+        what: 'a claim of two listeners reads these two',
+        rows: 2,
+        script: () =>
+          claimDeliveries(database, {
+            ...policy,
+            bodyOf: OWN_TEXT,
+            handshakes: 0,
+            room: roomFor(BATCH, 16),
+            only: ['lst_19000', 'lst_19002'],
+          }),
+      },
+      {
+        what: 'a page of the ready listeners reads its listeners',
+        rows: 64,
+        script: () => readReadyListeners(database, { until: NOW, limit: 64 }),
+        as: 'single',
+      },
+      {
+        what: 'a page of the ready listeners is read backwards, too',
+        rows: 64,
+        script: () => readReadyListeners(database, { until: NOW, limit: 64, isNewestFirst: true }),
+        as: 'single',
+      },
+      {
+        what: 'when a listener is ready is read without looking at others',
+        rows: 1,
+        script: () => readReadyAt(database, ['lst_77']),
+        as: 'single',
       },
       {
         what: 'a claim of one delivery reads one',
         rows: 1,
-        script: () => claimDeliveries(database, { ...policy, handshakes: 0, room: roomFor(1) }),
+        script: () => claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(1) }),
       },
       {
         what: 'the outlook reads one row of each kind',

@@ -12,7 +12,7 @@ import { isFileSqlite, isolateSqlite } from '../../libs/webhooks/src/sqlite/isol
 import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import type { Room } from '../../libs/webhooks/src/store/queue/room.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
-import type { BodyOf } from '../../libs/webhooks/src/store/queue/new-deliveries.js';
+import type { BodyOf } from '../../libs/webhooks/src/store/queue/rendered-body.js';
 import { insertListener, type ListenerValues } from '../../libs/webhooks/src/store/listeners/listener-rows.js';
 import type { AttemptRecord } from '../../libs/webhooks/src/store/queue/attempt-record.js';
 import { query } from '../../libs/webhooks/src/store/database/script.js';
@@ -67,7 +67,7 @@ export function roomFor(total: number, each = total): Room {
 export const NO_ROOM = roomFor(0);
 
 /** The standard format: the body is the event's own text. */
-export const OWN_TEXT: BodyOf = () => null;
+export const OWN_TEXT: BodyOf = () => ({ body: null, format: null, version: null });
 
 export interface ListenerOptions {
   owner?: string | null;
@@ -95,6 +95,7 @@ export function listenerValues(options: ListenerOptions = {}): ListenerValues {
     tls: null,
     schemes: '["standard"]',
     format: options.format ?? 'standard',
+    versions: null,
     ordering,
     sequence: 0,
     rateLimit: rateLimit && JSON.stringify(rateLimit),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Column, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook, type WebhooksOptions } from 'nestjs-entity-webhooks';
+import type { BullmqEngineOptions } from 'nestjs-entity-webhooks/bullmq';
 import { createScratchProject } from './scratch-project.js';
 import { LOOPBACK } from './webhooks-app.js';
 
@@ -65,8 +66,10 @@ import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
 import { RetrySchedule, SignatureScheme, WebhooksWorkerModule } from 'nestjs-entity-webhooks';
+import { bullmqEngine } from 'nestjs-entity-webhooks/bullmq';
 
-const { database, webhooks, retryMs = 5_000, schemes = [] } = JSON.parse(process.env.PROCESS ?? '{}');
+const { database, webhooks, retryMs = 5_000, schemes = [], engine } = JSON.parse(process.env.PROCESS ?? '{}');
+if (engine) webhooks.dispatcher = { ...webhooks.dispatcher, engine: bullmqEngine(engine) };
 
 class Steady extends RetrySchedule {
   override delayMs(): number {
@@ -127,6 +130,8 @@ export interface DispatchingProcessOptions {
 export interface WorkerProcessOptions {
   database: DataSourceOptions;
   webhooks?: WebhooksOptions;
+  /** Options of `bullmqEngine()`, if BullMQ says what is due. */
+  engine?: BullmqEngineOptions;
   /** The time from a failed attempt to the next one. */
   retryMs?: number;
   /** Names of its own signature schemes: such a scheme sets the header `x-<name>`. */

@@ -9,6 +9,8 @@ import { TaskService } from './deliveries/task.service.js';
 import type { Diagnostics } from './diagnostics/diagnostics.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
+import { PinnedVersions } from './listeners/pinned-versions.js';
+import type { VersionedTypes } from './listeners/versioned-types.js';
 import type { Listener } from './listeners/listener.js';
 import type { ListenerServiceParts } from './listeners/listener-service-parts.js';
 import { WebhooksService } from './publishing/webhooks.service.js';
@@ -48,6 +50,7 @@ export interface ServiceParts {
   readonly ambientManager: () => EntityManager;
   readonly schemes: RegisteredSchemes;
   readonly formats: RegisteredFormats;
+  readonly types: VersionedTypes;
   readonly sealing: Sealing;
   readonly logger: WebhooksLogger;
   readonly work: BulkWork;
@@ -165,7 +168,7 @@ function createDeliveries(needed: ServiceParts, shared: SharedParts): DeliverySe
 }
 
 function createListeners(needed: ServiceParts, { catalog, quotas, transactions }: SharedParts): ListenerService {
-  const { database, formats, logger, onDisabled, parts, schemes, sealing, storeDisabled, wake } = needed;
+  const { database, formats, logger, onDisabled, parts, schemes, sealing, storeDisabled, types, wake } = needed;
   const { clock, lookup, options } = parts;
   const guard = new AddressGuard(options.security.allowedAddresses);
   return new ListenerService({
@@ -173,6 +176,7 @@ function createListeners(needed: ServiceParts, { catalog, quotas, transactions }
     transactions,
     actor: null,
     catalog,
+    versions: new PinnedVersions(catalog, types),
     clock,
     guard,
     assertAddress: (url) =>

@@ -19,6 +19,7 @@ export {
   InjectWebhooks,
   InjectWebhooksHttp,
 } from './tokens.js';
+export type { DispatcherEngine } from './engine.js';
 export type {
   DispatcherOptions,
   HandshakeOptions,
@@ -38,14 +39,11 @@ export type {
   WebhooksParts,
 } from './options/webhooks-options.js';
 
-export type {
-  ActionDescription,
-  Deprecation,
-  FieldDescription,
-  TypeDescription,
-  Visibility,
-} from './entities/described-type.js';
+export type { ActionDescription, FieldDescription, TypeDescription, Visibility } from './entities/described-type.js';
 export { CaptureError } from './entities/errors.js';
+export { VersionError, type Downgrade, type OlderVersion, type PayloadVersions } from './entities/payload-versions.js';
+export type { Deprecation } from './entities/wrong-description.js';
+export type { VersionPins } from './events/payload-pins.js';
 export { ownerFromRow } from './entities/owner-from-row.js';
 export {
   Webhook,

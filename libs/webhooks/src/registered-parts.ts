@@ -1,7 +1,9 @@
 import { ConfigurationError } from './errors.js';
 import { CloudEventsBinaryFormat, CloudEventsFormat } from './events/cloud-events-format.js';
 import { storedCause } from './events/event-context.js';
+import { versionOf } from './events/payload.js';
 import { JSON_CONTENT_TYPE, STANDARD_FORMAT, type PayloadFormat } from './events/payload-format.js';
+import { pinOf, readPins } from './events/payload-pins.js';
 import { knownNames } from './known-names.js';
 import { invalidOption } from './option-table.js';
 import { WEBHOOKS_MODULE, type ResolvedWebhooksOptions } from './options/resolve-options.js';
@@ -10,7 +12,8 @@ import { GoogleCodeScheme } from './signing/google-code-scheme.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js';
 import { StripeScheme } from './signing/stripe-scheme.js';
-import type { BodyOf, RenderedEvent } from './store/queue/new-deliveries.js';
+import type { VersionedTypes } from './listeners/versioned-types.js';
+import { OWN_TEXT, type BodyOf, type RenderedEvent } from './store/queue/rendered-body.js';
 
 /** The signature schemes of an instance: the built-in schemes and the schemes of the application. */
 export interface RegisteredSchemes {
@@ -30,7 +33,7 @@ export interface RegisteredFormats {
   readonly isOwnText: (format: string) => boolean;
   /** The content type of a delivery with this format, or of the listener's format if the delivery has none. */
   readonly contentTypeOf: (format: string | null, listenerFormat: string | null) => string;
-  /** Renders the body of an event; `null` for the stored payload. */
+  /** Renders the body of an event for a listener. */
   readonly bodyOf: BodyOf;
 }
 
@@ -55,6 +58,7 @@ export function registerSchemes(
 export function registerFormats(
   own: readonly PayloadFormat[],
   { customers, payload }: Pick<ResolvedWebhooksOptions, 'customers' | 'payload'>,
+  types: VersionedTypes,
 ): RegisteredFormats {
   const binary = new CloudEventsBinaryFormat(payload.cloudEventsSource);
   const builtIn = [new CloudEventsFormat(payload.cloudEventsSource), binary];
@@ -69,7 +73,13 @@ export function registerFormats(
     contentTypeOf: (format, listenerFormat) =>
       formats.get(format ?? (isOwnText(listenerFormat ?? '') ? (listenerFormat ?? '') : ''))?.contentType ??
       JSON_CONTENT_TYPE,
-    bodyOf: (format, event) => (isOwnText(format) ? null : render(formats, format, event)),
+    bodyOf: ({ format, versions }, event) => {
+      const older = olderPayload(versions, event, types);
+      const { version, payload } = older ?? { version: null, payload: event.payload };
+      if (payload === null) return { ...OWN_TEXT, version };
+      if (isOwnText(format)) return { body: older && payload, format: null, version };
+      return { body: render(formats, format, { ...event, payload }), format, version };
+    },
   };
 }
 
@@ -92,6 +102,27 @@ function byName<T extends { readonly name: string }>(parts: readonly T[], kind: 
     map.set(part.name, part);
   }
   return map;
+}
+
+interface OlderPayload {
+  readonly version: number;
+  /** `null`: this process does not offer the version. */
+  readonly payload: string | null;
+}
+
+/**
+ * The payload in the version that a listener has pinned. `null`: the event has this version or an older one, which cannot be turned into a
+ * newer one.
+ *
+ * @throws VersionError
+ */
+function olderPayload(stored: string | null, event: RenderedEvent, types: VersionedTypes): OlderPayload | null {
+  const { type, payload } = event;
+  const has = versionOf(payload);
+  // Most types have one version. Then nothing is parsed.
+  if (has === 1) return null;
+  const version = pinOf(readPins(stored), type);
+  return has <= version ? null : { version, payload: types.render(type, payload, version) };
 }
 
 function render(

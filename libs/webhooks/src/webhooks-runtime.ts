@@ -39,6 +39,7 @@ import { ConfigurationError } from './errors.js';
 import { EventHandlers } from './event-handlers.js';
 import { messageOf } from './foreign-text.js';
 import type { RetrySchedule } from './health/retry-schedule.js';
+import { VersionedTypes } from './listeners/versioned-types.js';
 import type { EventCatalog } from './listeners/event-catalog.js';
 import type { ListenerService } from './listeners/listener.service.js';
 import { assertOneTypeorm, openDatabase } from './open-database.js';
@@ -55,6 +56,7 @@ import { Sealing } from './secrets/sealing.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import { DatabaseTime } from './store/database/database-time.js';
 import type { Database } from './store/database/database.js';
+import { tablesKey } from './store/database/tables-key.js';
 import { payloadSize, type EventRow } from './store/outbox/event-rows.js';
 import { readBacklog, type Backlog } from './store/queue/read-backlog.js';
 import { storedEventIds } from './store/outbox/stored-events.js';
@@ -88,6 +90,7 @@ export class WebhooksRuntime
   readonly sealing: Sealing;
   /** @internal for telemetry */
   readonly diagnostics: Diagnostics;
+  private readonly types: VersionedTypes;
   private readonly formatNames: ReadonlySet<string>;
   private readonly logger: WebhooksLogger;
   private readonly capture: EntityCapture;
@@ -116,7 +119,8 @@ export class WebhooksRuntime
     registry.serve(dataSource, name, options.capture);
     this.plans = new EntityPlans(registry, dataSource);
     const schemes = registerSchemes(parts.signatureSchemes, options);
-    const formats = registerFormats(parts.payloadFormats, options);
+    this.types = new VersionedTypes(registry, options.publishedTypes, options.payload.maxPayloadBytes);
+    const formats = registerFormats(parts.payloadFormats, options, this.types);
     this.schemes = schemes.byName;
     this.formatNames = formats.names;
     this.sealing = new Sealing(options.secrets.keys, options.secrets.requireSealed);
@@ -154,7 +158,7 @@ export class WebhooksRuntime
 
   private createDispatcher(formats: RegisteredFormats): DispatcherService {
     const { database, diagnostics, logger, notices, sealing, schemes, time, wakeUps } = this;
-    const { clock, options, retrySchedule, transport } = this.parts;
+    const { clock, dataSource, options, retrySchedule, transport } = this.parts;
     return new DispatcherService({
       notices,
       diagnostics,
@@ -174,6 +178,7 @@ export class WebhooksRuntime
         sealing,
         timeoutMs: options.dispatcher.timeoutMs,
         origin: options.handshake.origin,
+        types: this.types,
       },
       bodyOf: formats.bodyOf,
       inFlight: this.inFlight,
@@ -183,6 +188,7 @@ export class WebhooksRuntime
       logger,
       emit: (event, lifecycleEvent, cause) => this.handlers.emit(event, lifecycleEvent, cause),
       wakeUps,
+      tablesKey: tablesKey(database, dataSource),
     });
   }
 
@@ -195,7 +201,14 @@ export class WebhooksRuntime
   private createTaskWorker(): TaskWorker {
     const { database, logger, work } = this;
     const discarded = (counts: ReadonlyMap<string, number>) => this.discarded(counts);
-    return new TaskWorker({ database, clock: this.parts.clock, work, logger, wake: () => this.wake(), discarded });
+    return new TaskWorker({
+      database,
+      clock: this.parts.clock,
+      work,
+      logger,
+      wake: () => this.wakeForDeliveries(),
+      discarded,
+    });
   }
 
   private createUpkeep(): Upkeep {
@@ -258,7 +271,7 @@ export class WebhooksRuntime
     const { database, logger } = this;
     const { clock, options } = this.parts;
     const { leaseMs } = options.dispatcher;
-    const setBack = new SetBack({ database, clock, leaseMs, logger, done: () => this.wake() });
+    const setBack = new SetBack({ database, clock, leaseMs, logger, done: () => this.wakeForDeliveries() });
     this.time.onSetBack = (aheadMs) => setBack.begin(aheadMs);
     return setBack;
   }
@@ -294,11 +307,12 @@ export class WebhooksRuntime
       ambientManager: () => ambient.current,
       schemes,
       formats,
+      types: this.types,
       sealing,
       logger,
       work,
       worker,
-      wake: () => this.wake(),
+      wake: () => this.wakeForDeliveries(),
       wakeTasks: () => this.taskLoop.wake(),
       discarded: (counts) => this.discarded(counts),
       tablePaths: () => this.images.tablePaths,
@@ -404,6 +418,7 @@ export class WebhooksRuntime
     this.capture.detach();
     await this.parts.transport.close();
     await this.wakeUps?.close();
+    await this.dispatcher.closeEngine();
     await this.database.close();
   }
 
@@ -476,12 +491,15 @@ export class WebhooksRuntime
     this.dispatcher.wakeForImages();
   }
 
-  /**
-   * Called when deliveries may be due. Other processes are notified if this process has no free slot or does not
-   * dispatch.
-   */
+  /** Called when events are pending. Other processes are notified if this process has no free slot or does not dispatch. */
   private wake(): void {
     if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wake();
+  }
+
+  /** Like {@link wake}, but called when deliveries may be due. */
+  private wakeForDeliveries(): void {
+    if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
+    this.dispatcher.wakeForDeliveries();
   }
 }

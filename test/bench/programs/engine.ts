@@ -100,11 +100,3 @@ export async function bytesPerRow(table: 'events' | 'deliveries' | 'attempts'): 
   );
   return Number(row?.bytes ?? 0);
 }
-
-/** Failed attempts of all deliveries. */
-export async function failedAttempts(): Promise<number> {
-  const [row] = await runningApp()
-    .get(DataSource)
-    .query<{ count: unknown }[]>("select count(*) as count from webhook_attempts where outcome <> 'accepted'");
-  return Number(row?.count);
-}

@@ -36,7 +36,7 @@ describeInBrowser('a page that is read from right to left', () => {
             await page.setViewportSize({ width, height: 900 });
             for (const fault of await beyondEdgesAtLast(page)) faults.push(`${screen} at ${width}: ${fault}`);
             const isMirrored = await (
-              name === 'dashboard' && width > 860 ? isSidebarOnTheRight : isFirstEntryOnTheRight
+              name === 'dashboard' && width > 1100 ? isSidebarOnTheRight : isFirstEntryOnTheRight
             )(page);
             if (!isMirrored) faults.push(`${screen} at ${width}: the navigation is on the left`);
           }

@@ -72,6 +72,30 @@ describeInBrowser('the editor of listeners', () => {
     await page.getByText('The field with the mistake says what is wrong.').waitFor();
   });
 
+  it('chooses the version of a type, and then always the newest', async () => {
+    open = await openPage(browser, shop, { owner: 'acme' }, '/listeners/new?type=report.ready');
+    const { page } = open;
+    await page.getByLabel('URL', { exact: true }).fill(urlOf('versions'));
+    const versions = page.getByRole('group', { name: 'Versions' });
+    const version = versions.getByLabel('report.ready');
+    await version.waitFor();
+    expect(await version.inputValue()).toBe('2');
+    await version.selectOption('1');
+    await page.getByRole('button', { name: 'Add endpoint' }).click();
+    await page.getByRole('heading', { name: 'The endpoint is created' }).waitFor();
+    const created = async () => (await shop.listeners.list({ owner: 'acme', search: 'versions' })).items[0];
+    const { id, versions: pins } = (await created()) ?? { id: '' };
+    expect(pins).toEqual({ 'report.ready': 1 });
+    await show(page, `/listeners/${id}/edit`);
+    expect(await version.inputValue()).toBe('1');
+    await versions.getByLabel('Always the newest version').check();
+    expect(await version.count()).toBe(0);
+    await page.getByRole('button', { name: 'Save' }).click();
+    await page.getByText('report.ready').first().waitFor();
+    await page.getByText('Always the newest version').waitFor();
+    expect((await created())?.versions).toBe('latest');
+  });
+
   it('changes what was changed, and keeps the credentials that it cannot see', async () => {
     const { id } = await listenerOf('kept', {
       ...{ headers: { 'x-a': '1', 'x-b': '2' }, auth: { type: 'bearer', token: 'hidden' }, name: 'Before' },

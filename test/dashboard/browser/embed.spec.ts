@@ -1,7 +1,8 @@
 import { createServer, request as httpRequest, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { BrowserContext, Page } from 'playwright-core';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { buildPages } from '../built-pages.js';
 import { startShop, type ShopOptions } from '../shop-app.js';
 import { describeInBrowser, useBrowser, watch } from './browser.js';
 
@@ -86,6 +87,8 @@ async function startProxy(target: string, path: string): Promise<{ origin: strin
 describeInBrowser('the portal in a page of another site', () => {
   const browser = useBrowser();
   const closing: (() => unknown)[] = [];
+  // Not in the time of the first test.
+  beforeAll(buildPages);
   afterEach(async () => {
     for (const close of closing.splice(0).toReversed()) await close();
   });

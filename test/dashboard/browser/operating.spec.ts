@@ -1,8 +1,10 @@
 import type { BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { startShop, type Shop } from '../shop-app.js';
+import { createWebhooksClient } from 'nestjs-entity-webhooks/client';
+import { Order, startShop, type Shop } from '../shop-app.js';
 import { playTraffic } from '../shop-traffic.js';
 import { describeInBrowser, useBrowser, watch, type Complaints } from './browser.js';
+import { openPage } from './page-of.js';
 import { settled, show } from './settled.js';
 
 const HOURS = 3_600_000;
@@ -55,6 +57,42 @@ describeInBrowser('an operator in the browser', () => {
     await page.getByRole('tab', { name: 'Audit log' }).click();
     await page.getByRole('cell', { name: 'sending.resumed' }).waitFor();
     await page.getByRole('cell', { name: 'sending.paused' }).waitFor();
+  });
+
+  it('reads from the overview alone who paused sending and why, and a customer reads only that it is paused', async () => {
+    await setSending({ paused: true, reason: 'The receivers are being moved' });
+    const asked: string[] = [];
+    page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+    await show(page, '/overview');
+    await page.getByText('The receivers are being moved').waitFor();
+    expect(asked).toContain('/webhooks/v1/overview');
+    expect(asked.filter((path) => path.endsWith('/sending'))).toEqual([]);
+
+    const portal = await openPage(browser, shop, { owner: 'acme' }, '/overview');
+    await portal.page.getByText('Sending is paused').waitFor();
+    expect(await portal.page.getByText(/receivers are being moved|operator@/).count()).toBe(0);
+    expect(await portal.page.getByRole('link', { name: 'Open System' }).count()).toBe(0);
+    portal.complaints.none();
+    await portal.context.close();
+
+    await setSending({ paused: false });
+    await show(page, '/nothing');
+    await show(page, '/overview');
+    await page.getByText('Sending is paused').waitFor({ state: 'detached' });
+  });
+
+  it('sees the last hour minute by minute', async () => {
+    await shop.dataSource.getRepository(Order).save({ customer: 'acme', status: 'new', total: '5.00' });
+    shop.clock.advance(Date.now() - shop.clock.now());
+    await shop.dispatcher.drain();
+    await show(page, '/overview?range=1h');
+    await button('Table').first().click();
+    const table = page.getByRole('region', { name: 'Attempts each minute' });
+    const name = await table.getByRole('rowheader').first().textContent();
+    const [from, until] = [...(name ?? '').matchAll(/(\d+):(\d\d)/g)].map(
+      ([, hour, minute]) => Number(hour) * 60 + Number(minute),
+    );
+    expect((Number(until) - Number(from) + 720) % 720, name ?? '').toBe(1);
   });
 
   it.each([1024, 1200])('sees every column of every list on a screen of %i pixels', async (width) => {
@@ -185,6 +223,11 @@ describeInBrowser('an operator in the browser', () => {
     const help = page.getByRole('dialog');
     for (const name of ['Overview', 'Tasks', 'System']) await help.getByText(name, { exact: true }).waitFor();
   });
+
+  async function setSending(body: { paused: boolean; reason?: string }): Promise<void> {
+    const client = createWebhooksClient({ url: `${shop.origin}/webhooks/v1`, headers: { 'x-user': 'operator' } });
+    await client.setSending({ body });
+  }
 
   async function sending(): Promise<unknown> {
     const response = await fetch(`${shop.origin}/webhooks/v1/sending`, { headers: { 'x-user': 'operator' } });

@@ -4,8 +4,7 @@ import { startShop, type Shop } from '../shop-app.js';
 import { playTraffic } from '../shop-traffic.js';
 import { describeInBrowser, useBrowser } from './browser.js';
 import { openPage, type OpenPage } from './page-of.js';
-
-const REQUEST = 'urn:uuid:0b6e7a9c-5d0e-4c0e-9f4e-2f5a5f3c8a11';
+import { problem, REQUEST } from './problem.js';
 
 /** The screens of the navigation, and what each shows when all is well. */
 const SCREENS = [
@@ -17,20 +16,6 @@ const SCREENS = [
   ['/tasks', '.empty'],
   ['/system', 'h2:text-is("Webhooks are sent")'],
 ] as const;
-
-const problem = (status: number, code: string) => (route: Route) =>
-  route.fulfill({
-    status,
-    contentType: 'application/problem+json',
-    body: JSON.stringify({
-      type: 'about:blank',
-      title: code,
-      status,
-      code,
-      detail: `About ${code}.`,
-      instance: REQUEST,
-    }),
-  });
 
 describeInBrowser('a screen that cannot show its data', () => {
   const browser = useBrowser();

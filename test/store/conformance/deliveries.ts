@@ -68,7 +68,11 @@ export function describeDeliveries(suite: StoreSuite): void {
     const deliveryId = await database.transaction(() =>
       storeTestEvent(
         database,
-        { listener: listener as ListenerRow, example: { type: 'order.created', data: { id: 1 } }, actor: null },
+        {
+          listener: listener as ListenerRow,
+          example: { type: 'order.created', version: 1, data: { id: 1 } },
+          actor: null,
+        },
         START,
         OWN_TEXT,
       ),

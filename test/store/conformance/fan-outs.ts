@@ -50,7 +50,10 @@ export function describeFanOuts(suite: StoreSuite): void {
     it('stores a delivery with a body of its own before it is sent', async () => {
       await addListener(database, START);
       await addEvents(database, 1);
-      const { leased } = await fan({ room: roomFor(3), bodyOf: () => 'its own' });
+      const { leased } = await fan({
+        room: roomFor(3),
+        bodyOf: () => ({ body: 'its own', format: 'own', version: null }),
+      });
       expect(await deliveriesOf(database)).toMatchObject([
         { id: leased[0]?.id, seq: leased[0]?.seq, state: 'leased', body: 'its own', leaseUntil: START + LEASE_MS },
       ]);

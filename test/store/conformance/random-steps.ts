@@ -220,7 +220,14 @@ class World {
 
   private async claim(total: number, each: number): Promise<void> {
     const { database, now } = this;
-    const options = { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT, handshakes: 0 };
+    const options = {
+      now,
+      leaseMs: LEASE_MS,
+      room: roomFor(total, each),
+      circuit: CIRCUIT,
+      handshakes: 0,
+      bodyOf: OWN_TEXT,
+    };
     const { deliveries } = await database.transaction(() => claimDeliveries(database, options));
     this.held.push(...deliveries);
   }

@@ -69,7 +69,14 @@ export class StoreSuite {
 
   readonly claim = (now: number, total = 250, each = total, by = this.database) =>
     by.transaction(() =>
-      claimDeliveries(by, { now, leaseMs: LEASE_MS, room: roomFor(total, each), circuit: CIRCUIT, handshakes: 0 }),
+      claimDeliveries(by, {
+        now,
+        leaseMs: LEASE_MS,
+        room: roomFor(total, each),
+        circuit: CIRCUIT,
+        handshakes: 0,
+        bodyOf: OWN_TEXT,
+      }),
     );
 
   readonly record = (records: Parameters<typeof recordAttempts>[1], now: number): Promise<RecordResult> =>

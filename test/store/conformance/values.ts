@@ -47,7 +47,7 @@ export function describeValues(suite: StoreSuite): void {
     ])('keep %s', async (_, given, kept) => {
       await addListener(database, START);
       await addEvents(database, 1);
-      const { leased } = await fan({ room: roomFor(1), bodyOf: () => given });
+      const { leased } = await fan({ room: roomFor(1), bodyOf: () => ({ body: given, format: 'own', version: null }) });
       await addEvents(database, 1);
       const { leased: unstored } = await fan({ room: roomFor(1) });
       const both = [...leased, ...unstored];
@@ -109,7 +109,10 @@ export function describeValues(suite: StoreSuite): void {
       await addListener(database, START);
       const rows = Array.from({ length: 5 }, () => anEvent({ data: { id: 1, text } }));
       await database.transaction(() => storeEvents(database, rows));
-      const { leased } = await fan({ room: roomFor(5), bodyOf: (_format, { payload }) => payload });
+      const { leased } = await fan({
+        room: roomFor(5),
+        bodyOf: (_listener, { payload }) => ({ body: payload, format: 'own', version: null }),
+      });
       expect(leased).toHaveLength(5);
       const bodies = (await deliveriesOf(database)).map(({ body }) => body);
       expect(bodies.every((body) => body === leased[0]?.event.payload)).toBe(true);

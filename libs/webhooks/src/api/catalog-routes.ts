@@ -1,5 +1,6 @@
-import type { CatalogType } from '../catalog/catalog-type.js';
+import type { CatalogType, CatalogVersion } from '../catalog/catalog-type.js';
 import type { WebhookCatalog } from '../catalog/webhook-catalog.js';
+import type { JsonObject } from '../json.js';
 import { ApiError } from './api-error.js';
 import { ref } from './components.js';
 import type { EventTypesView } from './event-types.js';
@@ -59,22 +60,25 @@ export const CATALOG_ROUTES: readonly ApiRoute[] = [
     ...COMMON,
     operation: 'getEventSchema',
     path: '/event-types/schemas/{type}.json',
-    summary: 'Reads the JSON Schema of the payloads of an event type',
+    summary:
+      'Reads the JSON Schema of the payloads of an event type, or of an older version, such as order.updated.1.json',
     answer: ANY_DOCUMENT,
     errors: [404],
-    run: async (call) => ({ body: typeOf(await viewFor(call), call.id).schema }),
+    run: async (call) => ({ body: schemaOf(await viewFor(call), call.id) }),
   },
   {
     ...COMMON,
     operation: 'getEventType',
     path: '/event-types/{type}',
+    query: { version: { type: 'integer', minimum: 1, description: 'An older version. By default: the newest.' } },
     summary: 'Reads an event type, with its JSON Schema and examples',
     answer: ref('EventTypeDetails'),
     errors: [404],
     async run(call) {
       const view = await viewFor(call);
       const type = typeOf(view, call.id);
-      return { body: { ...summaryOf(view, type), schema: type.schema, examples: type.examples } };
+      const { schema, examples, deprecated, version } = versionOf(type, call.query['version']);
+      return { body: { ...summaryOf(view, type), deprecated, version, schema, examples } };
     },
   },
 ];
@@ -88,8 +92,27 @@ async function documentOf(call: ApiCall, name: string, make: (catalog: WebhookCa
   return { text: view.document(name, (catalog) => JSON.stringify(make(catalog))) };
 }
 
-function summaryOf(view: EventTypesView, { type, title, group, description, deprecated, visibility }: CatalogType) {
-  return { type, title, group, description, deprecated, visibility, properties: view.propertiesOf(type) };
+function summaryOf(
+  view: EventTypesView,
+  { type, title, group, description, deprecated, visibility, ...of }: CatalogType,
+) {
+  const versions = [of.version, ...of.older.map(({ version }) => version)];
+  const properties = view.propertiesOf(type);
+  return { type, title, group, description, deprecated, visibility, version: of.version, versions, properties };
+}
+
+/** @throws ApiError `UNKNOWN_EVENT_TYPE` */
+function schemaOf(view: EventTypesView, name: string): JsonObject {
+  const [, type = '', version = ''] = /^(.+)\.(\d+)$/.exec(name) ?? [];
+  const older = view.find(name) ? undefined : view.find(type)?.older.find((one) => String(one.version) === version);
+  return older?.schema ?? typeOf(view, name).schema;
+}
+
+/** @throws ApiError `UNKNOWN_VERSION` */
+function versionOf(type: CatalogType, version: unknown): CatalogType | CatalogVersion {
+  const found = [type, ...type.older].find((one) => version === undefined || one.version === version);
+  if (found) return found;
+  throw new ApiError('UNKNOWN_VERSION', 404, `'${type.type}' has no version ${String(version)}.`);
 }
 
 /** @throws ApiError `UNKNOWN_EVENT_TYPE` */

@@ -47,10 +47,8 @@ const STEPS = ['1m', '5m', '1h', '1d'];
 const STATES = ['active', 'pending', 'disabled'];
 export const DELIVERY_STATES = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
-const { url, events, where, headers, schemes, format, ordering, sequence } = LISTENER_SCHEMA as unknown as Record<
-  string,
-  Schema
->;
+const { url, events, where, headers, schemes, format, versions, ordering, sequence } =
+  LISTENER_SCHEMA as unknown as Record<string, Schema>;
 
 const LISTENER: Readonly<Record<string, Schema>> = {
   id: text('lst_ and a UUIDv7.'),
@@ -68,6 +66,7 @@ const LISTENER: Readonly<Record<string, Schema>> = {
   auth: anyObject('The credentials; *** stands for secret values.', { nullable: true }),
   tls: anyObject('Subjects and expiry of the certificates, never the key.', { nullable: true }),
   format: format as Schema,
+  versions: { ...versions, nullable: false } as Schema,
   ordering: ordering as Schema,
   sequence: sequence as Schema,
   rateLimit: anyObject('The maximum number of requests in a period.', { nullable: true }),
@@ -139,6 +138,8 @@ const EVENT_TYPE: Readonly<Record<string, Schema>> = {
     nullable: true,
   },
   visibility: oneOf('internal: only listeners without an owner receive these events.', ['public', 'internal']),
+  version: count('The newest version of the payload.'),
+  versions: list(count('A version.'), 'The versions that listeners may pin, the newest first.'),
   properties: list(text('A path.'), 'Properties that filters may name; empty: any.'),
 };
 
@@ -212,7 +213,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   EventTypeDetails: shape('An event type with its schema and examples.', {
     ...EVENT_TYPE,
     schema: anyObject('JSON Schema of the payload. Only keywords of both draft-07 and 2020-12.'),
-    examples: list(anyObject('A payload.'), 'At least one.'),
+    examples: list(anyObject('A payload.'), 'Of an older version, the list may be empty.'),
   }),
   Task: shape('Bulk work in the background.', {
     id: text('tsk_ and a UUIDv7.'),

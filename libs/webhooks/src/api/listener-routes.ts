@@ -227,7 +227,10 @@ export const LISTENER_ROUTES: readonly ApiRoute[] = [
     capability: 'tests:send',
     body: {
       type: 'object',
-      properties: { type: { type: 'string', maxLength: 128, description: 'The type of the example.' } },
+      properties: {
+        type: { type: 'string', maxLength: 128, description: 'The type of the example.' },
+        version: { type: 'integer', minimum: 1, description: 'The version. By default: that of the listener.' },
+      },
       additionalProperties: false,
     },
     status: 202,

@@ -1,6 +1,12 @@
 import type { JsonObject } from '../json.js';
 import type { CatalogType } from './catalog-type.js';
-import { documentSchemas, fullDescription, HEADERS, includedTypes, type CatalogDocumentOptions } from './documents.js';
+import {
+  documentSchemas,
+  fullDescription,
+  headersOf,
+  includedTypes,
+  type CatalogDocumentOptions,
+} from './documents.js';
 import type { SchemaNames } from './schema-names.js';
 
 /** A document of AsyncAPI 3.1, https://www.asyncapi.com/docs/reference/specification/v3.1.0 */
@@ -47,16 +53,17 @@ function messageOf(type: CatalogType, { payload }: SchemaNames): JsonObject {
     ...(description === undefined ? {} : { description }),
     ...(type.group === null ? {} : { tags: [{ name: type.group }] }),
     contentType: 'application/json',
-    headers: headersSchema(),
+    headers: headersSchema(type),
     payload: { $ref: `#/components/schemas/${payload}` },
     examples: type.examples.map((example, n) => ({ name: `example${n + 1}`, payload: example })),
   };
 }
 
-function headersSchema(): JsonObject {
+function headersSchema(type: CatalogType): JsonObject {
+  const headers = headersOf(type);
   return {
     type: 'object',
-    properties: Object.fromEntries(HEADERS.map(({ name, description }) => [name, { type: 'string', description }])),
-    required: HEADERS.filter(({ required }) => required).map(({ name }) => name),
+    properties: Object.fromEntries(headers.map(({ name, description }) => [name, { type: 'string', description }])),
+    required: headers.filter(({ required }) => required).map(({ name }) => name),
   };
 }

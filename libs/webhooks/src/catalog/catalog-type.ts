@@ -1,6 +1,15 @@
-import type { Deprecation, TypeDescription, Visibility } from '../entities/described-type.js';
+import type { TypeDescription, Visibility } from '../entities/described-type.js';
+import type { Deprecation } from '../entities/wrong-description.js';
 import type { EntityDefinition } from '../entities/entity-definition.js';
 import { ENTITY_ACTIONS, type EntityAction } from '../entities/webhook.decorator.js';
+import {
+  offeredVersions,
+  olderBody,
+  versionNumbers,
+  type OfferedVersions,
+  type OlderVersion,
+} from '../entities/payload-versions.js';
+import type { CanonicalBody } from '../events/payload.js';
 import type { JsonObject } from '../json.js';
 import { examplesOfEntity, examplesOfPublished, type ExampleEvent } from '../listeners/example-event.js';
 import type { PublishedType } from '../options/webhooks-options.js';
@@ -26,6 +35,21 @@ export interface CatalogType {
   readonly dataName: string;
   /** Example payloads, at least one. */
   readonly examples: readonly JsonObject[];
+  /** The version of these payloads: the newest. */
+  readonly version: number;
+  /** The older versions that are still offered, the newest first. */
+  readonly older: readonly CatalogVersion[];
+}
+
+/** An older version of an event type. */
+export interface CatalogVersion extends Pick<
+  CatalogType,
+  'schema' | 'data' | 'previous' | 'dataName' | 'version' | 'deprecated'
+> {
+  /** The examples of the newest version, as this version renders them. Empty if its function cannot render them. */
+  readonly examples: readonly JsonObject[];
+  /** Whether the application gives a schema of `data`. Otherwise `data` is any object. */
+  readonly isDescribed: boolean;
 }
 
 /** The time of example payloads. */
@@ -56,6 +80,8 @@ function typesOfEntity(definition: EntityDefinition): CatalogType[] {
       dataName: isPartial ? type : name,
       previous: action === 'updated' ? dataSchemaOf(definition, () => false) : null,
       examples: examplesOfEntity(definition, action),
+      olderName: name,
+      paths: definition.fields.map(({ parts }) => parts),
     });
   });
 }
@@ -87,21 +113,30 @@ function typeOfPublished(published: PublishedType): CatalogType {
     dataName: type,
     previous: null,
     examples: examplesOfPublished(published),
+    olderName: type,
+    paths: [],
   });
 }
 
-function catalogType(given: {
-  type: string;
-  options: TypeDescription;
-  title: string;
-  deprecated: Deprecation | undefined;
-  data: JsonObject;
-  dataName: string;
-  previous: JsonObject | null;
-  examples: readonly ExampleEvent[];
-}): CatalogType {
-  const { type, options, title, deprecated, data, dataName, previous, examples } = given;
-  const about = { title, ...(options.description ? { description: options.description } : {}) };
+interface GivenType {
+  readonly type: string;
+  readonly options: TypeDescription;
+  readonly title: string;
+  readonly deprecated: Deprecation | undefined;
+  readonly data: JsonObject;
+  readonly dataName: string;
+  readonly previous: JsonObject | null;
+  readonly examples: readonly ExampleEvent[];
+  /** Names the schemas of older versions. They are the same for all actions of an entity. */
+  readonly olderName: string;
+  /** The paths of the payload. */
+  readonly paths: readonly (readonly string[])[];
+}
+
+function catalogType(given: GivenType): CatalogType {
+  const { type, options, title, deprecated, data, dataName, previous } = given;
+  const version = options.version ?? 1;
+  const examples = given.examples.map((example) => exampleBody(type, example));
   return {
     type,
     title,
@@ -109,12 +144,74 @@ function catalogType(given: {
     description: options.description || null,
     deprecated: deprecated ?? null,
     visibility: options.visibility ?? 'public',
-    schema: { ...about, ...payloadSchema(type, { data, ...(previous ? { previous } : {}) }) },
+    schema: schemaOf(given, { version, data, previous }),
     data,
     previous,
     dataName,
-    examples: examples.map((example) => ({ type, timestamp: EXAMPLE_TIME, ...example })),
+    examples: examples as unknown as readonly JsonObject[],
+    version,
+    older: olderVersions(given, examples),
   };
+}
+
+function exampleBody(type: string, { version, ...example }: ExampleEvent): CanonicalBody {
+  return { type, ...(version > 1 ? { version } : {}), timestamp: EXAMPLE_TIME, ...example };
+}
+
+function schemaOf(
+  { type, title, options }: GivenType,
+  { version, data, previous }: Pick<CatalogType, 'version' | 'data' | 'previous'>,
+): JsonObject {
+  const about = { title, ...(options.description ? { description: options.description } : {}) };
+  return { ...about, ...payloadSchema({ type, version }, { data, ...(previous ? { previous } : {}) }) };
+}
+
+function olderVersions(given: GivenType, examples: readonly CanonicalBody[]): CatalogVersion[] {
+  const versions = offeredVersions(given.options);
+  return versionNumbers(versions)
+    .slice(1)
+    .map((version) => {
+      const { schema, deprecated } = versions.older.get(version) as OlderVersion;
+      const data = schema ?? { type: 'object' };
+      const previous = given.previous && withoutRequired(data);
+      return {
+        version,
+        deprecated: deprecated ?? given.deprecated ?? null,
+        schema: schemaOf(given, { version, data, previous }),
+        data,
+        previous,
+        dataName: `${given.olderName}.v${version}`,
+        examples: examplesIn(version, versions, { examples, paths: given.paths }),
+        isDescribed: schema !== undefined,
+      };
+    });
+}
+
+/** `previous` of an older version has some of the fields, each with its whole value. */
+function withoutRequired({ required: _, ...schema }: JsonObject): JsonObject {
+  return schema;
+}
+
+function examplesIn(
+  version: number,
+  versions: OfferedVersions,
+  { examples, paths }: { readonly examples: readonly CanonicalBody[]; readonly paths: GivenType['paths'] },
+): JsonObject[] {
+  try {
+    return examples.map((body) => ({ ...olderBody(structuredClone(body), version, versions, paths) }) as JsonObject);
+  } catch {
+    return []; // the check for CI reports this
+  }
+}
+
+/** The types as listeners with these pins get them. @param pins an unknown type or version changes nothing */
+export function atVersions(types: readonly CatalogType[], pins: Readonly<Record<string, number>>): CatalogType[] {
+  return types.map((type) => {
+    const older = type.older.find(({ version }) => version === pins[type.type]);
+    if (!older) return type;
+    const { isDescribed: _, ...version } = older;
+    return { ...type, ...version };
+  });
 }
 
 /** @example inWords('order_item') // 'Order item' */

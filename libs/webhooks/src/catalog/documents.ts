@@ -1,5 +1,6 @@
 import type { JsonObject } from '../json.js';
-import type { CatalogType } from './catalog-type.js';
+import { VERSION_HEADER } from '../events/reserved-names.js';
+import { atVersions, type CatalogType } from './catalog-type.js';
 import { payloadSchema } from './event-schema.js';
 import { schemaNames, type SchemaNames } from './schema-names.js';
 
@@ -15,6 +16,12 @@ export interface CatalogDocumentOptions {
   title?: string;
   /** Version of the document. @defaultValue '1.0.0' */
   version?: string;
+  /**
+   * Versions by event type, in place of the newest: what a listener with these `versions` gets.
+   *
+   * @defaultValue the newest version of every type
+   */
+  versions?: Readonly<Record<string, number>>;
 }
 
 /** A header of every request of this library. */
@@ -25,7 +32,7 @@ export interface CatalogHeader {
 }
 
 /** `webhook-signature` is that of the scheme `standard`; `docs/signing.md` has the headers of the other schemes. */
-export const HEADERS: readonly CatalogHeader[] = [
+const HEADERS: readonly CatalogHeader[] = [
   {
     name: 'webhook-id',
     description: 'The id of the event, the same in every attempt. Remember it, and do nothing the second time.',
@@ -42,10 +49,22 @@ export const HEADERS: readonly CatalogHeader[] = [
 /** The types that a document contains. */
 export function includedTypes(
   types: readonly CatalogType[],
-  { include = 'public' }: CatalogDocumentOptions,
+  { include = 'public', versions = {} }: CatalogDocumentOptions,
 ): readonly CatalogType[] {
-  return include === 'all' ? types : types.filter(({ visibility }) => visibility === 'public');
+  const asked = atVersions(types, versions);
+  return include === 'all' ? asked : asked.filter(({ visibility }) => visibility === 'public');
 }
+
+/** The headers of the requests of a type. */
+export function headersOf({ version, older }: CatalogType): readonly CatalogHeader[] {
+  return version === 1 && older.length === 0 ? HEADERS : [...HEADERS, VERSION];
+}
+
+const VERSION: CatalogHeader = {
+  name: VERSION_HEADER,
+  description: 'The version of the payload. The body contains it, too, unless it is version 1.',
+  required: true,
+};
 
 /** The schemas of a document, by name. Payloads refer to the schema of their data, so that types of one entity share it. */
 export function documentSchemas(
@@ -54,13 +73,13 @@ export function documentSchemas(
 ): { readonly schemas: Record<string, JsonObject>; readonly names: ReadonlyMap<string, SchemaNames> } {
   const names = schemaNames(types);
   const schemas: Record<string, JsonObject> = {};
-  for (const { type, title, data, previous } of types) {
+  for (const { type, version, title, data, previous } of types) {
     const { payload, data: dataName, previous: previousName } = names.get(type) as SchemaNames;
     const reference = (name: string): JsonObject => ({ $ref: referTo(name) });
     schemas[dataName] = data;
     if (previous) schemas[previousName] = previous;
     const parts = { data: reference(dataName), ...(previous ? { previous: reference(previousName) } : {}) };
-    schemas[payload] = { title, ...payloadSchema(type, parts) };
+    schemas[payload] = { title, ...payloadSchema({ type, version }, parts) };
   }
   return { schemas, names };
 }

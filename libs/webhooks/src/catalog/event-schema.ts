@@ -33,20 +33,30 @@ export interface PayloadParts {
 }
 
 /** The schema of a whole payload. A payload that was too large is `truncated`, and may lack any field of `data` and `previous`. */
-export function payloadSchema(type: string, { data, previous }: PayloadParts): JsonObject {
-  const common = { type: { const: type }, timestamp: { type: 'string', format: 'date-time' } };
-  const test: JsonObject = { const: true, description: 'Present in the example events of `sendTest()`.' };
+export function payloadSchema(
+  { type, version }: { readonly type: string; readonly version: number },
+  { data, previous }: PayloadParts,
+): JsonObject {
+  const time = { timestamp: { type: 'string', format: 'date-time' } };
+  // Payloads of version 1 do not contain their version.
+  const common: JsonObject = {
+    type: { const: type },
+    ...(version > 1 ? { version: { const: version } } : {}),
+    ...time,
+  };
+  const always = Object.keys(common);
+  const test: JsonObject = { const: true, description: 'true in test events. Absent in all others.' };
   const some: JsonObject = { type: 'object' };
   const complete: JsonObject = {
     type: 'object',
     properties: { ...common, data, ...(previous ? { previous } : {}), test },
-    required: ['type', 'timestamp', 'data'],
+    required: [...always, 'data'],
   };
   const truncated: JsonObject = {
     type: 'object',
     description: 'A payload that was too large. Fields are missing: read the object from the API of the sender.',
     properties: { ...common, data: some, ...(previous ? { previous: some } : {}), truncated: { const: true } },
-    required: ['type', 'timestamp', 'data', 'truncated'],
+    required: [...always, 'data', 'truncated'],
   };
   return { anyOf: [complete, truncated] };
 }

@@ -1,6 +1,12 @@
 import type { JsonObject } from '../json.js';
 import type { CatalogType } from './catalog-type.js';
-import { documentSchemas, fullDescription, HEADERS, includedTypes, type CatalogDocumentOptions } from './documents.js';
+import {
+  documentSchemas,
+  fullDescription,
+  headersOf,
+  includedTypes,
+  type CatalogDocumentOptions,
+} from './documents.js';
 import type { SchemaNames } from './schema-names.js';
 
 /** A document of OpenAPI 3.1, https://spec.openapis.org/oas/v3.1.1, whose only operations are webhooks. */
@@ -35,7 +41,7 @@ function operationOf(type: CatalogType, { payload }: SchemaNames): JsonObject {
     ...(description === undefined ? {} : { description }),
     ...(type.group === null ? {} : { tags: [type.group] }),
     ...(type.deprecated ? { deprecated: true } : {}),
-    parameters: HEADERS.map((header) => ({ ...header, in: 'header', schema: { type: 'string' } })),
+    parameters: headersOf(type).map((header) => ({ ...header, in: 'header', schema: { type: 'string' } })),
     requestBody: {
       required: true,
       content: { 'application/json': { schema, examples: Object.fromEntries(examples) } },

@@ -35,7 +35,9 @@ function memberOf(type: CatalogType, { data, previous }: SchemaNames): string {
   const about = fullDescription(type) ?? type.title;
   const comment = commentOf(deprecated ? `${about}\n@deprecated` : about, INDENT);
   const parts = [literal(type.type), data, ...(type.previous ? [previous] : [])];
-  return `${comment}${INDENT}${literal(type.type)}: WebhookBody<${parts.join(', ')}>;\n`;
+  // Payloads of version 1 do not contain their version.
+  const versioned = type.version > 1 ? ` & { version: ${type.version} }` : '';
+  return `${comment}${INDENT}${literal(type.type)}: WebhookBody<${parts.join(', ')}>${versioned};\n`;
 }
 
 const INDENT = '  ';

@@ -1,6 +1,12 @@
 import type { JsonObject } from '../json.js';
 import { asyncApiDocument, type AsyncApiDocument } from './async-api.js';
-import { compareRecords, recordOf, type CatalogChange, type CatalogRecord } from './catalog-record.js';
+import {
+  compareRecords,
+  recordOf,
+  unrenderedVersions,
+  type CatalogChange,
+  type CatalogRecord,
+} from './catalog-record.js';
 import type { CatalogType } from './catalog-type.js';
 import { includedTypes, type CatalogDocumentOptions } from './documents.js';
 import { openApiDocument, type OpenApiDocument } from './open-api.js';
@@ -28,24 +34,30 @@ export class WebhookCatalog {
   }
 
   /** TypeScript for receivers: `WebhookPayloads` with the payload of each event type, and `AnyWebhook`. */
-  typeScript(options: Pick<CatalogDocumentOptions, 'include'> = {}): string {
+  typeScript(options: Pick<CatalogDocumentOptions, 'include' | 'versions'> = {}): string {
     return typeScriptOf(this.types, options);
   }
 
   /**
-   * JSON Schemas of the payloads by event type, each without references.
+   * JSON Schemas of the payloads by event type, each without references. Older versions follow with the number after the type:
+   * `order.updated.1`.
    *
-   * @param options `baseUrl`: each schema gets the `$id` `{baseUrl}/order.updated.json`
+   * @param options `baseUrl`: each schema gets the `$id` `{baseUrl}/order.updated.json`; an older version `{baseUrl}/order.updated.1.json`
    */
   schemas(
-    options: Pick<CatalogDocumentOptions, 'include'> & { readonly baseUrl?: string } = {},
+    options: Pick<CatalogDocumentOptions, 'include' | 'versions'> & { readonly baseUrl?: string } = {},
   ): Record<string, JsonObject> {
     const { baseUrl } = options;
     const idOf = (type: string): JsonObject =>
       baseUrl === undefined ? {} : { $id: `${baseUrl.replace(/\/+$/, '')}/${type}.json` };
-    return Object.fromEntries(
-      includedTypes(this.types, options).map(({ type, schema }) => [type, { ...idOf(type), ...schema }]),
-    );
+    const types = includedTypes(this.types, options);
+    const named = [
+      ...types.flatMap(({ type, older }) =>
+        older.map(({ version, schema }) => [`${type}.${version}`, schema] as const),
+      ),
+      ...types.map(({ type, schema }) => [type, schema] as const),
+    ];
+    return Object.fromEntries(named.map(([name, schema]) => [name, { ...idOf(name), ...schema }]));
   }
 
   /**
@@ -64,6 +76,7 @@ export class WebhookCatalog {
    * @throws ConfigurationError `INVALID_CATALOG` if it is no record
    */
   check(record: unknown, today: Date = new Date()): CatalogChange[] {
-    return compareRecords(record, this.record(), today);
+    const failing = this.types.flatMap(unrenderedVersions);
+    return [...failing, ...compareRecords(record, this.record(), today)];
   }
 }

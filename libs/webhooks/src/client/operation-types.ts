@@ -53,6 +53,9 @@ type NewListener = Omit<CreateListenerInput, 'entity' | 'property' | 'value' | '
 };
 
 type EventTypeAnswer = Pick<CatalogType, 'type' | 'title' | 'group' | 'description' | 'deprecated' | 'visibility'> & {
+  readonly version: number;
+  /** The versions that listeners may pin, the newest first. */
+  readonly versions: readonly number[];
   readonly properties: readonly string[];
 };
 
@@ -132,7 +135,7 @@ export interface OperationTypes {
   getEventsTypeScript: { input: undefined; answer: string };
   getEventSchema: { input: { type: string }; answer: JsonObject };
   getEventType: {
-    input: { type: string };
+    input: { type: string; query?: { version?: number } };
     answer: EventTypeAnswer & { readonly schema: JsonObject; readonly examples: readonly JsonObject[] };
   };
   listListeners: {
@@ -154,7 +157,10 @@ export interface OperationTypes {
   };
   rotateSigningKey: { input: OneListener & { body?: { overlapMs?: number } }; answer: InJson<Listener> };
   startHandshake: { input: OneListener; answer: InJson<Listener> };
-  testListener: { input: OneListener & { body?: { type?: string } }; answer: { readonly deliveryId: string } };
+  testListener: {
+    input: OneListener & { body?: { type?: string; version?: number } };
+    answer: { readonly deliveryId: string };
+  };
   listDeliveries: {
     input: {
       query?: PageQuery &

@@ -10,7 +10,7 @@ import { readListener, resealListeners, type OwnerScope } from '../store/listene
 import { readCandidateById, type ReadCandidate } from '../store/queue/candidates.js';
 import { discardDeliveries } from '../store/queue/discard-deliveries.js';
 import { countErasable, eraseContent, type ErasedEvents, type ErasePosition } from '../store/queue/erase-content.js';
-import type { BodyOf } from '../store/queue/new-deliveries.js';
+import type { BodyOf } from '../store/queue/rendered-body.js';
 import { recoverDeliveries } from '../store/queue/recover-deliveries.js';
 import { replayEvents, replayThese, type ReplayOptions } from '../store/queue/replay-events.js';
 import { readPastEvents, restoreEvents } from '../store/queue/restore-events.js';

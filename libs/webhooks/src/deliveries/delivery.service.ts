@@ -30,7 +30,7 @@ import {
   type DeliveryRow,
 } from '../store/queue/delivery-rows.js';
 import { discardSeqs } from '../store/queue/discard-deliveries.js';
-import { FORMAT_FAILED, type BodyOf } from '../store/queue/new-deliveries.js';
+import { isRenderFailure, renderFailureOf, type BodyOf, type RenderedBody } from '../store/queue/rendered-body.js';
 import { sendPastEvent } from '../store/queue/send-past-event.js';
 import { writeAudit, type AuditAction } from '../store/system/audit.js';
 import type { BulkWork, Work, WorkPosition } from './bulk-work.js';
@@ -214,7 +214,7 @@ export class DeliveryService {
       if (!listener) throw new ResendError('LISTENER_REMOVED', 'The listener of this delivery was removed.');
       assertReceives(listener);
       assertNotErased(yield* readErasedAt(database, before));
-      const text = before.lastErrorCode === FORMAT_FAILED ? yield* rendered(before, listener) : undefined;
+      const text = isRenderFailure(before.lastErrorCode) ? yield* rendered(before, listener) : undefined;
       const triggered = { trigger: 'resend', by: actor } as const;
       if (!(yield* rearmDelivery(database, before, clock.now(), triggered, text))) throw inFlightError();
       yield* endPause(database, before.listenerId, before.id, clock.now());
@@ -394,13 +394,13 @@ export class DeliveryService {
     return eachBatch(onBatch, (after) => database.transaction(() => bulk.count(work, after, Infinity)));
   }
 
-  private *rendered(delivery: DeliveryRow, { format }: ListenerRow): Script<{ body: string | null; format: string }> {
+  private *rendered(delivery: DeliveryRow, listener: ListenerRow): Script<RenderedBody | undefined> {
     const event = yield* readEventOf(this.parts.database, delivery);
     assertNotErased(event);
     try {
-      return { body: event ? this.parts.bodyOf(format, event) : null, format };
+      return event && this.parts.bodyOf(listener, event);
     } catch (cause) {
-      throw new ResendError('FORMAT_FAILED', `The payload format '${format}' cannot render the event.`, { cause });
+      throw refusal({ refused: renderFailureOf(cause), cause });
     }
   }
 }

@@ -9,14 +9,15 @@ export class DeliveryNotFoundError extends BadRequestError {
 
 /**
  * The delivery cannot be sent again now. The code says why. The delivery is being sent (`DELIVERY_IN_FLIGHT`), the listener
- * receives nothing (`LISTENER_DISABLED`, `LISTENER_PENDING`, `LISTENER_REMOVED`), or the payload format threw an error
- * (`FORMAT_FAILED`, see `cause`). An event cannot be sent to a listener that does not want it (`EVENT_NOT_WANTED`), has a delivery of it
+ * receives nothing (`LISTENER_DISABLED`, `LISTENER_PENDING`, `LISTENER_REMOVED`), or the payload format or a function of `versions` threw an
+ * error (`FORMAT_FAILED`, `VERSION_FAILED`, see `cause`). An event cannot be sent to a listener that does not want it (`EVENT_NOT_WANTED`), has a delivery of it
  * (`DELIVERY_EXISTS`), or will get one (`EVENT_NOT_ROUTED`). A damaged event cannot be sent (`EVENT_DAMAGED`).
  */
 export class ResendError extends BadRequestError {
   constructor(
     code:
-      | ('DELIVERY_IN_FLIGHT' | 'LISTENER_DISABLED' | 'LISTENER_PENDING' | 'LISTENER_REMOVED' | 'FORMAT_FAILED')
+      | ('DELIVERY_IN_FLIGHT' | 'LISTENER_DISABLED' | 'LISTENER_PENDING' | 'LISTENER_REMOVED')
+      | ('FORMAT_FAILED' | 'VERSION_FAILED')
       | ('DELIVERY_FINISHED' | 'EVENT_NOT_WANTED' | 'DELIVERY_EXISTS' | 'EVENT_NOT_ROUTED' | 'EVENT_DAMAGED'),
     message: string,
     options: Pick<WebhooksErrorOptions, 'cause' | 'details'> = {},

@@ -9,6 +9,7 @@ const REFUSALS: Readonly<Record<Exclude<Refusal['refused'], 'CONTENT_ERASED'>, s
   EVENT_DAMAGED: 'The event is damaged: it cannot be read.',
   DELIVERY_EXISTS: 'The listener has a delivery of this event. Resend that delivery.',
   FORMAT_FAILED: 'The payload format of the listener cannot render the event.',
+  VERSION_FAILED: 'The event cannot be rendered in the version of the listener.',
 };
 
 /** The error of an event that cannot be sent to a listener. */

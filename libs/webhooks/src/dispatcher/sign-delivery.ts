@@ -1,7 +1,9 @@
 import { ConfigurationError } from '../errors.js';
 import { JSON_CONTENT_TYPE, type PayloadFormat } from '../events/payload-format.js';
+import type { VersionedTypes } from '../listeners/versioned-types.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { causeHeaders } from './cause-headers.js';
+import { versionHeaders } from './version-headers.js';
 import { signingSecrets } from '../secrets/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
@@ -16,6 +18,8 @@ export interface Signers {
   readonly isOwnText: (format: string) => boolean;
   readonly sealing: Sealing;
   readonly timeoutMs: number;
+  /** The versions and deprecations of event types. */
+  readonly types: Pick<VersionedTypes, 'find'>;
   /** The option `handshake.origin`: the DNS name by which receivers know this sender. */
   readonly origin: string | undefined;
 }
@@ -58,7 +62,7 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   if (listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;
   if (listener.handshake === 'cloudevents') headers['webhook-request-origin'] = originOf(listener, signers);
   if (delivery.event.isTest) headers['webhook-test'] = 'true';
-  Object.assign(headers, causeHeaders(delivery.event.context));
+  Object.assign(headers, causeHeaders(delivery.event.context), versionHeaders(delivery, signers.types));
   return signRequest(listener, { id, headers, body }, now, signers);
 }
 

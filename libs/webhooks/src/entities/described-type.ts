@@ -1,6 +1,15 @@
 import { isPlainObject, type JsonObject } from '../json.js';
 import { knownNames } from '../known-names.js';
-import { show } from '../show.js';
+import { wrongVersions, type PayloadVersions } from './payload-versions.js';
+import {
+  isText,
+  TEXTS,
+  unknownKey,
+  wrong,
+  wrongDeprecation,
+  type Deprecation,
+  type WrongDescription,
+} from './wrong-description.js';
 
 /**
  * Who may subscribe to the events of a type. `'public'`: everyone whom the type's owner allows. `'internal'`: only listeners without an
@@ -8,16 +17,6 @@ import { show } from '../show.js';
  */
 export type Visibility = 'public' | 'internal';
 const VISIBILITIES: readonly Visibility[] = ['public', 'internal'];
-
-/** That a type will end. Deprecated types are still sent. */
-export interface Deprecation {
-  /** The first day of the deprecation, `YYYY-MM-DD`. */
-  readonly since: string;
-  /** The last day on which the type is certain to be sent, `YYYY-MM-DD`, not before `since`. */
-  readonly sunset?: string;
-  /** The event type that replaces this one. */
-  readonly use?: string;
-}
 
 /** The description of one property in the catalogue. A text is its description. */
 export type FieldDescription =
@@ -54,6 +53,20 @@ export interface TypeDescription {
    * @defaultValue one example with a made-up value for each property of the payload
    */
   examples?: readonly JsonObject[];
+  /**
+   * The version of the payload, a whole number. Increase it with each change that breaks receivers, and add a function to `versions`.
+   * Listeners keep the version that was the newest when they were created; see `docs/upgrades.md`.
+   *
+   * @defaultValue 1
+   */
+  version?: number;
+  /**
+   * The older versions that are still offered, by number. Each entry makes `data` of its version from `data` of the next version: a function,
+   * or `{ render, schema, deprecated }`. Required if `version` is above 1; `{}` offers no older version.
+   *
+   * @example { 1: ({ state, ...data }) => ({ ...data, status: state }) }
+   */
+  versions?: PayloadVersions;
 }
 
 /** The keys of {@link TypeDescription}. */
@@ -63,16 +76,9 @@ export const DESCRIPTION_KEYS: readonly string[] = [
   'description',
   'visibility',
   'examples',
+  'version',
+  'versions',
 ] satisfies (keyof TypeDescription)[];
-
-/** A wrong value in a description. */
-export interface WrongDescription {
-  /** Path of the option, such as `events.deleted.deprecated.since`. */
-  readonly option: string;
-  readonly value: string;
-  /** `Allowed: …` or another sentence, without its full stop. */
-  readonly fix: string;
-}
 
 /** The first mistake in what describes a type; `undefined` without one. */
 export function wrongDescription(given: Readonly<Record<string, unknown>>): WrongDescription | undefined {
@@ -85,7 +91,7 @@ export function wrongDescription(given: Readonly<Record<string, unknown>>): Wron
   }
   const isList = Array.isArray(examples) && examples.length > 0 && examples.every(isPlainObject);
   if (examples !== undefined && !isList) return wrong('examples', examples, 'Allowed: a list of objects, the `data`');
-  return undefined;
+  return wrongVersions(given['version'], given['versions']);
 }
 
 /** The first mistake in `describe`. @param paths the properties of the payload */
@@ -126,43 +132,4 @@ export function wrongActionDescription(events: unknown, actions: readonly string
     if (mistake) return mistake;
   }
   return undefined;
-}
-
-/** The first mistake in a {@link Deprecation}. @param option its path */
-export function wrongDeprecation(option: string, deprecated: unknown): WrongDescription | undefined {
-  if (deprecated === undefined) return undefined;
-  if (!isPlainObject(deprecated)) return wrong(option, deprecated, 'Allowed: { since, sunset, use }');
-  const misspelt = unknownKey(option, deprecated, ['since', 'sunset', 'use']);
-  if (misspelt) return misspelt;
-  const { since, sunset, use } = deprecated;
-  if (!isDay(since)) return wrong(`${option}.since`, since, DAYS);
-  if (sunset !== undefined && !isDay(sunset)) return wrong(`${option}.sunset`, sunset, DAYS);
-  if (sunset !== undefined && sunset < since) {
-    return wrong(`${option}.sunset`, sunset, `Allowed: a day that is not before \`since\`, '${since}'`);
-  }
-  if (use !== undefined && !isText(use)) return wrong(`${option}.use`, use, 'Allowed: an event type');
-  return undefined;
-}
-
-const TEXTS = 'Allowed: a text that is not empty';
-const DAYS = "Allowed: a day as 'YYYY-MM-DD'";
-
-function unknownKey(option: string, given: object, known: readonly string[]): WrongDescription | undefined {
-  const key = Object.keys(given).find((name) => !known.includes(name));
-  return key === undefined ? undefined : wrong(option, key, `Unknown key.${knownNames(key, known).slice(0, -1)}`);
-}
-
-function wrong(option: string, value: unknown, fix: string): WrongDescription {
-  return { option, value: typeof value === 'string' ? value : show(value), fix };
-}
-
-function isText(value: unknown): value is string {
-  return typeof value === 'string' && value.trim() !== '';
-}
-
-/** Also rejects days that do not exist, such as `2026-02-30`. */
-function isDay(value: unknown): value is string {
-  if (typeof value !== 'string' || !/^\d{4}-\d\d-\d\d$/.test(value)) return false;
-  const date = new Date(`${value}T00:00:00Z`);
-  return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(value);
 }

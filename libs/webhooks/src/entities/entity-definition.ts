@@ -1,6 +1,6 @@
 import { getMetadataArgsStorage, type EntityMetadata, type ObjectLiteral } from 'typeorm';
 import { ConfigurationError } from '../errors.js';
-import type { Json, JsonObject } from '../json.js';
+import type { Json } from '../json.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
 import { knownNames } from '../known-names.js';
 import { isOwnerText, OWNER_TEXTS } from '../owner.js';
@@ -16,13 +16,7 @@ import {
   type ColumnMetadata,
   type ValueKind,
 } from './canonical-value.js';
-import {
-  DESCRIPTION_KEYS,
-  wrongActionDescription,
-  wrongDescription,
-  wrongFieldDescription,
-  type WrongDescription,
-} from './described-type.js';
+import { DESCRIPTION_KEYS, wrongActionDescription, wrongDescription, wrongFieldDescription } from './described-type.js';
 import { CaptureError } from './errors.js';
 import {
   compositeKey,
@@ -36,6 +30,7 @@ import {
 } from './foreign-keys.js';
 import { exposureOf } from './exposed-properties.js';
 import { isOwnerFromRow } from './owner-from-row.js';
+import type { WrongDescription } from './wrong-description.js';
 import {
   CAPTURE_MODES,
   ENTITY_ACTIONS,
@@ -113,6 +108,8 @@ export class EntityDefinition {
   /** `undeclared` for an internal entity, whatever it declares: only listeners without an owner receive its events. */
   readonly ownership: Ownership;
   readonly isInternal: boolean;
+  /** The newest version of the payloads. */
+  readonly version: number;
   /** Relations whose foreign key must be known to decide the owner of a row. */
   readonly ownerRelations: readonly RelationMetadata[];
   /** Relations whose foreign key must be known to capture a row: for the payload, for the owner, or because `when` may read it. */
@@ -165,6 +162,7 @@ export class EntityDefinition {
     this.ignored = this.resolveIgnored();
     this.checkDescriptions();
     this.isInternal = options.visibility === 'internal';
+    this.version = options.version ?? 1;
     const ownership = this.resolveOwnership();
     this.ownership = this.isInternal ? 'undeclared' : ownership;
     const { owner, when } = options;
@@ -549,14 +547,4 @@ function byValue(a: Json, b: Json): number {
   if (typeof a === 'number' && typeof b === 'number') return a - b;
   const [x, y] = [a, b].map((id) => (typeof id === 'string' ? id : JSON.stringify(id))) as [string, string];
   return x < y ? -1 : x > y ? 1 : 0;
-}
-
-/** Sets the value at a path, and creates the missing objects on the path. */
-export function setPath(target: JsonObject, parts: readonly string[], value: Json): void {
-  let here = target;
-  for (const part of parts.slice(0, -1)) {
-    here[part] ??= {};
-    here = here[part] as JsonObject;
-  }
-  here[parts[parts.length - 1] as string] = value;
 }

@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../json.js';
 import type { ColumnMetadata } from './canonical-value.js';
-import { setPath, type EntityDefinition, type OutField } from './entity-definition.js';
+import type { EntityDefinition, OutField } from './entity-definition.js';
+import { setPath } from './set-path.js';
 import { typingColumn, withPart } from './foreign-keys.js';
 import { exampleOfSchema } from './schema-example.js';
 import { formOf, orNull, type ValueForm } from './value-form.js';

@@ -18,8 +18,10 @@ export interface StoredPayload {
   readonly dropped: readonly string[] | null;
 }
 
-interface CanonicalBody {
+/** The canonical body of an event. `version` is absent in version 1, so version 1 has the same bytes with and without later versions. */
+export interface CanonicalBody {
   type: string;
+  version?: number;
   timestamp: string;
   test?: true;
   truncated?: true;
@@ -28,18 +30,24 @@ interface CanonicalBody {
 }
 
 /**
- * Renders the canonical text of an event: `{ type, timestamp, data, previous? }`, the shape of Standard Webhooks.
+ * Renders the canonical text of an event: `{ type, version?, timestamp, data, previous? }`, the shape of Standard Webhooks.
  *
- * `identity` names the fields that a thin payload keeps first: the primary key. An example event has `"test": true`.
+ * `identity` names the fields that a thin payload keeps first: the primary key. An example event has `"test": true`. `version` is the
+ * version of its type.
  */
 export function renderPayload(
   event: WebhookEvent,
   identity: readonly string[],
   limits: PayloadLimits,
-  isTest = false,
+  { isTest = false, version = 1 }: { readonly isTest?: boolean; readonly version?: number } = {},
 ): StoredPayload {
-  const test = isTest ? { test: true as const } : {};
-  const body: CanonicalBody = { type: event.type, timestamp: event.timestamp, ...test, data: event.data };
+  const body: CanonicalBody = {
+    type: event.type,
+    ...(version > 1 ? { version } : {}),
+    timestamp: event.timestamp,
+    ...(isTest ? { test: true as const } : {}),
+    data: event.data,
+  };
   if (event.previous) body.previous = event.previous as JsonObject;
   const text = JSON.stringify(body);
   if (byteLength(text) <= limits.maxPayloadBytes) return { text, thin: null, dropped: null };
@@ -49,6 +57,20 @@ export function renderPayload(
 
   const stored = shrink(body, identity, limits.maxStoredBytes);
   return { text: JSON.stringify(stored.body), thin, dropped: stored.dropped };
+}
+
+// `renderPayload` writes the type and the version first, and a type needs no escape in JSON.
+const VERSION_OF_TEXT = /^\{"type":"[a-z0-9_.]+","version":(\d+),/;
+
+/** The version of a canonical text. Reads only the start of the text, because every attempt reads it. */
+export function versionOf(text: string): number {
+  return Number(VERSION_OF_TEXT.exec(text)?.[1] ?? 1);
+}
+
+/** The text of a body that another version of an event has. A text above `maxPayloadBytes` is thin. */
+export function textOfBody(body: CanonicalBody, identity: readonly string[], maxPayloadBytes: number): string {
+  const text = JSON.stringify(body);
+  return byteLength(text) <= maxPayloadBytes ? text : JSON.stringify(shrink(body, identity, maxPayloadBytes).body);
 }
 
 interface Field {
@@ -70,7 +92,14 @@ function shrink(body: CanonicalBody, identity: readonly string[], limit: number)
   const isIdentity = (field: Field) => field.part === 'data' && identity.includes(field.key);
   fields.sort((a, b) => Number(isIdentity(b)) - Number(isIdentity(a)) || a.bytes - b.bytes);
 
-  const empty: CanonicalBody = { type: body.type, timestamp: body.timestamp, truncated: true, data: {} };
+  const { type, version, timestamp } = body;
+  const empty: CanonicalBody = {
+    type,
+    ...(version === undefined ? {} : { version }),
+    timestamp,
+    truncated: true,
+    data: {},
+  };
   if (body.previous) empty.previous = {};
   let room = limit - byteLength(JSON.stringify(empty));
   const kept = { data: new Set<string>(), previous: new Set<string>() };

@@ -14,3 +14,9 @@ export function isReservedType(type: string): boolean {
 
 /** The type of the handshake request. With this request, the module asks a receiver for permission before the first delivery. */
 export const CHALLENGE_TYPE = 'webhook.challenge';
+
+/**
+ * The header with the version of the payload, for types with several versions. No scheme signs this header. The signed body contains
+ * `version`, too, unless it is version 1.
+ */
+export const VERSION_HEADER = 'webhook-version';

@@ -47,5 +47,7 @@ export interface NewEvent {
   readonly dedupeKey: Buffer | null;
   /** The length of the chain of events that led to this event; see `docs/capture.md`. */
   readonly depth: number;
+  /** The version of the type's payload. @defaultValue 1 */
+  readonly version?: number;
   readonly createdAt: number;
 }

@@ -222,7 +222,7 @@ const OPERATIONAL_ENTRIES: readonly CatalogEntry[] = Object.values(OPERATIONAL_E
   ownership: concernsListener(type) ? 'declared' : 'undeclared',
   fieldOf: publishedFields(Object.keys(OPERATIONAL_EXAMPLES[type])),
   fieldNames: () => Object.keys(OPERATIONAL_EXAMPLES[type]),
-  example: () => ({ data: OPERATIONAL_EXAMPLES[type] }),
+  example: () => ({ version: 1, data: OPERATIONAL_EXAMPLES[type] }),
 }));
 
 const ANY_FIELD: FieldInfo = { numeric: false, routable: false };

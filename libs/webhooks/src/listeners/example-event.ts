@@ -1,5 +1,6 @@
 import { exampleRow } from '../entities/field-form.js';
-import { setPath, type EntityDefinition } from '../entities/entity-definition.js';
+import type { EntityDefinition } from '../entities/entity-definition.js';
+import { setPath } from '../entities/set-path.js';
 import { exampleOfSchema } from '../entities/schema-example.js';
 import type { EntityAction } from '../entities/webhook.decorator.js';
 import { isPlainObject, type JsonObject } from '../json.js';
@@ -9,6 +10,8 @@ import type { PublishedType } from '../options/webhooks-options.js';
 export interface ExampleEvent {
   readonly data: JsonObject;
   readonly previous?: JsonObject;
+  /** The version of `data`: the newest version of the type. */
+  readonly version: number;
 }
 
 /** An example event of an entity: the first of its `examples`, or a made-up value for each property of the payload. */
@@ -19,7 +22,10 @@ export function exampleOfEntity(definition: EntityDefinition, action: EntityActi
 /** At least one example event of an entity. */
 export function examplesOfEntity(definition: EntityDefinition, action: EntityAction): ExampleEvent[] {
   const { examples = [exampleRow(definition, definition.fields, 0)] } = definition.options;
-  return examples.map((data) => (action === 'updated' ? { data, previous: previousOf(definition, data) } : { data }));
+  const { version } = definition;
+  return examples.map((data) =>
+    action === 'updated' ? { version, data, previous: previousOf(definition, data) } : { version, data },
+  );
 }
 
 /** The old value of the first property that an application may change. */
@@ -40,11 +46,11 @@ export function exampleOfPublished(published: PublishedType): ExampleEvent {
 }
 
 /** At least one example event of a published type. */
-export function examplesOfPublished({ fields, schema, examples }: PublishedType): ExampleEvent[] {
-  if (examples) return examples.map((data) => ({ data }));
+export function examplesOfPublished({ fields, schema, examples, version = 1 }: PublishedType): ExampleEvent[] {
+  if (examples) return examples.map((data) => ({ version, data }));
   const made = schema && exampleOfSchema(schema);
-  if (isPlainObject(made)) return [{ data: made as JsonObject }];
+  if (isPlainObject(made)) return [{ version, data: made as JsonObject }];
   const data: JsonObject = {};
   for (const field of fields ?? []) setPath(data, field.split('.'), 'example');
-  return [{ data }];
+  return [{ version, data }];
 }

@@ -1,3 +1,4 @@
+import { LATEST } from '../events/payload-pins.js';
 import { MAX_EVENT_TYPE_LENGTH } from '../events/event-type.js';
 import { MAX_HEADER_VALUE_LENGTH, MAX_HEADERS } from '../sending/listener-headers.js';
 import { MAX_URL_LENGTH } from '../sending/listener-url.js';
@@ -169,6 +170,20 @@ export const LISTENER_SCHEMA = {
     example: { ca: `-----BEGIN CERTIFICATE-----\n${PLACEHOLDER}` },
   },
   format: text('The payload format.', { maxLength: MAX_FORMAT_LENGTH, default: 'standard', example: 'standard' }),
+  versions: {
+    description:
+      'The versions of the payloads, by event type, or the value latest. A type that you do not name gets its newest version, and keeps this version.',
+    nullable: true,
+    oneOf: [
+      { type: 'string', enum: [LATEST], description: 'Always the newest version.' },
+      {
+        type: 'object',
+        description: 'Versions by event type.',
+        additionalProperties: { type: 'integer', minimum: 1 },
+      },
+    ],
+    example: { 'order.updated': 1 },
+  },
   ordering: text(
     'With the value entity, the events of one object are sent one at a time, in the order in which they happened.',
     {

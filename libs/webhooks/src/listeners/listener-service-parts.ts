@@ -11,6 +11,7 @@ import type { ListenerRow } from '../store/listeners/listener-rows.js';
 import type { TestExample } from '../store/queue/test-event.js';
 import type { EventCatalog } from './event-catalog.js';
 import type { Listener } from './listener.js';
+import type { PinnedVersions } from './pinned-versions.js';
 
 /** The dependencies of a `ListenerService`. @internal */
 export interface ListenerServiceParts {
@@ -19,6 +20,8 @@ export interface ListenerServiceParts {
   /** Who makes the changes; `null`: the application, which gave no name. */
   readonly actor: string | null;
   readonly catalog: EventCatalog;
+  /** The versions that listeners pin. */
+  readonly versions: PinnedVersions;
   readonly clock: WebhookClock;
   readonly guard: AddressGuard;
   /** Resolves the name in a URL. @throws BadRequestError `URL_ADDRESS_BLOCKED` */

@@ -3,6 +3,7 @@ import { newId } from '../ids.js';
 import { generateSecret } from '../signing/secret.js';
 import type { CallerTransaction } from '../store/database/caller-transactions.js';
 import {
+  type ListenerRow,
   type ListenerValues,
   type OwnerScope,
   countListeners,
@@ -79,6 +80,10 @@ export class ListenerWrites {
       owner,
       ...subscription.values,
       ...delivering,
+      versions: this.parts.versions.stored(listenerInput.versions, {
+        patterns: JSON.parse(subscription.values.patterns) as string[],
+        isOwned: owner !== null,
+      }),
       externalId: null,
       externalKey: null,
       metadata: null,
@@ -135,6 +140,7 @@ export class ListenerWrites {
           ...this.credentials.changedAuth(row, given),
           ...this.credentials.changedTls(row, given.url, tls),
           ...handshakeChange(row, delivering.url, given.handshake, this.checks.handshakeRules),
+          ...this.changedVersions(row, given),
         };
         Object.assign(values, storedReferences(row.owner, { externalId, metadata }));
         const audit = { action: 'listener.updated', details: { changed } } as const;
@@ -154,6 +160,15 @@ export class ListenerWrites {
     );
     this.changes.wake(transaction);
     return listener;
+  }
+
+  private changedVersions(row: ListenerRow, given: UpdateListenerInput): { versions?: string | null } {
+    if (given.versions === undefined && given.events === undefined) return {};
+    const before = { patterns: JSON.parse(row.patterns) as string[], versions: row.versions };
+    const patterns = given.events ?? before.patterns;
+    // An invalid pattern is reported by the check of the subscription.
+    if (given.events) this.parts.catalog.checkPatterns([...given.events], row.owner !== null);
+    return { versions: this.parts.versions.stored(given.versions, { patterns, isOwned: row.owner !== null }, before) };
   }
 
   /**

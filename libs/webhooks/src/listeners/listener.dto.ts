@@ -10,11 +10,14 @@ import {
   IsString,
   Matches,
   MaxLength,
+  ValidateBy,
   validateSync,
   type ValidationError,
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
+import { LATEST, type VersionPins } from '../events/payload-pins.js';
 import { STORED_UNCHANGED } from '../foreign-text.js';
+import { isPlainObject } from '../json.js';
 import { knownNames } from '../known-names.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import { HANDSHAKES, type Handshake } from '../options/handshake-methods.js';
@@ -33,6 +36,11 @@ import {
   ENABLED_SCHEMA,
   SECRET_SCHEMA,
 } from './listener-schema.js';
+
+function isVersionPins(value: unknown): boolean {
+  if (value === LATEST) return true;
+  return isPlainObject(value) && Object.values(value).every((version) => Number.isSafeInteger(version));
+}
 
 const NOT_STORED = 'NUL or half a surrogate pair';
 
@@ -91,6 +99,16 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
   @IsString()
   @MaxLength(MAX_FORMAT_LENGTH)
   format?: string;
+
+  @IsOptional()
+  @ValidateBy({
+    name: 'isVersionPins',
+    validator: {
+      validate: isVersionPins,
+      defaultMessage: () => "versions must be 'latest', or an object of event types and whole numbers",
+    },
+  })
+  versions?: VersionPins | null;
 
   @IsOptional()
   @IsIn(ORDERINGS)

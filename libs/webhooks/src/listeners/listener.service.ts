@@ -1,9 +1,10 @@
+import { writePins } from '../events/payload-pins.js';
 import { textOf } from '../foreign-text.js';
 import { InvalidListenerError, LISTENER_DISABLED_MESSAGE, LISTENER_PENDING_MESSAGE } from '../listener-errors.js';
 import { type WebhookKeySet, keySetOf } from '../signing/ed25519-key.js';
 import type { WebhookPage, WebhookPageOptions } from '../store/database/page.js';
-import { type OwnerScope, readListener } from '../store/listeners/listener-rows.js';
-import { TEST_EVENT_TYPE } from '../store/queue/test-event.js';
+import { type ListenerRow, type OwnerScope, readListener } from '../store/listeners/listener-rows.js';
+import { TEST_EVENT_TYPE, type TestExample } from '../store/queue/test-event.js';
 import { type ErasedOwner, eraseOwner } from './erase-owner.js';
 import { ListenerChanges, found } from './listener-changes.js';
 import { ListenerKeys } from './listener-keys.js';
@@ -128,7 +129,7 @@ export class ListenerService {
    * @throws BadRequestError with the codes `INVALID_LISTENER`, `UNKNOWN_ENTITY`, `INVALID_EVENT_TYPE`, `UNKNOWN_EVENT_TYPE`,
    * `UNKNOWN_PROPERTY`, `UNKNOWN_OPERATOR`, `INVALID_FILTER`, `INVALID_URL`, `URL_SCHEME`, `URL_CREDENTIALS`,
    * `URL_ADDRESS_BLOCKED`, `URL_PORT_BLOCKED`, `INVALID_HEADER`, `INVALID_AUTH`, `INVALID_TLS`, `INVALID_CERTIFICATE`, `INVALID_PRIVATE_KEY`,
-   * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `INVALID_SECRET`,
+   * `CERTIFICATE_KEY_MISMATCH`, `CERTIFICATE_EXPIRED`, `INVALID_RATE_LIMIT`, `UNKNOWN_SCHEME`, `UNKNOWN_FORMAT`, `UNKNOWN_VERSION`, `INVALID_SECRET`,
    * `INVALID_OWNER`, `OWNER_NOT_DECLARED`, `HANDSHAKE_REQUIRED`, `HANDSHAKE_ORIGIN_MISSING`, `EXTERNAL_ID_TAKEN`; from an owner-bound
    * service also QuotaError `TOO_MANY_LISTENERS`
    * @example await listeners.create({ entity: User, where: { username: 'john' }, url, owner: String(john.id) });
@@ -285,13 +286,13 @@ export class ListenerService {
    * listener. It is logged and retried like any other event. Its body has `"test": true` beside `type`. Its request has the header
    * `webhook-test: true`.
    *
-   * @param options `type`: the type of the example. Its `data` is the first of the `examples` of the entity or of the published type, or
+   * @param options `version`: an offered version of the type @defaultValue the version of the listener; `type`: the type of the example. Its `data` is the first of the `examples` of the entity or of the published type, or
    * is made up from the types of the columns @defaultValue 'webhook.test'
    * @returns the id of the delivery, for `deliveries.get(deliveryId)`
    * @throws ListenerNotFoundError; InvalidListenerError `LISTENER_DISABLED`, `LISTENER_PENDING`; BadRequestError `UNKNOWN_EVENT_TYPE`,
-   * `INVALID_EVENT_TYPE`, `OWNER_NOT_DECLARED`; from an owner-bound service also QuotaError `TOO_MANY_TESTS`
+   * `INVALID_EVENT_TYPE`, `OWNER_NOT_DECLARED`, `UNKNOWN_VERSION`; from an owner-bound service also QuotaError `TOO_MANY_TESTS`
    */
-  async sendTest(id: string, options: { type?: string } = {}): Promise<{ deliveryId: string }> {
+  async sendTest(id: string, options: { type?: string; version?: number } = {}): Promise<{ deliveryId: string }> {
     const { database } = this.parts;
     const transaction = this.parts.transactions.here();
     const scope = this.boundTo;
@@ -302,14 +303,21 @@ export class ListenerService {
     if (row.state !== 'active') {
       throw new InvalidListenerError('LISTENER_DISABLED', LISTENER_DISABLED_MESSAGE, { httpStatus: 409 });
     }
-    const { type } = options;
-    const example =
-      type === undefined
-        ? { type: TEST_EVENT_TYPE, data: { test: true, listenerId: row.id } }
-        : { type, ...this.parts.catalog.exampleOf(textOf(type), row.owner !== null) };
+    const example = this.testExample(row, options);
     this.parts.quotas.countTest(this.boundTo);
     const deliveryId = await transaction.run(() => this.parts.sendTest(row, example, this.parts.actor ?? null));
     this.changes.wake(transaction);
     return { deliveryId };
+  }
+
+  /** @throws as {@link sendTest} */
+  private testExample({ id, owner }: ListenerRow, { type, version }: { type?: string; version?: number }): TestExample {
+    const { catalog, versions } = this.parts;
+    const example = type === undefined ? null : catalog.exampleOf(textOf(type), owner !== null);
+    const sent = type === undefined ? TEST_EVENT_TYPE : textOf(type);
+    const of = example ?? { version: 1, data: { test: true, listenerId: id } };
+    if (version === undefined) return { type: sent, ...of };
+    versions.assertVersion(sent, version);
+    return { type: sent, ...of, versions: writePins({ [sent]: version }) };
   }
 }

@@ -1,4 +1,5 @@
 import type { EntityClass, Ordering } from '../entities/webhook.decorator.js';
+import type { VersionPins } from '../events/payload-pins.js';
 import type { Json, JsonObject } from '../json.js';
 import type { ListenerAuth } from './credentials/listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './credentials/listener-tls.js';
@@ -79,6 +80,15 @@ export interface ListenerInput {
   tls?: ListenerTls | null;
   /** The name of a payload format. @defaultValue `'standard'` */
   format?: string;
+  /**
+   * The versions of the payloads, by event type, for types with several versions. A type that you do not name gets its newest version, and
+   * keeps it when the application deploys a newer one. `'latest'`: always the newest version. See `docs/payload.md`.
+   *
+   * `update()` changes the types that you name, and keeps the versions of the others. `null` moves all types to their newest version.
+   *
+   * @example { 'order.updated': 1 }
+   */
+  versions?: VersionPins | null;
   /**
    * `'entity'`: the events of one row are sent one at a time, in the order of their commits. `'none'`: only events of entities that set
    * `ordering: 'entity'` are sent in this way. See `docs/ordering.md`.
@@ -172,6 +182,8 @@ export interface Listener {
   /** The subjects and the expiry of the certificates. The key is never shown. */
   readonly tls: ShownListenerTls | null;
   readonly format: string;
+  /** The pinned version of each type that has several versions, or `'latest'`. `{}` if no type of the listener has several versions. */
+  readonly versions: VersionPins;
   readonly ordering: Ordering;
   readonly sequence: boolean;
   readonly rateLimit: RateLimit | null;

@@ -13,7 +13,7 @@ const SHOWN_TIME_MS = 10_000;
 /** Turns rows into listeners in the form that a service returns. */
 export class ShownListeners {
   constructor(
-    private readonly parts: Pick<ListenerServiceParts, 'clock'>,
+    private readonly parts: Pick<ListenerServiceParts, 'clock' | 'versions'>,
     private readonly boundTo: OwnerScope,
     private readonly keys: SigningKeys,
   ) {}
@@ -25,6 +25,7 @@ export class ShownListeners {
       pausedUntil: Number(listener.pausedUntil) > this.parts.clock.now() ? this.shownTime(listener.pausedUntil) : null,
       nextAttemptAt: this.shownTime(listener.nextAttemptAt),
       publicKeys: this.keys.publicKeysOf(row, listener.schemes),
+      versions: this.parts.versions.shown(row.versions, { patterns: listener.events, isOwned: row.owner !== null }),
     };
   }
 
@@ -55,6 +56,7 @@ function toListener(row: ListenerRow): Listener {
     auth: shownAuth(row.auth),
     tls: shownTls(row.tls),
     format: row.format,
+    versions: {},
     ordering: row.ordering as Listener['ordering'],
     sequence: Number(row.sequence) === 1,
     rateLimit: row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit),

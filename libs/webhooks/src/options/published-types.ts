@@ -1,4 +1,5 @@
-import { DESCRIPTION_KEYS, wrongDeprecation, wrongDescription } from '../entities/described-type.js';
+import { DESCRIPTION_KEYS, wrongDescription } from '../entities/described-type.js';
+import { wrongDeprecation } from '../entities/wrong-description.js';
 import { ConfigurationError } from '../errors.js';
 import { assertEventType } from '../events/event-type.js';
 import { isReservedType } from '../events/reserved-names.js';

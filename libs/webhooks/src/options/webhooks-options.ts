@@ -1,5 +1,6 @@
 import type { FactoryProvider, InjectionToken, ModuleMetadata, Type } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
+import type { DispatcherEngine } from '../engine.js';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
 import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
@@ -9,7 +10,8 @@ import type { WebhookArchive } from '../archive/webhook-archive.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { SecurityOptions } from '../sending/security-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
-import type { Deprecation, TypeDescription } from '../entities/described-type.js';
+import type { TypeDescription } from '../entities/described-type.js';
+import type { Deprecation } from '../entities/wrong-description.js';
 import type { SignatureScheme } from '../signing/signature-scheme.js';
 
 /** A type that `publish()` may send, in addition to the types of entities. */
@@ -103,6 +105,13 @@ export interface DispatcherOptions {
    * @defaultValue 1_000
    */
   pollIntervalMs?: number;
+  /**
+   * Finds the listeners whose deliveries are due, in place of a search in the database:
+   * `bullmqEngine()` of `nestjs-entity-webhooks/bullmq`. See `docs/bullmq.md`.
+   *
+   * @defaultValue none: each process searches the database
+   */
+  engine?: DispatcherEngine;
   /**
    * Size of the dispatcher's own connection pool on server databases. This pool is in addition to the application's pool.
    * @defaultValue 4

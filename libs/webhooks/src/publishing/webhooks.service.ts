@@ -220,6 +220,7 @@ export class WebhooksService {
       isOrdered: false,
       dedupeKey,
       depth: cause.depth,
+      version: resolved.publishedTypes.get(type)?.version ?? 1,
       createdAt: now,
     };
     return eventRow(source, ['id'], resolved.payload);

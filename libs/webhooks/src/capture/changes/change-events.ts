@@ -4,7 +4,8 @@ import type { PayloadLimits } from '../../events/payload.js';
 import type { Audience, WebhookEvent } from '../../events/webhook-event.js';
 import { tupleHash } from '../../hash.js';
 import { newId } from '../../ids.js';
-import { setPath, type EntityDefinition, type RowImage } from '../../entities/entity-definition.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import { setPath } from '../../entities/set-path.js';
 import type { Before, RowChange } from './row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
 
@@ -115,6 +116,7 @@ function row(change: RowChange, { key }: RowImage, changeEvent: ChangeEvent, lim
     isOrdered: definition.options.ordering === 'entity',
     dedupeKey: null,
     depth: change.cause?.depth ?? 0,
+    version: definition.version,
     createdAt: at,
   };
   return eventRow(source, definition.identity, limits);

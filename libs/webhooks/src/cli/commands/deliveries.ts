@@ -6,13 +6,13 @@ import {
   type DeliveryDetails,
   type DeliveryState,
 } from '../../deliveries/delivery.js';
-import { pastTime, wholeNumber } from '../terminal/arguments.js';
+import { pastTime } from '../terminal/arguments.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
 import { shownDuration } from '../terminal/durations.js';
-import { print, type Cell } from '../terminal/table.js';
+import { print, printPage, type Cell } from '../terminal/table.js';
 import type { ExitCode } from '../terminal/terminal.js';
-import { withJsonOption, withSourceOptions } from './options.js';
+import { filterOf, withId, withPageOptions, type PageOptions } from './options.js';
 
 type Common = SourceOptions & ResultOptions;
 
@@ -22,8 +22,7 @@ export function addDeliveries(program: Command, cli: Cli): void {
     .command('deliveries')
     .description('Looks into the log of deliveries, and sends one again.');
   addList(deliveries, cli);
-  const of = (name: string, description: string) =>
-    withJsonOption(withSourceOptions(deliveries.command(name).description(description))).argument('<id>', 'dlv_…');
+  const of = (name: string, description: string) => withId(deliveries, name, description, 'dlv_…');
   of('show', 'Shows a delivery and its attempts, with the answers of the receiver.').action(
     handler(cli, (id: string, options: Common) => show(cli, id, options)),
   );
@@ -32,7 +31,7 @@ export function addDeliveries(program: Command, cli: Cli): void {
   );
 }
 
-interface ListOptions extends Common {
+interface ListOptions extends PageOptions {
   readonly event?: string;
   readonly listener?: string;
   readonly type?: string;
@@ -40,8 +39,6 @@ interface ListOptions extends Common {
   readonly owner?: string;
   readonly since?: Date;
   readonly until?: Date;
-  readonly limit: number;
-  readonly cursor?: string;
 }
 
 function addList(deliveries: Command, cli: Cli): void {
@@ -54,14 +51,12 @@ function addList(deliveries: Command, cli: Cli): void {
     .addOption(new Option('--state <state>', 'only in this state').choices(DELIVERY_STATES))
     .option('--owner <owner>', 'only to listeners of this owner')
     .option('--since <time>', 'only from this time on, such as 24h ago', pastTime)
-    .option('--until <time>', 'only before this time', pastTime)
-    .option('--limit <count>', 'how many', wholeNumber(1, 500), 50)
-    .option('--cursor <cursor>', 'continue after the last page');
-  withJsonOption(withSourceOptions(command)).action(handler(cli, (options: ListOptions) => list(cli, options)));
+    .option('--until <time>', 'only before this time', pastTime);
+  withPageOptions(command).action(handler(cli, (options: ListOptions) => list(cli, options)));
 }
 
 async function list(cli: Cli, options: ListOptions): Promise<ExitCode> {
-  const { json, dataSource: _, api: __, token: ___, event, listener, ...filter } = options;
+  const { event, listener, ...filter } = filterOf(options);
   return withCommandServices<ExitCode>(cli, options, async ({ deliveries }) => {
     const page = await deliveries.list({
       ...filter,
@@ -69,9 +64,7 @@ async function list(cli: Cli, options: ListOptions): Promise<ExitCode> {
       ...(listener === undefined ? {} : { listenerId: listener }),
     });
     const header = ['ID', 'STATE', 'TYPE', 'ATTEMPTS', 'LAST', 'CREATED', 'EVENT', 'LISTENER'];
-    print(cli.terminal, page, { json, header, rows: page.items.map(rowOf) });
-    if (!json && !page.items.length) cli.terminal.err('There are no such deliveries.');
-    if (!json && page.next !== null) cli.terminal.err(`There are more: --cursor ${page.next}`);
+    printPage(cli.terminal, page, { json: options.json, header, rowOf, name: 'deliveries' });
     return 0;
   });
 }

@@ -1,20 +1,18 @@
 import type { Command } from 'commander';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
-import { pastTime, wholeNumber } from '../terminal/arguments.js';
+import { pastTime } from '../terminal/arguments.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
-import { print } from '../terminal/table.js';
+import { print, printPage } from '../terminal/table.js';
 import type { ExitCode } from '../terminal/terminal.js';
-import { withJsonOption, withSourceOptions } from './options.js';
+import { filterOf, withId, withPageOptions, type PageOptions } from './options.js';
 
 type Common = SourceOptions & ResultOptions;
 
-interface ListOptions extends Common {
+interface ListOptions extends PageOptions {
   readonly type?: string;
   readonly owner?: string;
   readonly since?: Date;
   readonly until?: Date;
-  readonly limit: number;
-  readonly cursor?: string;
 }
 
 /** `events`: list, show. */
@@ -26,24 +24,22 @@ export function addEvents(program: Command, cli: Cli): void {
     .option('--type <type>', 'only of this event type')
     .option('--owner <owner>', 'only of this owner')
     .option('--since <time>', 'only from this time on, such as 24h ago', pastTime)
-    .option('--until <time>', 'only before this time', pastTime)
-    .option('--limit <count>', 'how many', wholeNumber(1, 500), 50)
-    .option('--cursor <cursor>', 'continue after the last page');
-  withJsonOption(withSourceOptions(list)).action(handler(cli, (options: ListOptions) => listEvents(cli, options)));
-  const show = events.command('show').description('Shows an event with its data.').argument('<id>', 'evt_…');
-  withJsonOption(withSourceOptions(show)).action(
+    .option('--until <time>', 'only before this time', pastTime);
+  withPageOptions(list).action(handler(cli, (options: ListOptions) => listEvents(cli, options)));
+  withId(events, 'show', 'Shows an event with its data.', 'evt_…').action(
     handler(cli, (id: string, options: Common) => showEvent(cli, id, options)),
   );
 }
 
 async function listEvents(cli: Cli, options: ListOptions): Promise<ExitCode> {
-  const { json, dataSource: _, api: __, token: ___, ...filter } = options;
   return withCommandServices<ExitCode>(cli, options, async ({ events }) => {
-    const page = await events.list(filter);
-    const rows = page.items.map(({ id, state, type, owner, timestamp }) => [id, state, type, owner, timestamp]);
-    print(cli.terminal, page, { json, header: ['ID', 'STATE', 'TYPE', 'OWNER', 'TIME'], rows });
-    if (!json && !page.items.length) cli.terminal.err('There are no such events.');
-    if (!json && page.next !== null) cli.terminal.err(`There are more: --cursor ${page.next}`);
+    const page = await events.list(filterOf(options));
+    printPage(cli.terminal, page, {
+      json: options.json,
+      header: ['ID', 'STATE', 'TYPE', 'OWNER', 'TIME'],
+      rowOf: ({ id, state, type, owner, timestamp }) => [id, state, type, owner, timestamp],
+      name: 'events',
+    });
     return 0;
   });
 }

@@ -1,13 +1,14 @@
 import { Option, type Command } from 'commander';
 import type { CreateListenerInput, Listener, ListenerWithSecret } from '../../listeners/listener.js';
-import { duration, names, wholeNumber } from '../terminal/arguments.js';
+import { LATEST } from '../../events/payload-pins.js';
+import { duration, names, typeVersion } from '../terminal/arguments.js';
 import type { CommandServices } from '../services/command-services.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
 import { jsonObject } from '../terminal/contents.js';
-import { print, type Cell } from '../terminal/table.js';
+import { print, printPage, type Cell } from '../terminal/table.js';
 import type { ExitCode } from '../terminal/terminal.js';
-import { withJsonOption, withSourceOptions } from './options.js';
+import { filterOf, withId, withJsonOption, withPageOptions, withSourceOptions, type PageOptions } from './options.js';
 
 type Common = SourceOptions & ResultOptions;
 
@@ -16,8 +17,7 @@ export function addListeners(program: Command, cli: Cli): void {
   const listeners = program.command('listeners').description('Lists, shows, creates and changes listeners.');
   addList(listeners, cli);
   addCreate(listeners, cli);
-  const of = (name: string, description: string) =>
-    withJsonOption(withSourceOptions(listeners.command(name).description(description))).argument('<id>', 'lst_…');
+  const of = (name: string, description: string) => withId(listeners, name, description, 'lst_…');
   of('show', 'Shows one listener.').action(
     handler(cli, (id: string, options: Common) => showResult(cli, options, ({ listeners: all }) => all.get(id))),
   );
@@ -43,11 +43,9 @@ export function addListeners(program: Command, cli: Cli): void {
     .action(handler(cli, (id: string, options: RotateOptions) => rotate(cli, id, options)));
 }
 
-interface ListOptions extends Common {
+interface ListOptions extends PageOptions {
   readonly owner?: string;
   readonly state?: Listener['state'];
-  readonly limit: number;
-  readonly cursor?: string;
 }
 
 function addList(listeners: Command, cli: Cli): void {
@@ -55,25 +53,18 @@ function addList(listeners: Command, cli: Cli): void {
     .command('list')
     .description('Lists listeners, the newest first.')
     .option('--owner <owner>', 'only listeners of this owner')
-    .addOption(new Option('--state <state>', 'only in this state').choices(['active', 'pending', 'disabled']))
-    .option('--limit <count>', 'how many', wholeNumber(1, 500), 50)
-    .option('--cursor <cursor>', 'continue after the last page');
-  withJsonOption(withSourceOptions(command)).action(handler(cli, (options: ListOptions) => list(cli, options)));
+    .addOption(new Option('--state <state>', 'only in this state').choices(['active', 'pending', 'disabled']));
+  withPageOptions(command).action(handler(cli, (options: ListOptions) => list(cli, options)));
 }
 
 async function list(cli: Cli, options: ListOptions): Promise<ExitCode> {
-  const { json, owner, state, limit, cursor } = options;
   return withCommandServices<ExitCode>(cli, options, async ({ listeners }) => {
-    const page = await listeners.list({
-      limit,
-      ...(owner === undefined ? {} : { owner }),
-      ...(state === undefined ? {} : { state }),
-      ...(cursor === undefined ? {} : { cursor }),
+    printPage(cli.terminal, await listeners.list(filterOf(options)), {
+      json: options.json,
+      header: ['ID', 'STATE', 'OWNER', 'EVENTS', 'URL'],
+      rowOf: (one) => [one.id, one.state, one.owner, one.events.join(','), one.url],
+      name: 'listeners',
     });
-    const rows = page.items.map((one) => [one.id, one.state, one.owner, one.events.join(','), one.url]);
-    print(cli.terminal, page, { json, header: ['ID', 'STATE', 'OWNER', 'EVENTS', 'URL'], rows });
-    if (!json && !page.items.length) cli.terminal.err('There are no such listeners.');
-    if (!json && page.next !== null) cli.terminal.err(`There are more: --cursor ${page.next}`);
     return 0;
   });
 }
@@ -88,6 +79,8 @@ interface CreateOptions extends Common {
   readonly secret?: string;
   readonly schemes?: string[];
   readonly format?: string;
+  readonly pin?: Readonly<Record<string, number>>;
+  readonly latest?: boolean;
   readonly externalId?: string;
 }
 
@@ -104,13 +97,20 @@ function addCreate(listeners: Command, cli: Cli): void {
     .option('--secret <secret>', 'the secret; otherwise a random one')
     .option('--schemes <names>', "signature schemes, such as 'standard,stripe'", names)
     .option('--format <name>', 'the payload format')
+    .option('--pin <type=version>', "a version of a type, such as 'order.updated=1'; may be repeated", typeVersion)
+    .addOption(new Option('--latest', 'always the newest version of every type').conflicts('pin'))
     .option('--external-id <id>', 'the id in another system');
   withJsonOption(withSourceOptions(command)).action(handler(cli, (options: CreateOptions) => create(cli, options)));
 }
 
 async function create(cli: Cli, options: CreateOptions): Promise<ExitCode> {
-  const { json, dataSource: _, api: __, token: ___, where, ...given } = options;
-  const input = { ...given, ...(where === undefined ? {} : { where: await jsonObject('--where', where) }) };
+  const { json, dataSource: _, api: __, token: ___, where, pin, latest, ...given } = options;
+  const versions = latest ? LATEST : pin;
+  const input = {
+    ...given,
+    ...(where === undefined ? {} : { where: await jsonObject('--where', where) }),
+    ...(versions === undefined ? {} : { versions }),
+  };
   return withCommandServices<ExitCode>(cli, options, async ({ listeners, assertCanSeal }) => {
     await assertCanSeal();
     const created = await listeners.create(input as CreateListenerInput);

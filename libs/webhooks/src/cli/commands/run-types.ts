@@ -20,7 +20,8 @@ interface Asked {
   /** The file or folder of the option. */
   readonly path: string;
   readonly isPrinted: boolean;
-  readonly include: Included;
+  /** Which types, in which versions. */
+  readonly choice: Choice;
 }
 
 interface Output {
@@ -28,26 +29,26 @@ interface Output {
   readonly json: boolean | undefined;
 }
 
-type Included = NonNullable<CatalogDocumentOptions['include']>;
+type Choice = Pick<CatalogDocumentOptions, 'include' | 'versions'>;
 
 /** Runs the command `types` on the entities of a data source file, without a connection. */
 export async function runTypes(given: string | undefined, asked: Asked, output: Output): Promise<ExitCode> {
   const loaded = await load(given);
   const catalog = await webhookCatalog(loaded.dataSource, loaded.options);
   assertNotEmpty(catalog, loaded, output.terminal);
-  const { action, path, isPrinted, include } = asked;
+  const { action, path, isPrinted, choice } = asked;
   if (action === 'check') return checkRecord(catalog, path, output);
-  if (action === 'schemas') return writeFiles(action, schemaFiles(catalog, path, include), output);
-  if (!isPrinted) return writeFiles(action, [[path, TEXTS[action](catalog, include)]], output);
+  if (action === 'schemas') return writeFiles(action, schemaFiles(catalog, path, choice), output);
+  if (!isPrinted) return writeFiles(action, [[path, TEXTS[action](catalog, choice)]], output);
   const isList = action === 'out' && output.json;
-  output.terminal.out(isList ? listOfTypes(catalog, include) : TEXTS[action](catalog, include));
+  output.terminal.out(isList ? listOfTypes(catalog, choice) : TEXTS[action](catalog, choice));
   return 0;
 }
 
 /** Runs the command `types` over the API: the types that the caller may see. */
 export async function runRemoteTypes(
   client: WebhooksClient,
-  { action, path, isPrinted }: Omit<Asked, 'include' | 'action'> & { action: Exclude<TypesAction, 'check' | 'write'> },
+  { action, path, isPrinted }: Omit<Asked, 'choice' | 'action'> & { action: Exclude<TypesAction, 'check' | 'write'> },
   output: Output,
 ): Promise<ExitCode> {
   if (action === 'schemas') return writeFiles(action, await remoteSchemas(client, path), output);
@@ -68,8 +69,9 @@ const REMOTE_TEXTS: Readonly<
 
 async function remoteSchemas(client: WebhooksClient, folder: string): Promise<TextFile[]> {
   const files: TextFile[] = [];
-  for (const { type } of (await client.listEventTypes()).items) {
-    files.push([join(folder, `${type}.json`), jsonText(await client.getEventSchema({ type }))]);
+  for (const { type, versions } of (await client.listEventTypes()).items) {
+    for (const name of [type, ...versions.slice(1).map((version) => `${type}.${version}`)])
+      files.push([join(folder, `${name}.json`), jsonText(await client.getEventSchema({ type: name }))]);
   }
   return files;
 }
@@ -82,11 +84,11 @@ function assertNotEmpty({ types }: WebhookCatalog, { file, resolved }: LoadedDat
 }
 
 const TEXTS: Readonly<
-  Record<Exclude<TypesAction, 'check' | 'schemas'>, (catalog: WebhookCatalog, include: Included) => string>
+  Record<Exclude<TypesAction, 'check' | 'schemas'>, (catalog: WebhookCatalog, choice: Choice) => string>
 > = {
-  out: (catalog, include) => catalog.typeScript({ include }).trimEnd(),
-  openapi: (catalog, include) => jsonText(catalog.openApi({ include })),
-  asyncapi: (catalog, include) => jsonText(catalog.asyncApi({ include })),
+  out: (catalog, choice) => catalog.typeScript(choice).trimEnd(),
+  openapi: (catalog, choice) => jsonText(catalog.openApi(choice)),
+  asyncapi: (catalog, choice) => jsonText(catalog.asyncApi(choice)),
   write: (catalog) => jsonText(catalog.record()),
 };
 
@@ -95,14 +97,14 @@ function jsonText(value: unknown): string {
   return JSON.stringify(value, null, 2);
 }
 
-function listOfTypes({ types }: WebhookCatalog, include: Included): string {
-  return jsonText(includedTypes(types, { include }));
+function listOfTypes({ types }: WebhookCatalog, choice: Choice): string {
+  return jsonText(includedTypes(types, choice));
 }
 
 type TextFile = readonly [path: string, text: string];
 
-function schemaFiles(catalog: WebhookCatalog, folder: string, include: Included): TextFile[] {
-  const schemas = Object.entries(catalog.schemas({ include }));
+function schemaFiles(catalog: WebhookCatalog, folder: string, choice: Choice): TextFile[] {
+  const schemas = Object.entries(catalog.schemas(choice));
   return schemas.map(([type, schema]) => [join(folder, `${type}.json`), jsonText(schema)]);
 }
 

@@ -1,11 +1,10 @@
 import { Option, type Command } from 'commander';
 import type { Task, TaskKind, TaskState } from '../../deliveries/task.js';
-import { wholeNumber } from '../terminal/arguments.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
-import { grouped, print, type Cell } from '../terminal/table.js';
+import { grouped, print, printPage, type Cell } from '../terminal/table.js';
 import type { ExitCode } from '../terminal/terminal.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
-import { withJsonOption, withSourceOptions } from './options.js';
+import { filterOf, withId, withPageOptions, type PageOptions } from './options.js';
 
 type Common = SourceOptions & ResultOptions;
 
@@ -16,8 +15,7 @@ const KINDS: readonly TaskKind[] = ['recover', 'replay', 'discard', 'erase', 're
 export function addTasks(program: Command, cli: Cli): void {
   const tasks = program.command('tasks').description('Shows bulk work in the background, and cancels it.');
   addList(tasks, cli);
-  const of = (name: string, description: string) =>
-    withJsonOption(withSourceOptions(tasks.command(name).description(description))).argument('<id>', 'tsk_…');
+  const of = (name: string, description: string) => withId(tasks, name, description, 'tsk_…');
   of('show', 'Shows a task and its progress.').action(
     handler(cli, (id: string, options: Common) => show(cli, id, options)),
   );
@@ -26,11 +24,9 @@ export function addTasks(program: Command, cli: Cli): void {
   );
 }
 
-interface ListOptions extends Common {
+interface ListOptions extends PageOptions {
   readonly state?: TaskState;
   readonly kind?: TaskKind;
-  readonly limit: number;
-  readonly cursor?: string;
 }
 
 function addList(tasks: Command, cli: Cli): void {
@@ -38,20 +34,15 @@ function addList(tasks: Command, cli: Cli): void {
     .command('list')
     .description('Lists tasks, the newest first.')
     .addOption(new Option('--state <state>', 'only in this state').choices(STATES))
-    .addOption(new Option('--kind <kind>', 'only of this kind').choices(KINDS))
-    .option('--limit <count>', 'how many', wholeNumber(1, 500), 50)
-    .option('--cursor <cursor>', 'continue after the last page');
-  withJsonOption(withSourceOptions(command)).action(handler(cli, (options: ListOptions) => list(cli, options)));
+    .addOption(new Option('--kind <kind>', 'only of this kind').choices(KINDS));
+  withPageOptions(command).action(handler(cli, (options: ListOptions) => list(cli, options)));
 }
 
 async function list(cli: Cli, options: ListOptions): Promise<ExitCode> {
-  const { json, dataSource: _, api: __, token: ___, ...filter } = options;
   return withCommandServices<ExitCode>(cli, options, async ({ tasks }) => {
-    const page = await tasks.list(filter);
+    const page = await tasks.list(filterOf(options));
     const header = ['ID', 'KIND', 'STATE', 'DONE', 'CREATED', 'ACTOR'];
-    print(cli.terminal, page, { json, header, rows: page.items.map(rowOf) });
-    if (!json && !page.items.length) cli.terminal.err('There are no such tasks.');
-    if (!json && page.next !== null) cli.terminal.err(`There are more: --cursor ${page.next}`);
+    printPage(cli.terminal, page, { json: options.json, header, rowOf, name: 'tasks' });
     return 0;
   });
 }

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { Attempt, DeliveryDetails } from '../../deliveries/delivery.js';
 import { SECOND, pause } from '../../time.js';
-import { duration } from '../terminal/arguments.js';
+import { duration, wholeNumber } from '../terminal/arguments.js';
 import type { CommandServices } from '../services/command-services.js';
 import { withCommandServices, type SourceOptions } from '../services/with-command-services.js';
 import { handler, type Cli, type ResultOptions } from '../terminal/cli.js';
@@ -12,6 +12,7 @@ import { withJsonOption, withSourceOptions } from './options.js';
 
 interface Options extends SourceOptions, ResultOptions {
   readonly type?: string;
+  readonly payloadVersion?: number;
   readonly wait?: true | number;
 }
 
@@ -26,6 +27,11 @@ export function addTest(program: Command, cli: Cli): void {
     .argument('<listener>', 'lst_…')
     .option('--type <type>', 'the type of the example; otherwise webhook.test')
     .option(
+      '--payload-version <number>',
+      'the version of the payload; otherwise that of the listener',
+      wholeNumber(1, 9_999),
+    )
+    .option(
       '--wait [duration]',
       'wait for the first attempt, for 30s or another time; exits with 1 if it failed',
       duration,
@@ -35,9 +41,12 @@ export function addTest(program: Command, cli: Cli): void {
   );
 }
 
-async function test(cli: Cli, id: string, { type, wait, json, ...source }: Options): Promise<ExitCode> {
+async function test(cli: Cli, id: string, { type, payloadVersion, wait, json, ...source }: Options): Promise<ExitCode> {
   return withCommandServices<ExitCode>(cli, source, async ({ listeners, deliveries }) => {
-    const { deliveryId } = await listeners.sendTest(id, type === undefined ? {} : { type });
+    const { deliveryId } = await listeners.sendTest(id, {
+      ...(type === undefined ? {} : { type }),
+      ...(payloadVersion === undefined ? {} : { version: payloadVersion }),
+    });
     const waitMs = wait === true ? WAIT_MS : (wait ?? 0);
     const delivery = await attempted(deliveries, deliveryId, waitMs);
     const attempt = delivery.attempts[0];

@@ -13,6 +13,7 @@ import {
   tables,
   triggers,
 } from './table-checks.js';
+import { payloadVersions } from './version-check.js';
 
 /** The checks in the order of the report. An early check looks at a precondition of later ones. */
 const CHECKS: readonly Check[] = [
@@ -26,6 +27,7 @@ const CHECKS: readonly Check[] = [
   sqliteMode,
   rawBody,
   eventTypes,
+  payloadVersions,
   damagedRows,
   sending,
   processes,

@@ -1,7 +1,3 @@
-import { EntityRegistry } from '../../entities/entity-registry.js';
-import { loadExposure } from '../../entities/exposed-properties.js';
-import { registeredEntity } from '../../entities/webhook-feature.js';
-import { EventCatalog } from '../../listeners/event-catalog.js';
 import { countEntities, reportTriggers } from '../../migrations/triggers.js';
 import { Sealing } from '../../secrets/sealing.js';
 import { readChores } from '../../store/database/chores.js';
@@ -9,19 +5,20 @@ import type { Database } from '../../store/database/database.js';
 import { readDatabaseTime } from '../../store/database/database-time.js';
 import { findOtherTables } from '../../store/database/other-prefixes.js';
 import { resealListeners } from '../../store/listeners/listener-rows.js';
-import { countDamaged, readListenerSettings, readOverview } from '../../store/queue/overview.js';
+import { countDamaged, readOverview } from '../../store/queue/overview.js';
 import { dayText } from '../../store/database/partition-names.js';
 import { FEWEST_LOCKS, readPartitionHealth } from '../../store/queue/partitions.js';
 import { readProcesses } from '../../store/system/processes.js';
 import { readSending } from '../../store/system/sending.js';
 import { toSending } from '../../system/shown-system.js';
 import { MINUTE } from '../../time.js';
-import { withRunner, type LoadedDataSource } from '../data-source/open-data-source.js';
+import { withRunner } from '../data-source/open-data-source.js';
 import { isComplete, tableState } from '../data-source/table-state.js';
 import { shownDuration } from '../terminal/durations.js';
 import { sendingText } from '../terminal/sending-text.js';
 import { counted } from '../terminal/table.js';
 import { fail, ok, warn, type Check } from './check.js';
+import { declaredTypes, eachListener } from './declared-types.js';
 
 export const tables: Check = {
   name: 'tables',
@@ -145,21 +142,11 @@ export const eventTypes: Check = {
   name: 'event types',
   needsTables: true,
   async run({ loaded, database }) {
-    const catalog = await catalogOf(loaded);
+    const { catalog } = await declaredTypes(loaded);
     const unknown: string[] = [];
-    let all = 0;
-    for (let after = '0'; ;) {
-      const from = after;
-      const page = await database.single(() => readListenerSettings(database, from));
-      all += page.length;
-      for (const { id, patterns } of page) {
-        for (const pattern of patterns)
-          if (pattern !== '*' && !catalog.has(pattern)) unknown.push(`${pattern} of ${id}`);
-      }
-      const last = page.at(-1);
-      if (!last) break;
-      after = last.seq;
-    }
+    const all = await eachListener(database, ({ id, patterns }) => {
+      for (const pattern of patterns) if (pattern !== '*' && !catalog.has(pattern)) unknown.push(`${pattern} of ${id}`);
+    });
     if (!unknown.length) return ok(`${counted(all, 'listener')}, all of known types`);
     return warn(
       `${counted(unknown.length, 'subscription')} to types that no event has, such as ${unknown[0]}`,
@@ -167,15 +154,6 @@ export const eventTypes: Check = {
     );
   },
 };
-
-async function catalogOf({ dataSource, options, resolved }: LoadedDataSource): Promise<EventCatalog> {
-  await loadExposure();
-  const registry = new EntityRegistry();
-  registry.register((options.entities ?? []).map(registeredEntity));
-  registry.registerDecorated(dataSource);
-  registry.serve(dataSource, 'default', resolved.capture);
-  return new EventCatalog(dataSource, registry, resolved.publishedTypes, resolved.operationalEvents);
-}
 
 export const damagedRows: Check = {
   name: 'damaged rows',

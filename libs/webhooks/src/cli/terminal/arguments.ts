@@ -51,3 +51,11 @@ export function names(text: string): string[] {
 export function several(text: string, before: readonly string[] | undefined): string[] {
   return [...(before ?? []), text];
 }
+
+/** Collects event types with a version, such as `order.updated=1`. */
+export function typeVersion(text: string, before: Readonly<Record<string, number>> = {}): Record<string, number> {
+  const [, type, version] = /^([^=]+)=(\d+)$/.exec(text) ?? [];
+  if (type === undefined)
+    throw new InvalidArgumentError("Allowed: an event type and a version, such as 'order.updated=1'.");
+  return { ...before, [type]: Number(version) };
+}

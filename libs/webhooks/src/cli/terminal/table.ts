@@ -19,6 +19,25 @@ export function print(
   else for (const line of columns(header && rows.length > 0 ? [header, ...rows] : rows)) out(line);
 }
 
+interface PrintedPage<Row> {
+  readonly json: boolean | undefined;
+  readonly header: readonly string[];
+  readonly rowOf: (row: Row) => readonly Cell[];
+  /** What the rows are, such as `deliveries`. */
+  readonly name: string;
+}
+
+/** Prints a page of a list, and below it how to get the next page. */
+export function printPage<Row>(
+  terminal: Terminal,
+  page: { readonly items: readonly Row[]; readonly next: string | null },
+  { json, header, rowOf, name }: PrintedPage<Row>,
+): void {
+  print(terminal, page, { json, header, rows: page.items.map(rowOf) });
+  if (!json && !page.items.length) terminal.err(`There are no such ${name}.`);
+  if (!json && page.next !== null) terminal.err(`There are more: --cursor ${page.next}`);
+}
+
 /** Aligns the cells of rows. The last cell of a row may be of any length. */
 function columns(rows: readonly (readonly Cell[])[]): string[] {
   const cells = rows.map((row) => row.map(textOfCell));

@@ -40,6 +40,8 @@ export interface ListenerRow {
   /** `null` means that there is no client certificate, and that the public certificate authorities apply. */
   tls: string | null;
   format: string;
+  /** The pinned versions: `"latest"` or an object of types, as JSON. */
+  versions: string | null;
   ordering: string;
   sequence: unknown;
   /** `{ limit, perSeconds }` as JSON. */
@@ -90,6 +92,7 @@ export const COLUMNS = [
   'auth',
   'tls',
   'format',
+  'versions',
   'ordering',
   'sequence',
   'rateLimit',
@@ -163,6 +166,7 @@ export function* insertListener(
     row.auth,
     row.tls,
     row.format,
+    row.versions,
     row.ordering,
     row.sequence,
     row.rateLimit,
@@ -176,7 +180,7 @@ export function* insertListener(
     now,
     now,
   ];
-  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.name}, ${$.externalId}, ${$.externalKey}, ${$.metadata}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.revision}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
+  yield sql`insert into ${path} (${$.id}, ${$.owner}, ${$.ownerKey}, ${$.url}, ${$.patterns}, ${$.filter}, ${$.definition}, ${$.name}, ${$.externalId}, ${$.externalKey}, ${$.metadata}, ${$.description}, ${$.headers}, ${$.secrets}, ${$.schemes}, ${$.auth}, ${$.tls}, ${$.format}, ${$.versions}, ${$.ordering}, ${$.sequence}, ${$.rateLimit}, ${$.handshake}, ${$.handshakeError}, ${$.allowedRate}, ${$.state}, ${$.disabledReason}, ${$.revision}, ${$.afterSeq}, ${$.createdAt}, ${$.updatedAt}) values ${bulk([values])}`;
   yield* insertListenerState(database, row.id, row.state === 'pending' ? now : null);
   yield* insertRoutes(database, row.id, routes);
 }

@@ -27,7 +27,10 @@ export interface PayloadSize {
 /** @param identity the fields that a thin payload keeps; see {@link renderPayload} */
 export function eventRow(source: NewEvent, identity: readonly string[], limits: PayloadLimits): EventRow {
   const { event } = source;
-  const payload = renderPayload(event, identity, limits, source.audience === 'test');
+  const payload = renderPayload(event, identity, limits, {
+    isTest: source.audience === 'test',
+    version: source.version ?? 1,
+  });
   return {
     source,
     values: [

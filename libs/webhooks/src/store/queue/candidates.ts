@@ -254,11 +254,12 @@ export function readCandidate(row: Candidate): ReadCandidate {
   try {
     return parseListener(row);
   } catch (unreadable) {
-    const { id, url, format, handshake } = row;
+    const { id, url, format, versions, handshake } = row;
     const target = {
       id,
       url,
       format,
+      versions,
       handshake,
       headers: {},
       secrets: [],

@@ -7,7 +7,13 @@ import { inList } from '../database/chunks.js';
 import { jsonRows } from '../database/json-rows.js';
 import type { Database } from '../database/database.js';
 import { atSameTime, atTimes } from '../database/event-times.js';
-import { claimReadyListeners, nextDueOf, readyFrom, writeListenerStates } from '../listeners/listener-state.js';
+import {
+  claimReadyListeners,
+  claimTheseListeners,
+  nextDueOf,
+  readyFrom,
+  writeListenerStates,
+} from '../listeners/listener-state.js';
 import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
 import { execute, query, type Script } from '../database/script.js';
@@ -15,6 +21,8 @@ import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
 import type { AttemptTrigger } from './attempt-trigger.js';
+import type { BodyOf } from './rendered-body.js';
+import { renderWaiting, type Waiting } from './render-waiting.js';
 import { divideSlots, type Room, RoomLeft } from './room.js';
 
 interface ListenerRow extends TargetRow {
@@ -38,6 +46,7 @@ interface ClaimRow {
   orderKey: Uint8Array | null;
   body: string | null;
   format: string | null;
+  version: unknown;
   eventSeq: unknown;
   eventId: string;
   eventCreatedAt: unknown;
@@ -59,6 +68,16 @@ interface Share {
   allowed: number;
 }
 
+/** The result of {@link claimDeliveries}. */
+export interface ClaimedBatch {
+  readonly deliveries: ClaimedDelivery[];
+  /** Deliveries that wait on, because this process does not offer their version. */
+  readonly waiting: readonly Waiting[];
+  readonly handshakes: ClaimedHandshake[];
+  /** Whether no more listeners are ready. */
+  readonly isExhaustive: boolean;
+}
+
 /** The default number of listeners in one claim. One statement has a branch for each listener. */
 export const LISTENERS_PER_CLAIM = 64;
 /**
@@ -78,8 +97,8 @@ const RECHECK_MS = 1_000;
  * A listener with a pending handshake is claimed in the same way, but without its due deliveries.
  *
  * @param options `listeners`: how many listeners are read, each by a branch of one statement; `handshakes`: how many handshakes this
- * process has slots for
- * @returns the deliveries; `isExhaustive` is false if more listeners may be ready
+ * process has slots for; `bodyOf`: renders a body that another process could not render; `only`: the claim takes these listeners and
+ * searches for no others
  */
 export function* claimDeliveries(
   database: Database,
@@ -90,30 +109,45 @@ export function* claimDeliveries(
     listeners?: number;
     circuit: CircuitPolicy;
     handshakes: number;
+    bodyOf: BodyOf;
+    only?: readonly string[];
   },
-): Script<{ deliveries: ClaimedDelivery[]; handshakes: ClaimedHandshake[]; isExhaustive: boolean }> {
-  const { now, leaseMs, room } = options;
-  const limit = Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
-  const ready = yield* claimReadyListeners(database, { now, limit, except: room.full, exceptOwners: room.fullOwners });
-  if (!ready.length) return { deliveries: [], handshakes: [], isExhaustive: true };
+): Script<ClaimedBatch> {
+  const { now, leaseMs, room, only } = options;
+  const limit = only ? Infinity : Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
+  const { full: except, fullOwners: exceptOwners } = room;
+  const ready = only
+    ? yield* claimTheseListeners(
+        database,
+        only.filter((id) => !except.includes(id)),
+        { now, exceptOwners },
+      )
+    : yield* claimReadyListeners(database, { now, limit, except, exceptOwners });
+  if (!ready.length) return { deliveries: [], waiting: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);
   const due = yield* findDue(database, shares, now);
   const leaseToken = newLease();
   const leased = due.length ? yield* lease(database, due, leaseToken, now + leaseMs) : [];
-  const rows = leased.filter(({ erasedAt }) => erasedAt === null);
   yield* discardErased(
     database,
     leased.filter(({ erasedAt }) => erasedAt !== null).map(({ seq }) => seq),
     now,
   );
   const shareOf = new Map(shares.map((share) => [share.target.id, share]));
+  const { rendered: rows, waiting } = yield* renderWaiting(
+    database,
+    leased.filter(({ erasedAt }) => erasedAt === null),
+    (id) => (shareOf.get(id) as Share).target,
+    options,
+  );
   yield* requeueListeners(database, shares, rows, options);
   return {
     deliveries: rows.map((row) => {
       const share = shareOf.get(row.listenerId) as Share;
       return { ...claimed(row, share, leaseToken), startWithinMs: share.rate?.startWithinMs ?? null };
     }),
+    waiting,
     handshakes,
     isExhaustive: ready.length < limit,
   };
@@ -239,6 +273,7 @@ function* lease(database: Database, due: readonly DueRow[], token: string, until
       'orderKey',
       'body',
       'format',
+      'version',
       'eventSeq',
       'createdAt',
     ] as const),
@@ -313,6 +348,7 @@ function claimed(row: ClaimRow, { target, isProbe }: Share, leaseToken: string):
     },
     body: row.body ?? row.thinPayload ?? row.payload,
     format: row.format,
+    version: row.version === null ? null : Number(row.version),
     isOrdered: row.orderKey !== null,
     listener: target,
   };

@@ -36,6 +36,8 @@ export interface ClaimedDelivery {
   readonly body: string;
   /** The format that rendered the body. The listener may have another format now. `null`: the body is the event's own text. */
   readonly format: string | null;
+  /** The older version in which the body was rendered. `null`: the body has the version of the event's own text. */
+  readonly version: number | null;
   /** Whether later deliveries of the same row wait for this delivery. */
   readonly isOrdered: boolean;
   /** For a listener with a rate limit: the longest time between the claim and the start of the request. */

@@ -8,7 +8,7 @@ import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
 import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
 import type { Triggered } from './attempt-trigger.js';
-import type { RenderedEvent } from './new-deliveries.js';
+import type { RenderedBody, RenderedEvent } from './rendered-body.js';
 import { execute, query, type Script } from '../database/script.js';
 import { auditText } from '../system/audit.js';
 
@@ -286,12 +286,11 @@ export function* rearmDelivery(
   delivery: Pick<DeliveryRow, 'id' | 'listenerId'>,
   now: number,
   triggered: Triggered,
-  rendered: { readonly body: string | null; readonly format: string } | undefined,
+  rendered: RenderedBody | undefined,
 ): Script<boolean> {
   const { sql: path, $ } = database.tables.deliveries;
-  const format = rendered?.body === null ? null : rendered?.format;
   const text = rendered
-    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${format}, ${$.lastErrorCode} = ${null}`
+    ? sql`, ${$.body} = ${rendered.body}, ${$.format} = ${rendered.format}, ${$.version} = ${rendered.version}, ${$.lastErrorCode} = ${null}`
     : sql``;
   const changed = yield* execute(
     sql`update ${path} set ${$.state} = ${'due'}, ${$.retries} = 0, ${$.nextAt} = ${now}, ${$.orderKey} = ${null}, ${$.finishedAt} = ${null}, ${triggeredBy(database, triggered)}${text} where ${$.id} = ${delivery.id}${atTimesOf(database, $.eventAt, [delivery.id])} and ${$.state} <> ${'leased'}`,

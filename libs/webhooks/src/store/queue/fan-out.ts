@@ -8,8 +8,8 @@ import { inList } from '../database/chunks.js';
 import type { ClaimedDelivery } from './claimed-delivery.js';
 import type { Database } from '../database/database.js';
 import { atTimesOf } from '../database/event-times.js';
+import { isWaiting, type BodyOf } from './rendered-body.js';
 import {
-  type BodyOf,
   expectDue,
   hasRow,
   insertDeliveries,
@@ -287,6 +287,8 @@ function leaseWhatFits(deliveries: readonly NewDelivery[], { room, now, only, ci
   const left = new RoomLeft(room);
   for (const delivery of deliveries) {
     const { listener, orderKey, body } = delivery;
+    // The claim renders it, or leaves it to another process.
+    if (isWaiting(delivery)) continue;
     // Place it behind the deliveries that are already due, except in inline mode, where a caller waits for it.
     const isNext = only !== undefined || listener.readyAt === null || Number(listener.readyAt) > now;
     if (delivery.state !== 'due' || orderKey !== null || !isNext || left.total < 1) continue;
@@ -307,7 +309,7 @@ function isFree(listener: ReadCandidate, now: number, circuit: CircuitPolicy): b
 }
 
 function toClaimedDelivery(
-  { id, event, listener, body, format }: NewDelivery,
+  { id, event, listener, body, format, version }: NewDelivery,
   { seq, token, now, lease }: { seq: string | null; token: string; now: number; lease: OutboxLease | null },
 ): ClaimedDelivery {
   return {
@@ -330,6 +332,7 @@ function toClaimedDelivery(
     },
     body: body ?? event.thinPayload ?? event.payload,
     format,
+    version,
     isOrdered: false,
     listener: listener.target,
   };

@@ -13,6 +13,8 @@ export interface ListenerTarget {
   /** The client certificate and the certificate authorities of the listener, in stored form. See `listener-tls.ts`. */
   readonly tls: string | null;
   readonly format: string;
+  /** The pinned versions, in stored form. See `payload-pins.ts`. */
+  readonly versions: string | null;
   readonly handshake: string;
   /** Whether requests include the event's sequence. */
   readonly sendsSequence: boolean;
@@ -30,10 +32,15 @@ export const TARGET_COLUMNS = [
   'auth',
   'tls',
   'format',
+  'versions',
   'handshake',
   'sequence',
 ] as const;
-export type TargetRow = Record<Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth' | 'tls'>, string> & {
+export type TargetRow = Record<
+  Exclude<(typeof TARGET_COLUMNS)[number], 'sequence' | 'auth' | 'tls' | 'versions'>,
+  string
+> & {
+  versions: string | null;
   auth: string | null;
   tls: string | null;
   sequence: unknown;
@@ -49,6 +56,7 @@ export function toTarget(row: TargetRow, isFailing: boolean): ListenerTarget {
     auth: row.auth,
     tls: row.tls,
     format: row.format,
+    versions: row.versions,
     handshake: row.handshake,
     sendsSequence: Number(row.sequence) === 1,
     isFailing,

@@ -6,31 +6,18 @@ import type { Database } from '../database/database.js';
 import { skipConflict } from '../database/dialect-sql.js';
 import { insertFromRows, jsonRows } from '../database/json-rows.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
+import { OWN_TEXT, renderFailureOf, type BodyOf, type RenderFailure } from './rendered-body.js';
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
 import { auditText } from '../system/audit.js';
 import type { Triggered } from './attempt-trigger.js';
 
-/** `lastErrorCode` of a delivery that the listener's format could not render. */
-export const FORMAT_FAILED = 'FORMAT_FAILED';
-
-/** The part of an event that a payload format gets, in stored form. */
-export interface RenderedEvent {
-  readonly id: string;
-  readonly type: string;
-  readonly payload: string;
-  readonly context: string | null;
-}
-
-/** A delivery whose format threw. It is `discarded`. */
+/** A delivery whose format or version threw. It is `discarded`. */
 export interface Unrendered {
   readonly listenerId: string;
   readonly eventId: string;
   readonly error: unknown;
 }
-
-/** Renders the body in a listener's format. `null`: the event's own payload. Throws the error of the format. */
-export type BodyOf = (format: string, event: RenderedEvent) => string | null;
 
 /** A delivery to insert. */
 export interface NewDelivery {
@@ -39,14 +26,17 @@ export interface NewDelivery {
   readonly listener: ReadCandidate;
   readonly orderKey: Buffer | null;
   readonly body: string | null;
-  /** The format that rendered the body; `null` without a body. */
   readonly format: string | null;
+  readonly version: number | null;
+  /** The error code of a delivery that is `discarded`. */
+  readonly errorCode: RenderFailure | null;
   /** `unstored`: this process sends it without a row. `leased`: this process sends it, and it has a row because of its body. */
   state: 'due' | 'leased' | 'unstored' | 'discarded';
 }
 
 /**
- * Creates a delivery of one event to one matching listener. The delivery has a body if the listener's format is not the standard format.
+ * Creates a delivery of one event to one matching listener. The delivery has a body if the listener's format is not the standard format, or
+ * if the listener has an older version.
  */
 export function newDelivery(
   event: ReadEvent,
@@ -57,14 +47,13 @@ export function newDelivery(
   const isOrdered = Number(event.ordered) === 1 || listener.ordering === 'entity';
   const orderKey = isOrdered ? event.orderKey : null;
   const id = deliveryId(event, listener.id);
-  const delivery: NewDelivery = { id, event, listener, orderKey, body: null, format: null, state: 'due' };
+  const delivery = { id, event, listener, orderKey };
   try {
-    const body = bodyOf(listener.format, event);
-    if (body === null) return delivery;
-    return { ...delivery, body, format: listener.format };
+    const { body, format, version } = bodyOf(listener, event);
+    return { ...delivery, body, format, version, errorCode: null, state: 'due' };
   } catch (error) {
     unrendered.push({ listenerId: listener.id, eventId: event.id, error });
-    return { ...delivery, state: 'discarded' };
+    return { ...delivery, ...OWN_TEXT, errorCode: renderFailureOf(error), state: 'discarded' };
   }
 }
 
@@ -98,6 +87,8 @@ export interface DeliveryValues {
   readonly orderKey: Buffer | null;
   readonly body: string | null;
   readonly format: string | null;
+  readonly version: number | null;
+  readonly errorCode: RenderFailure | null;
   readonly state: NewDelivery['state'];
   /** When the event was routed. Default: now. */
   readonly routedAt?: number;
@@ -137,6 +128,7 @@ export function* insertDeliveries(
         state: 'text',
         body: 'text',
         format: 'text',
+        version: 'bigint',
         attempts: 0,
         retries: 0,
         nextAt: now,
@@ -148,7 +140,7 @@ export function* insertDeliveries(
         trigger: 'text',
         triggeredBy: 'text',
       },
-      some.map(({ id, event, listener, orderKey, body, format, state, routedAt, triggered }) => ({
+      some.map(({ id, event, listener, orderKey, body, format, version, errorCode, state, routedAt, triggered }) => ({
         id,
         eventSeq: String(event.seq),
         eventAt: Number(event.createdAt),
@@ -160,9 +152,10 @@ export function* insertDeliveries(
         state,
         body,
         format,
+        version,
         leaseToken: state === 'leased' ? leaseToken : null,
         leaseUntil: state === 'leased' ? now + leaseMs : null,
-        lastErrorCode: state === 'discarded' ? FORMAT_FAILED : null,
+        lastErrorCode: errorCode,
         finishedAt: state === 'discarded' ? now : null,
         createdAt: routedAt ?? now,
         trigger: triggered?.trigger ?? null,

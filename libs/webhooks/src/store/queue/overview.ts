@@ -152,8 +152,20 @@ export interface ListenerSettings {
   readonly seq: string;
   readonly id: string;
   readonly patterns: readonly string[];
+  readonly isOwned: boolean;
+  /** The pinned versions, in stored form. */
+  readonly versions: string | null;
   /** The ids of the keys that sealed the listener's secrets. `null` for a secret that is not sealed. */
   readonly keyIds: readonly (string | null)[];
+}
+
+interface ListenerSettingsRow {
+  readonly seq: unknown;
+  readonly id: string;
+  readonly owner: string | null;
+  readonly patterns: string;
+  readonly secrets: string;
+  readonly versions: string | null;
 }
 
 /**
@@ -164,12 +176,14 @@ export interface ListenerSettings {
  */
 export function* readListenerSettings(database: Database, after: string): Script<ListenerSettings[]> {
   const { listeners: l } = database.tables;
-  const rows = yield* query<{ seq: unknown; id: string; patterns: string; secrets: string }>(
-    sql`select ${l.select('l', 'seq', 'id', 'patterns', 'secrets')} from ${l.sql} l where l.${l.$.seq} > ${after} and l.${l.$.deletedAt} is null order by l.${l.$.seq} limit ${LISTENERS_PER_PAGE}`,
+  const rows = yield* query<ListenerSettingsRow>(
+    sql`select ${l.select('l', 'seq', 'id', 'owner', 'patterns', 'secrets', 'versions')} from ${l.sql} l where l.${l.$.seq} > ${after} and l.${l.$.deletedAt} is null order by l.${l.$.seq} limit ${LISTENERS_PER_PAGE}`,
   );
-  return rows.map(({ seq, id, patterns, secrets }) => ({
+  return rows.map(({ seq, id, owner, patterns, secrets, versions }) => ({
     seq: String(seq),
     id,
+    isOwned: owner !== null,
+    versions,
     patterns: JSON.parse(patterns) as string[],
     keyIds: keyIdsOf(secrets),
   }));

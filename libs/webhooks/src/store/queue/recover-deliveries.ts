@@ -6,7 +6,13 @@ import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import { rearmDelivery, stateOf, triggeredBy } from './delivery-rows.js';
-import { FORMAT_FAILED, type BodyOf, type RenderedEvent } from './new-deliveries.js';
+import {
+  isRenderFailure,
+  type BodyChoice,
+  type BodyOf,
+  type RenderedBody,
+  type RenderedEvent,
+} from './rendered-body.js';
 import { selectDeliveries, type DeliverySelection, type SelectedDelivery } from './select-deliveries.js';
 
 export interface RecoverOptions {
@@ -40,7 +46,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
   const triggered = { trigger: 'recover', by: options.actor } as const;
   const { rows: found, next } = yield* selectDeliveries(database, selection, options.after, options.limit);
   if (!found.length) return { count: 0, next };
-  const formats = yield* formatsOf(
+  const choices = yield* choicesOf(
     database,
     found.map(({ listenerId }) => listenerId),
   );
@@ -48,7 +54,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
     database,
     found.map(({ eventSeq }) => eventSeq),
   );
-  const wanted = found.filter((row) => formats.has(row.listenerId) && !erased.has(String(row.eventSeq)));
+  const wanted = found.filter((row) => choices.has(row.listenerId) && !erased.has(String(row.eventSeq)));
   if (!wanted.length) return { count: 0, next };
   const at = (column: Sql) =>
     atTimesOf(
@@ -61,7 +67,7 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
   );
   const lockedSeqs = new Set(locked.map(({ seq }) => String(seq)));
   const rows = wanted.filter(({ seq }) => lockedSeqs.has(String(seq)));
-  const plain = rows.filter(({ lastErrorCode }) => lastErrorCode !== FORMAT_FAILED);
+  const plain = rows.filter(({ lastErrorCode }) => !isRenderFailure(lastErrorCode));
   let count = plain.length;
   if (plain.length) {
     const seqs = plain.map(({ seq }) => seq).toSorted((a, b) => Number(a) - Number(b));
@@ -71,21 +77,21 @@ export function* recoverDeliveries(database: Database, options: RecoverOptions):
     yield* expectDeliveries(database, new Map(plain.map(({ listenerId }) => [listenerId, now])));
   }
   for (const row of rows) {
-    const format = formats.get(row.listenerId);
-    if (row.lastErrorCode !== FORMAT_FAILED || format === undefined) continue;
-    const body = yield* render(database, row, format, options.bodyOf);
-    if (body !== undefined && (yield* rearmDelivery(database, row, now, triggered, { body, format }))) count++;
+    const choice = choices.get(row.listenerId);
+    if (!isRenderFailure(row.lastErrorCode) || choice === undefined) continue;
+    const rendered = yield* render(database, row, choice, options.bodyOf);
+    if (rendered && (yield* rearmDelivery(database, row, now, triggered, rendered))) count++;
   }
   return { count, next };
 }
 
-/** The formats of these listeners. Removed listeners are left out. */
-function* formatsOf(database: Database, listenerIds: readonly string[]): Script<Map<string, string>> {
+/** The formats and versions of these listeners. Removed listeners are left out. */
+function* choicesOf(database: Database, listenerIds: readonly string[]): Script<Map<string, BodyChoice>> {
   const { listeners: l } = database.tables;
-  const rows = yield* query<{ id: string; format: string }>(
-    sql`select ${l.select('l', 'id', 'format')} from ${l.sql} l where l.${l.$.id} ${inList([...new Set(listenerIds)])} and l.${l.$.deletedAt} is null`,
+  const rows = yield* query<BodyChoice & { id: string }>(
+    sql`select ${l.select('l', 'id', 'format', 'versions')} from ${l.sql} l where l.${l.$.id} ${inList([...new Set(listenerIds)])} and l.${l.$.deletedAt} is null`,
   );
-  return new Map(rows.map(({ id, format }) => [id, format]));
+  return new Map(rows.map((row) => [row.id, row]));
 }
 
 /** The events of this list whose content was erased. */
@@ -97,19 +103,19 @@ function* erasedOf(database: Database, eventSeqs: readonly unknown[]): Script<Se
   return new Set(rows.map(({ seq }) => String(seq)));
 }
 
-/** Renders the body again. @returns `undefined` if the format still throws an error */
+/** Renders the body again. @returns `undefined` if the format or the version still throws an error */
 function* render(
   database: Database,
   { eventSeq }: SelectedDelivery,
-  format: string,
+  choice: BodyChoice,
   bodyOf: BodyOf,
-): Script<string | null | undefined> {
+): Script<RenderedBody | undefined> {
   const { events: e } = database.tables;
   const [event] = yield* query<RenderedEvent>(
     sql`select ${e.select('e', 'id', 'type', 'payload', 'context')} from ${e.sql} e where e.${e.$.seq} = ${eventSeq} and e.${e.$.erasedAt} is null`,
   );
   try {
-    return event && bodyOf(format, event);
+    return event && bodyOf(choice, event);
   } catch {
     return undefined;
   }

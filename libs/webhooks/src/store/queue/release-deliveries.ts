@@ -8,6 +8,7 @@ import { expectDeliveries } from '../listeners/listener-state.js';
 import { deletingRows, endingLeases, lockLeased, type OutboxLease } from '../outbox/outbox-rows.js';
 import type { ClaimedDelivery } from './claimed-delivery.js';
 import { insertDeliveries } from './new-deliveries.js';
+import { OWN_TEXT } from './rendered-body.js';
 
 /**
  * Gives deliveries back that were not sent: the process stops, the listener is paused, or there is no room. They become due; a delivery without
@@ -64,7 +65,8 @@ function* insertReleased(database: Database, released: readonly ClaimedDelivery[
       id,
       event: { seq: event.seq, type, createdAt: event.createdAt },
       listener: { id: listener.id, owner, ownerKey: owner === null ? null : ownerKeyOf(owner) },
-      ...{ orderKey: null, body: null, format: null, state: 'due' as const, routedAt },
+      ...OWN_TEXT,
+      ...{ orderKey: null, errorCode: null, state: 'due' as const, routedAt },
     })),
     { now, leaseMs: 0, leaseToken: '' },
     {

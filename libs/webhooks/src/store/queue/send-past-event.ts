@@ -6,17 +6,19 @@ import { expectDeliveries } from '../listeners/listener-state.js';
 import { readEventStates } from '../outbox/event-state.js';
 import { readEvent, selectEvent, type ClaimedEvent } from '../outbox/outbox-events.js';
 import { readCandidateById, wants } from './candidates.js';
-import { insertDeliveries, newDelivery, type BodyOf } from './new-deliveries.js';
+import { insertDeliveries, newDelivery } from './new-deliveries.js';
+import { renderFailureOf, type BodyOf, type RenderFailure } from './rendered-body.js';
 
 /** Why a past event is not sent. */
 export interface Refusal {
   readonly refused:
     | ('EVENT_NOT_WANTED' | 'EVENT_NOT_ROUTED' | 'EVENT_DAMAGED')
-    | ('DELIVERY_EXISTS' | 'FORMAT_FAILED' | 'CONTENT_ERASED');
+    | ('DELIVERY_EXISTS' | 'CONTENT_ERASED')
+    | RenderFailure;
   readonly erasedAt?: unknown;
   /** The delivery that exists. */
   readonly deliveryId?: string;
-  /** The error of the payload format. */
+  /** The error of the payload format or of the version. */
   readonly cause?: unknown;
 }
 
@@ -55,7 +57,7 @@ export function* sendPastEvent(
   const unrendered: { listenerId: string; eventId: string; error: unknown }[] = [];
   const delivery = { ...newDelivery(event, everything, bodyOf, unrendered), orderKey: null };
   const [failure] = unrendered;
-  if (failure) return { refused: 'FORMAT_FAILED', cause: failure.error };
+  if (failure) return { refused: renderFailureOf(failure.error), cause: failure.error };
   yield* insertDeliveries(database, [{ ...delivery, triggered: { trigger: 'replay', by: actor } }], {
     now,
     leaseMs: 0,

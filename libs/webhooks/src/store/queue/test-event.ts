@@ -3,7 +3,8 @@ import type { JsonObject } from '../../json.js';
 import { deliveryId, newId } from '../../ids.js';
 import { eventRow, insertedSequences, payloadOf } from '../outbox/event-rows.js';
 import type { Database } from '../database/database.js';
-import { insertDeliveries, type BodyOf } from './new-deliveries.js';
+import { insertDeliveries } from './new-deliveries.js';
+import { OWN_TEXT, renderFailureOf, type BodyOf, type RenderFailure } from './rendered-body.js';
 import { endPause, expectDeliveries } from '../listeners/listener-state.js';
 import type { ListenerRow } from '../listeners/listener-rows.js';
 import type { Script } from '../database/script.js';
@@ -18,6 +19,10 @@ export interface TestExample {
   readonly type: string;
   readonly data: JsonObject;
   readonly previous?: JsonObject;
+  /** The version of `data`. */
+  readonly version: number;
+  /** Pinned versions, in stored form, in place of the listener's. */
+  readonly versions?: string | null;
 }
 
 /** Stores an example event for one listener, without an outbox row: no fan-out finds it. @returns the id of its delivery */
@@ -44,16 +49,21 @@ export function* storeTestEvent(
     isOrdered: false,
     dedupeKey: null,
     depth: 0,
+    version: example.version,
     createdAt: now,
   };
   const row = eventRow(source, [], NO_LIMITS);
   const [inserted] = yield* insertedSequences(database, [row]);
-  let body: string | null = null;
-  let isRendered = true;
+  const choice = {
+    format: listener.format,
+    versions: example.versions === undefined ? listener.versions : example.versions,
+  };
+  let rendered = OWN_TEXT;
+  let errorCode: RenderFailure | null = null;
   try {
-    body = bodyOf(listener.format, { id: event.id, type: event.type, payload: payloadOf(row), context: null });
-  } catch {
-    isRendered = false; // the test event still shows this: its delivery has the error code
+    rendered = bodyOf(choice, { id: event.id, type: event.type, payload: payloadOf(row), context: null });
+  } catch (error) {
+    errorCode = renderFailureOf(error); // the test event still shows this: its delivery has the error code
   }
   const id = deliveryId({ id: event.id, createdAt: now }, listener.id);
   const ownerKey = listener.owner === null ? null : ownerKeyOf(listener.owner);
@@ -62,13 +72,13 @@ export function* storeTestEvent(
     event: { seq: inserted?.seq, type: event.type, createdAt: now },
     listener: { id: listener.id, owner: listener.owner, ownerKey },
     orderKey: null,
-    body,
-    format: body === null ? null : listener.format,
-    state: isRendered ? ('due' as const) : ('discarded' as const),
+    ...rendered,
+    errorCode,
+    state: errorCode === null ? ('due' as const) : ('discarded' as const),
     triggered: { trigger: 'test' as const, by: actor },
   };
   yield* insertDeliveries(database, [delivery], { now, leaseMs: 0, leaseToken: '' });
-  if (!isRendered) return id;
+  if (errorCode !== null) return id;
   yield* expectDeliveries(database, new Map([[listener.id, now]]));
   yield* endPause(database, listener.id, id, now);
   return id;

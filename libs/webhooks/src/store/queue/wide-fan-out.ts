@@ -1,7 +1,8 @@
 import sql, { join, raw } from 'sql-template-tag';
 import { droppedPaths, keysOfEvent } from '../../routing/route-key.js';
 import type { Database } from '../database/database.js';
-import { expectDue, insertDeliveries, newDelivery, type BodyOf, type Unrendered } from './new-deliveries.js';
+import { expectDue, insertDeliveries, newDelivery, type Unrendered } from './new-deliveries.js';
+import type { BodyOf } from './rendered-body.js';
 import {
   pathsInUse,
   readCandidate,

@@ -1,6 +1,7 @@
-import { useEffect, useRef, useState, type ReactNode } from 'react';
+import { useState, type ReactNode } from 'react';
 import { Button } from '../design/button.js';
 import { Icon } from '../design/icon.js';
+import { useInMiddle } from '../design/scroll-aside.js';
 import { useMe } from '../session/session.js';
 import { t } from '../words/words.js';
 import { entriesFor } from './navigation.js';
@@ -57,15 +58,12 @@ function Navigation(): ReactNode {
   const { path } = usePlace();
   const entries = entriesFor(useMe());
   const current = entries.find((entry) => path.startsWith(entry.path)) ?? (path === '/' ? entries[0] : undefined);
-  const link = useRef<HTMLAnchorElement>(null);
-  useEffect(() => {
-    // On narrow screens the entries scroll.
-    link.current?.scrollIntoView({ block: 'nearest', inline: 'nearest' });
-  }, [current?.path]);
+  // On narrow screens the entries scroll.
+  const nav = useInMiddle<HTMLElement>('[aria-current]', current?.path);
   return (
-    <nav className="nav" aria-label={t('app.navigation')}>
+    <nav ref={nav} className="nav" aria-label={t('app.navigation')}>
       {entries.map((entry) => (
-        <a key={entry.path} href={href(entry.path)} {...(entry === current && { 'aria-current': 'page', ref: link })}>
+        <a key={entry.path} href={href(entry.path)} {...(entry === current && { 'aria-current': 'page' })}>
           <Icon name={entry.icon} size={17} />
           {t(entry.text)}
         </a>

@@ -13,13 +13,14 @@ function classOf({ kind = 'secondary', isSmall = false }: Look, isIconOnly: bool
 
 type ButtonProps = Look & ComponentProps<'button'> & { readonly isBusy?: boolean };
 
-export function Button({ kind, icon, isSmall, isBusy = false, children, disabled, ...rest }: ButtonProps): ReactNode {
+/** A busy button keeps the focus, and does nothing: browsers take the focus from a disabled one. */
+export function Button({ kind, icon, isSmall, isBusy = false, children, ...rest }: ButtonProps): ReactNode {
   return (
     <button
       type="button"
       className={classOf({ ...(kind && { kind }), ...(isSmall && { isSmall }) }, children === undefined)}
-      disabled={disabled === true || isBusy}
       {...rest}
+      {...(isBusy && { 'aria-disabled': true, onClick: (event) => event.preventDefault() })}
     >
       {isBusy ? (
         <span className="spin">

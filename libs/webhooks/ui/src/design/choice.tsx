@@ -1,5 +1,6 @@
 import { useId, type ReactNode } from 'react';
 import { t } from '../words/words.js';
+import { useInMiddle } from './scroll-aside.js';
 
 export type Options = readonly (readonly [value: string, text: string])[];
 
@@ -33,8 +34,9 @@ export function Choice({ label, value, options, onChange }: ChoiceProps): ReactN
 
 /** A few values side by side. */
 export function Segments({ label, value, options, onChange }: ChoiceProps): ReactNode {
+  const group = useInMiddle<HTMLDivElement>('[aria-pressed="true"]', value);
   return (
-    <div className="segments" role="group" aria-label={label}>
+    <div ref={group} className="segments" role="group" aria-label={label}>
       {options.map(([one, text]) => (
         <button key={one} type="button" aria-pressed={one === value} onClick={() => onChange(one)}>
           {text}

@@ -14,6 +14,8 @@ interface ConfirmProps {
   readonly isDangerous?: boolean;
   /** A text that must be typed first. */
   readonly typed?: string;
+  /** Whether the fields have what the action needs. */
+  readonly isReady?: boolean;
   /** Fields between the text and the buttons. */
   readonly children?: ReactNode;
   readonly run: () => Promise<unknown>;
@@ -28,6 +30,7 @@ export function Confirm({
   action,
   isDangerous = false,
   typed,
+  isReady = true,
   children,
   run,
 }: ConfirmProps): ReactNode {
@@ -71,7 +74,7 @@ export function Confirm({
             <Button
               kind={isDangerous ? 'danger' : 'primary'}
               isBusy={isBusy}
-              disabled={typed !== undefined && given.trim() !== typed}
+              disabled={!isReady || (typed !== undefined && given.trim() !== typed)}
               onClick={() => void confirm()}
             >
               {action}

@@ -104,15 +104,23 @@ export function AreaField({ label, hint, error, value, onChange, placeholder }: 
 type SelectProps = FieldProps & {
   readonly value: string;
   readonly options: readonly (readonly [value: string, text: string])[];
+  readonly isRequired?: boolean;
   readonly onChange: (value: string) => void;
 };
 
 /** One of a few values. */
-export function SelectField({ label, hint, error, value, options, onChange }: SelectProps): ReactNode {
+export function SelectField(props: SelectProps): ReactNode {
+  const { label, hint, error, value, options, isRequired = false, onChange } = props;
   return (
     <Field label={label} hint={hint} error={error}>
       {(ids) => (
-        <select {...ids} className="select" value={value} onChange={(event) => onChange(event.target.value)}>
+        <select
+          {...ids}
+          className="select"
+          required={isRequired}
+          value={value}
+          onChange={(event) => onChange(event.target.value)}
+        >
           {options.map(([one, text]) => (
             <option key={one} value={one}>
               {text}

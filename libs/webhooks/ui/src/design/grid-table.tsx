@@ -1,10 +1,14 @@
 import { memo, useEffect, useRef, type ReactNode } from 'react';
 import { t } from '../words/words.js';
+import { useFocusedRow } from './focused-row.js';
 import { useRowsInView } from './rows-in-view.js';
 import { SelectAll, SelectBox, type Selection } from './selection.js';
 
 /** Load more when so many rows are left. */
 const AHEAD = 10;
+/** On narrow screens a row has two cells in a line. */
+const ONE_LINE_PX = 52;
+const TWO_LINES_PX = 74;
 
 interface Column<Row> {
   readonly name: string;
@@ -28,17 +32,20 @@ interface GridTableProps<Row> {
   readonly selection?: Selection<Row> | undefined;
 }
 
-/** A table of any length: only the rows in view are in the document. */
+/** A table of any length: only the rows in view are in the document, and the row that has the focus. */
 export function GridTable<Row>(props: GridTableProps<Row>): ReactNode {
   const { label, columns, rows, idOf, hasMore = false, loadMore, selection } = props;
   const body = useRef<HTMLDivElement>(null);
-  const { first, end, rowPx } = useRowsInView(body, rows.length);
+  const narrowRowPx = columns.filter(({ isOnlyWide }) => !isOnlyWide).length > 2 ? TWO_LINES_PX : ONE_LINE_PX;
+  const { first, end, rowPx } = useRowsInView(body, rows.length, narrowRowPx);
+  const focused = useFocusedRow(body, rows, idOf);
   const isNearEnd = end >= rows.length - AHEAD;
   useEffect(() => {
     if (hasMore && isNearEnd) loadMore?.();
-  }, [hasMore, isNearEnd, rows.length, loadMore]);
+  }, [hasMore, isNearEnd, rows, loadMore]);
   const widths = {
     '--columns': [...(selection ? ['24px'] : []), ...columns.map(({ width }) => width)].join(' '),
+    '--narrow-row': `${narrowRowPx}px`,
   } as React.CSSProperties;
   return (
     <div
@@ -62,11 +69,11 @@ export function GridTable<Row>(props: GridTableProps<Row>): ReactNode {
           ))}
         </div>
       </div>
-      <div className="grid-body" ref={body} role="presentation">
+      <div className="grid-body" ref={body} role="presentation" onFocus={focused.onFocus} onBlur={focused.onBlur}>
         <div className="grid-space" role="rowgroup" style={{ height: rows.length * rowPx }}>
-          {rows.slice(first, end).map((row, place) => {
+          {drawn(first, end, focused.index, rows.length).map((index) => {
+            const row = rows[index] as Row;
             const id = idOf(row);
-            const index = first + place;
             return (
               <GridRow
                 key={id}
@@ -80,6 +87,14 @@ export function GridTable<Row>(props: GridTableProps<Row>): ReactNode {
       </div>
     </div>
   );
+}
+
+/** The rows in view, and elsewhere the row that has the focus with the rows beside it, so that Tab, `j` and `k` go on from there. */
+function drawn(first: number, end: number, focused: number | null, count: number): readonly number[] {
+  const inView = Array.from({ length: end - first }, (_, place) => first + place);
+  if (focused === null) return inView;
+  const beside = [focused - 1, focused, focused + 1].filter((index) => index >= 0 && index < count);
+  return [...beside.filter((index) => index < first), ...inView, ...beside.filter((index) => index >= end)];
 }
 
 interface GridRowProps<Row> {

@@ -77,14 +77,18 @@ export function Card({ title, actions, isFlush = false, children }: CardProps): 
   );
 }
 
+export type FactList = readonly (readonly [name: string, value: ReactNode])[];
+
+interface FactsProps {
+  readonly facts: FactList;
+  /** The first one takes twice as much room, for a URL. */
+  readonly isFirstWide?: boolean;
+}
+
 /** Names and values. A value of `null` is left out. */
-export function Facts({
-  facts,
-}: {
-  readonly facts: readonly (readonly [name: string, value: ReactNode])[];
-}): ReactNode {
+export function Facts({ facts, isFirstWide = false }: FactsProps): ReactNode {
   return (
-    <dl className="facts">
+    <dl className={isFirstWide ? 'facts wide' : 'facts'}>
       {facts
         .filter(([, value]) => value !== null)
         .map(([name, value]) => (

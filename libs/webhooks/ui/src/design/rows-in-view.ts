@@ -6,8 +6,6 @@ const BEYOND = 8;
 const FIRST_ROWS = 30;
 const NARROW = window.matchMedia('(max-width: 720px)');
 const ROW_PX = 43;
-/** On narrow screens a row has two lines: see tables.css. */
-const NARROW_ROW_PX = 74;
 
 export interface RowsInView {
   readonly first: number;
@@ -19,8 +17,11 @@ export interface RowsInView {
 /**
  * Which rows of a table are in view, or nearly. All rows have the same height, so their places need no memory and no measuring: a table of
  * 100,000 rows costs as much as one of 100.
+ *
+ * @param narrowRowPx the height of a row on narrow screens, as `--narrow-row` in tables.css
  */
-export function useRowsInView(body: RefObject<HTMLElement | null>, count: number): RowsInView {
+export function useRowsInView(body: RefObject<HTMLElement | null>, count: number, narrowRowPx: number): RowsInView {
+  const rowPx = () => (NARROW.matches ? narrowRowPx : ROW_PX);
   const [view, setView] = useState({ first: 0, end: FIRST_ROWS, rowPx: rowPx() });
   useEffect(() => {
     const element = body.current;
@@ -44,11 +45,7 @@ export function useRowsInView(body: RefObject<HTMLElement | null>, count: number
       element.removeEventListener('scroll', look);
       NARROW.removeEventListener('change', look);
     };
-  }, [body]);
+  }, [body, narrowRowPx]);
   const end = Math.min(view.end, count);
   return { ...view, end, first: Math.min(view.first, end) };
-}
-
-function rowPx(): number {
-  return NARROW.matches ? NARROW_ROW_PX : ROW_PX;
 }

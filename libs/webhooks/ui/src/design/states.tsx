@@ -61,7 +61,8 @@ export function Failed({ error, retry }: { readonly error: unknown; readonly ret
   );
 }
 
-function Reference({ error }: { readonly error: unknown }): ReactNode {
+/** The code of an error of the API, and the id of the request. */
+export function Reference({ error }: { readonly error: unknown }): ReactNode {
   if (!(error instanceof WebhooksApiError)) return null;
   const { code, instance } = error.problem;
   return (

@@ -7,7 +7,7 @@ const DAY = 24 * HOUR;
 
 /** How far back one looks, and the time of one bar. */
 export const RANGES = {
-  '1h': [HOUR, '5m'],
+  '1h': [HOUR, '1m'],
   '24h': [DAY, '1h'],
   '7d': [7 * DAY, '1h'],
   '30d': [30 * DAY, '1d'],

@@ -36,7 +36,7 @@ export function clockTime(at: string | Date, now = new Date()): string {
   const isToday = date.toDateString() === now.toDateString();
   const form = isToday
     ? ({ timeStyle: 'medium' } as const)
-    : ({ month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' } as const);
+    : ({ month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit' } as const);
   return dateFormat(form).format(date);
 }
 
@@ -57,14 +57,14 @@ function longer(ms: number): [value: number, unit: string] {
   return ms < DAY ? [ms / HOUR, 'hour'] : [ms / DAY, 'day'];
 }
 
-/** `17:05`, or `30 Nov` for a day: a place on the axis of a chart. */
+/** `17:05`, `5:05 PM`, or `30 Nov` for a day: a place on the axis of a chart. */
 export function tick(at: number, isDay: boolean): string {
   const date = new Date(at);
   const isMidnight = date.getHours() === 0 && date.getMinutes() === 0;
   const form =
     isDay || isMidnight
       ? ({ month: 'short', day: 'numeric' } as const)
-      : ({ hour: '2-digit', minute: '2-digit' } as const);
+      : ({ hour: 'numeric', minute: '2-digit' } as const);
   return dateFormat(form).format(date);
 }
 
@@ -73,7 +73,7 @@ export function span(from: number, until: number): string {
   const isDay = until - from >= DAY;
   const form = isDay
     ? ({ dateStyle: 'medium' } as const)
-    : ({ month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' } as const);
+    : ({ month: 'short', day: 'numeric', hour: 'numeric', minute: '2-digit' } as const);
   const format = dateFormat(form);
   return isDay ? format.format(from) : format.formatRange(from, until);
 }

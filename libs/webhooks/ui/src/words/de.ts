@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Das hat nicht funktioniert',
   'failure.page': 'Diese Seite hat einen Fehler',
   'failure.page.text': 'Die anderen Seiten funktionieren weiter. Laden Sie die Seite neu.',
+  'failure.more': 'Die nächsten Zeilen konnten nicht geladen werden',
 
   'keys.title': 'Tastenkürzel',
   'keys.search': 'Suchen',
@@ -177,6 +178,9 @@ export default {
   'delivery.resent': 'Die Zustellung wird erneut gesendet',
   'delivery.resent.text': 'Der neue Versuch erscheint im Verlauf.',
   'delivery.not-resent': 'Die Zustellung wurde nicht erneut gesendet',
+  'delivery.discard.title': 'Die Zustellung von {type} verwerfen?',
+  'delivery.discard.text': 'Sie wird nicht mehr gesendet, außer jemand sendet sie erneut.',
+  'delivery.not-discarded': 'Die Zustellung wurde nicht verworfen',
 
   'error.HTTP_STATUS': 'Abgelehnt',
   'error.REDIRECT': 'Weiterleitung',
@@ -239,6 +243,7 @@ export default {
   'events.subtitle': 'Was geschehen ist, solange es aufbewahrt wird.',
   'events.none': 'Keine Ereignisse',
   'events.none.text': 'Ereignisse erscheinen hier, sobald sich Daten ändern.',
+  'events.none-filtered': 'Kein Ereignis passt zu diesen Filtern',
 
   'event.title': 'Ereignis',
   'event.id': 'Ereignis-ID',
@@ -258,6 +263,19 @@ export default {
   'event.deliveries': 'Zustellungen dieses Ereignisses',
   'event.no-deliveries': 'Kein Endpunkt hat dieses Ereignis erhalten',
   'event.no-deliveries.text': 'Kein Endpunkt hat seinen Typ mit einem passenden Filter abonniert.',
+  'event.send': 'An einen Endpunkt senden',
+  'event.send.title': '{type} an einen Endpunkt senden?',
+  'event.send.text':
+    'Für einen Endpunkt, der das Ereignis nicht erhalten hat, zum Beispiel einen neuen. Seine Typen und sein Filter müssen zum Ereignis passen.',
+  'event.sent': 'Das Ereignis wird gesendet',
+  'event.not-sent': 'Das Ereignis wurde nicht gesendet',
+  'event.erase': 'Inhalt löschen',
+  'event.erase.title': 'Den Inhalt von {type} löschen?',
+  'event.erase.text':
+    'Die Daten, die gesendeten Inhalte und die Antworten werden endgültig gelöscht. Offene Zustellungen werden verworfen.',
+  'event.erased': 'Der Inhalt ist gelöscht',
+  'event.not-erased': 'Der Inhalt wurde nicht gelöscht',
+  'event.erased-at': 'Gelöscht',
 
   'listeners.title': 'Endpunkte',
   'listeners.subtitle': 'Wohin Ereignisse gesendet werden.',
@@ -275,6 +293,9 @@ export default {
   'health.pending.text': 'Der Empfänger hat dem Empfang noch nicht zugestimmt. Bis dahin werden Ereignisse angehalten.',
   'health.pending.error':
     'Der Empfänger hat dem Empfang nicht zugestimmt: {code}. Bis dahin werden Ereignisse angehalten.',
+  'health.pending.ask': 'Erneut anfragen',
+  'health.pending.asked': 'Der Empfänger wird erneut angefragt',
+  'health.pending.not-asked': 'Der Empfänger wurde nicht angefragt',
   'health.disabled.text':
     'Dieser Endpunkt ist deaktiviert. Seine Ereignisse werden angehalten, bis Sie ihn aktivieren.',
   'health.disabled.reason':
@@ -296,6 +317,8 @@ export default {
   'listener.id': 'Endpunkt-ID',
   'listener.schemes': 'Signatur',
   'listener.format': 'Format',
+  'listener.versions': 'Versionen',
+  'listener.versions.latest': 'Immer die neueste Version',
   'listener.order': 'Reihenfolge',
   'listener.order.entity': 'Je Zeile der Reihe nach',
   'listener.order.none': 'In beliebiger Reihenfolge',
@@ -364,6 +387,8 @@ export default {
   'editor.handshake.none': 'Keiner',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Nummer jedes Ereignisses einer Zeile senden (webhook-sequence)',
+  'editor.versions.hint':
+    'Ein neuer Empfänger erhält die neueste Version jedes Typs und behält sie, wenn eine neuere kommt.',
   'editor.rate': 'Rate der Anfragen begrenzen',
   'editor.rate.limit': 'Anfragen',
   'editor.rate.seconds': 'In Sekunden',
@@ -472,6 +497,7 @@ export default {
   'catalogue.sunset': 'Er wird bis {date} gesendet.',
   'catalogue.use': 'Verwenden Sie stattdessen {type}.',
   'catalogue.subscribe': 'Endpunkt hinzufügen',
+  'catalogue.listeners': 'Endpunkte anzeigen',
   'catalogue.download': 'Herunterladen',
   'catalogue.not-downloaded': 'Das Dokument wurde nicht heruntergeladen',
   'catalogue.schema': 'Felder',

@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Esto no ha funcionado',
   'failure.page': 'Esta página tiene un fallo',
   'failure.page.text': 'Las demás páginas siguen funcionando. Recargue para reintentar.',
+  'failure.more': 'No se pudieron cargar las filas siguientes',
 
   'keys.title': 'Atajos de teclado',
   'keys.search': 'Buscar',
@@ -176,6 +177,9 @@ export default {
   'delivery.resent': 'La entrega se envía de nuevo',
   'delivery.resent.text': 'El nuevo intento se muestra en la cronología.',
   'delivery.not-resent': 'La entrega no se ha enviado de nuevo',
+  'delivery.discard.title': '¿Descartar la entrega de {type}?',
+  'delivery.discard.text': 'Ya no se envía, salvo que alguien la reenvíe.',
+  'delivery.not-discarded': 'La entrega no se descartó',
 
   'error.HTTP_STATUS': 'Rechazada',
   'error.REDIRECT': 'Redirección',
@@ -237,6 +241,7 @@ export default {
   'events.subtitle': 'Lo que ha ocurrido, mientras se conserva.',
   'events.none': 'No hay eventos',
   'events.none.text': 'Los eventos se muestran aquí en cuanto cambian los datos.',
+  'events.none-filtered': 'Ningún evento coincide con estos filtros',
 
   'event.title': 'Evento',
   'event.id': 'Id del evento',
@@ -256,6 +261,19 @@ export default {
   'event.deliveries': 'Entregas de este evento',
   'event.no-deliveries': 'Ningún endpoint recibió este evento',
   'event.no-deliveries.text': 'Ningún endpoint está suscrito a su tipo con un filtro que coincida.',
+  'event.send': 'Enviar a un endpoint',
+  'event.send.title': '¿Enviar {type} a un endpoint?',
+  'event.send.text':
+    'Para un endpoint que no ha recibido el evento, por ejemplo uno nuevo. Sus tipos y su filtro deben coincidir con el evento.',
+  'event.sent': 'El evento se está enviando',
+  'event.not-sent': 'El evento no se envió',
+  'event.erase': 'Borrar el contenido',
+  'event.erase.title': '¿Borrar el contenido de {type}?',
+  'event.erase.text':
+    'Los datos, los cuerpos enviados y las respuestas se eliminan definitivamente. Las entregas pendientes se descartan.',
+  'event.erased': 'El contenido está borrado',
+  'event.not-erased': 'El contenido no se borró',
+  'event.erased-at': 'Borrado',
 
   'listeners.title': 'Endpoints',
   'listeners.subtitle': 'Adónde se envían los eventos.',
@@ -273,6 +291,9 @@ export default {
   'health.pending.text': 'El receptor aún no ha aceptado recibir webhooks. Los eventos se retienen hasta entonces.',
   'health.pending.error':
     'El receptor no ha aceptado recibir webhooks: {code}. Los eventos se retienen hasta entonces.',
+  'health.pending.ask': 'Preguntar de nuevo',
+  'health.pending.asked': 'Se pregunta de nuevo al receptor',
+  'health.pending.not-asked': 'No se preguntó al receptor',
   'health.disabled.text': 'Este endpoint está desactivado. Sus eventos se retienen hasta que lo active.',
   'health.disabled.reason': 'Este endpoint está desactivado: {reason}. Sus eventos se retienen hasta que lo active.',
   'health.failing.text.one': 'El último intento falló.',
@@ -292,6 +313,8 @@ export default {
   'listener.id': 'Id del endpoint',
   'listener.schemes': 'Firma',
   'listener.format': 'Formato',
+  'listener.versions': 'Versiones',
+  'listener.versions.latest': 'Siempre la versión más reciente',
   'listener.order': 'Orden',
   'listener.order.entity': 'En orden para cada fila',
   'listener.order.none': 'En cualquier orden',
@@ -360,6 +383,8 @@ export default {
   'editor.handshake.none': 'Ninguno',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Enviar el número de cada evento de una fila (webhook-sequence)',
+  'editor.versions.hint':
+    'Un receptor nuevo recibe la versión más reciente de cada tipo y la conserva cuando aparece otra más nueva.',
   'editor.rate': 'Limitar el ritmo de las solicitudes',
   'editor.rate.limit': 'Solicitudes',
   'editor.rate.seconds': 'En segundos',
@@ -467,6 +492,7 @@ export default {
   'catalogue.sunset': 'Se envía hasta {date}.',
   'catalogue.use': 'Use {type} en su lugar.',
   'catalogue.subscribe': 'Añadir endpoint',
+  'catalogue.listeners': 'Ver endpoints',
   'catalogue.download': 'Descargar',
   'catalogue.not-downloaded': 'El documento no se ha descargado',
   'catalogue.schema': 'Campos',

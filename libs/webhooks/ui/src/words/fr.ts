@@ -43,6 +43,7 @@ export default {
   'failure.other': 'Cela n’a pas fonctionné',
   'failure.page': 'Cette page a un défaut',
   'failure.page.text': 'Les autres pages fonctionnent toujours. Rechargez pour réessayer.',
+  'failure.more': 'Les lignes suivantes n’ont pas pu être chargées',
 
   'keys.title': 'Raccourcis clavier',
   'keys.search': 'Rechercher',
@@ -176,6 +177,9 @@ export default {
   'delivery.resent': 'La livraison est renvoyée',
   'delivery.resent.text': 'La nouvelle tentative s’affiche dans la chronologie.',
   'delivery.not-resent': 'La livraison n’a pas été renvoyée',
+  'delivery.discard.title': 'Abandonner la livraison de {type} ?',
+  'delivery.discard.text': 'Elle n’est plus envoyée, sauf si quelqu’un la renvoie.',
+  'delivery.not-discarded': 'La livraison n’a pas été abandonnée',
 
   'error.HTTP_STATUS': 'Refusée',
   'error.REDIRECT': 'Redirection',
@@ -238,6 +242,7 @@ export default {
   'events.subtitle': 'Ce qui s’est passé, tant que c’est conservé.',
   'events.none': 'Aucun événement',
   'events.none.text': 'Les événements s’affichent ici dès que des données changent.',
+  'events.none-filtered': 'Aucun événement ne correspond à ces filtres',
 
   'event.title': 'Événement',
   'event.id': 'Identifiant de l’événement',
@@ -257,6 +262,19 @@ export default {
   'event.deliveries': 'Livraisons de cet événement',
   'event.no-deliveries': 'Aucun point de terminaison n’a reçu cet événement',
   'event.no-deliveries.text': 'Aucun point de terminaison n’est abonné à son type avec un filtre correspondant.',
+  'event.send': 'Envoyer à un point de terminaison',
+  'event.send.title': 'Envoyer {type} à un point de terminaison ?',
+  'event.send.text':
+    'Pour un point de terminaison qui n’a pas reçu l’événement, par exemple un nouveau. Ses types et son filtre doivent correspondre à l’événement.',
+  'event.sent': 'L’événement est envoyé',
+  'event.not-sent': 'L’événement n’a pas été envoyé',
+  'event.erase': 'Effacer le contenu',
+  'event.erase.title': 'Effacer le contenu de {type} ?',
+  'event.erase.text':
+    'Les données, les corps envoyés et les réponses sont supprimés définitivement. Les livraisons en attente sont abandonnées.',
+  'event.erased': 'Le contenu est effacé',
+  'event.not-erased': 'Le contenu n’a pas été effacé',
+  'event.erased-at': 'Effacé',
 
   'listeners.title': 'Points de terminaison',
   'listeners.subtitle': 'Où les événements sont envoyés.',
@@ -275,6 +293,9 @@ export default {
     'Le destinataire n’a pas encore accepté de recevoir des webhooks. Les événements sont retenus jusque-là.',
   'health.pending.error':
     'Le destinataire n’a pas accepté de recevoir des webhooks : {code}. Les événements sont retenus jusque-là.',
+  'health.pending.ask': 'Redemander',
+  'health.pending.asked': 'Le récepteur est de nouveau sollicité',
+  'health.pending.not-asked': 'Le récepteur n’a pas été sollicité',
   'health.disabled.text':
     'Ce point de terminaison est désactivé. Ses événements sont retenus jusqu’à ce que vous l’activiez.',
   'health.disabled.reason':
@@ -296,6 +317,8 @@ export default {
   'listener.id': 'Identifiant du point de terminaison',
   'listener.schemes': 'Signature',
   'listener.format': 'Format',
+  'listener.versions': 'Versions',
+  'listener.versions.latest': 'Toujours la dernière version',
   'listener.order': 'Ordre',
   'listener.order.entity': 'Dans l’ordre pour chaque ligne',
   'listener.order.none': 'Dans n’importe quel ordre',
@@ -364,6 +387,8 @@ export default {
   'editor.handshake.none': 'Aucun',
   'editor.handshake.challenge': 'Challenge',
   'editor.sequence': 'Envoyer le numéro de chaque événement d’une ligne (webhook-sequence)',
+  'editor.versions.hint':
+    'Un nouveau destinataire reçoit la dernière version de chaque type et la conserve quand une nouvelle arrive.',
   'editor.rate': 'Limiter le débit des requêtes',
   'editor.rate.limit': 'Requêtes',
   'editor.rate.seconds': 'En secondes',
@@ -473,6 +498,7 @@ export default {
   'catalogue.sunset': 'Il est envoyé jusqu’au {date}.',
   'catalogue.use': 'Utilisez {type} à la place.',
   'catalogue.subscribe': 'Ajouter un point de terminaison',
+  'catalogue.listeners': 'Afficher les points de terminaison',
   'catalogue.download': 'Télécharger',
   'catalogue.not-downloaded': 'Le document n’a pas été téléchargé',
   'catalogue.schema': 'Champs',

@@ -31,11 +31,18 @@ export function EventTypeScreen({ type }: { readonly type: string }): ReactNode 
       subtitle={data.description ?? undefined}
       crumbs={crumbs}
       actions={
-        can('listeners:write') && (
-          <LinkButton kind="primary" icon="plus" href={href('/listeners/new', { type: data.type })}>
-            {t('catalogue.subscribe')}
-          </LinkButton>
-        )
+        <>
+          {can('listeners:read') && (
+            <LinkButton icon="listeners" href={href('/listeners', { type: data.type })}>
+              {t('catalogue.listeners')}
+            </LinkButton>
+          )}
+          {can('listeners:write') && (
+            <LinkButton kind="primary" icon="plus" href={href('/listeners/new', { type: data.type })}>
+              {t('catalogue.subscribe')}
+            </LinkButton>
+          )}
+        </>
       }
     >
       {data.deprecated && <Deprecated deprecated={data.deprecated} />}

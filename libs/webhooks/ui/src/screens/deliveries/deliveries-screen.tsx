@@ -1,17 +1,16 @@
 import { useMemo, useState, type ReactNode } from 'react';
 import { href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
-import { GridTable, type Columns } from '../../design/grid-table.js';
-import { Card, Page } from '../../design/page.js';
-import { Empty, Failed, Skeleton } from '../../design/states.js';
+import type { Columns } from '../../design/grid-table.js';
+import { ListTable } from '../../design/list-card.js';
+import { Page } from '../../design/page.js';
+import { Empty } from '../../design/states.js';
 import { useSelection } from '../../design/selection.js';
 import { Clock, Upcoming } from '../../design/time.js';
 import { useCan } from '../../session/session.js';
 import type { Delivery } from '../../session/shapes.js';
 import { clockTime } from '../../words/dates.js';
-import { api } from '../../session/api.js';
-import type { Listener } from '../../session/shapes.js';
-import { useLoaded } from '../../session/use-loaded.js';
+import type { Rows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
 import { count, t } from '../../words/words.js';
 import { ListenerName } from '../listeners/listener-name.js';
@@ -19,8 +18,9 @@ import { BulkActions } from './bulk-actions.js';
 import { taskOf } from './bulk-task.js';
 import { DeliveryBadge, resultOf } from './delivery-state.js';
 import { DeliveryFilters } from './delivery-filters.js';
+import { FirstStep } from './first-step.js';
 import { filtersOf, type Filters } from './filters.js';
-import { useDeliveries, type DeliveryList } from './use-deliveries.js';
+import { idOf, useDeliveries } from './use-deliveries.js';
 
 export function DeliveriesScreen(): ReactNode {
   const filters = filtersOf(usePlace().query);
@@ -39,7 +39,7 @@ export function DeliveriesScreen(): ReactNode {
 }
 
 interface LiveProps {
-  readonly list: DeliveryList;
+  readonly list: Rows<Delivery>;
   readonly isLive: boolean;
   readonly onChange: (isLive: boolean) => void;
 }
@@ -67,10 +67,10 @@ export function DeliveryTable({
   list,
   filters,
 }: {
-  readonly list: DeliveryList;
+  readonly list: Rows<Delivery>;
   readonly filters: Filters;
 }): ReactNode {
-  const { rows, next, error, isLoading, loadMore, reload } = list;
+  const { rows, next, reload } = list;
   const can = useCan();
   const selection = useSelection(rows, idOf, ({ type, createdAt }) => `${type}, ${clockTime(createdAt)}`);
   const isSelectable = can('deliveries:resend');
@@ -78,18 +78,14 @@ export function DeliveryTable({
   const locale = currentLocale();
   // The same columns draw no row again when more rows arrive.
   const shown = useMemo(() => columns(listenerId), [listenerId, locale]);
-  if (rows.length > 0) {
-    return (
-      <Card isFlush>
-        <GridTable
-          label={t('deliveries.title')}
-          columns={shown}
-          rows={rows}
-          idOf={idOf}
-          hasMore={next !== null}
-          loadMore={loadMore}
-          selection={isSelectable ? selection : undefined}
-        />
+  return (
+    <ListTable
+      list={list}
+      label={t('deliveries.title')}
+      columns={shown}
+      lines={8}
+      empty={<NoDeliveries filters={filters} />}
+      foot={
         <div className="grid-foot">
           {selection.rows.length > 0 ? (
             <BulkActions selection={selection} reload={reload} />
@@ -106,24 +102,10 @@ export function DeliveryTable({
             </>
           )}
         </div>
-      </Card>
-    );
-  }
-  return (
-    <Card>
-      {error !== undefined ? (
-        <Failed error={error} retry={reload} />
-      ) : isLoading ? (
-        <Skeleton lines={8} />
-      ) : (
-        <NoDeliveries filters={filters} />
-      )}
-    </Card>
+      }
+      selection={isSelectable ? selection : undefined}
+    />
   );
-}
-
-function idOf({ id }: Delivery): string {
-  return id;
 }
 
 function NoDeliveries({ filters }: { readonly filters: Filters }): ReactNode {
@@ -138,39 +120,6 @@ function NoDeliveries({ filters }: { readonly filters: Filters }): ReactNode {
     );
   }
   return <Empty icon="inbox" title={t('deliveries.none')} text={t('deliveries.none.text')} action={<FirstStep />} />;
-}
-
-/** What makes a first delivery: a listener, or else a test event for it. */
-function FirstStep(): ReactNode {
-  const can = useCan();
-  const listener = useFirstListener();
-  if (listener === null && can('listeners:write')) {
-    return (
-      <LinkButton kind="primary" icon="plus" href={href('/listeners/new')}>
-        {t('listeners.new')}
-      </LinkButton>
-    );
-  }
-  if (listener && can('tests:send')) {
-    return (
-      <LinkButton kind="primary" icon="send" href={href(`/listeners/${listener.id}`, { tab: 'test' })}>
-        {t('test.send')}
-      </LinkButton>
-    );
-  }
-  if (!can('listeners:read')) return null;
-  return <LinkButton href={href('/listeners')}>{t('deliveries.none.action')}</LinkButton>;
-}
-
-/** The newest active listener; `null` if there is no listener, `undefined` while it loads. */
-function useFirstListener(): Listener | null | undefined {
-  const can = useCan();
-  const isAllowed = can('listeners:read');
-  const { data } = useLoaded('first listener', async (signal) => {
-    if (!isAllowed) return [];
-    return (await api.listListeners({ query: { limit: 20 } }, { signal })).items;
-  });
-  return data && (data.find(({ state }) => state === 'active') ?? data[0] ?? null);
 }
 
 function columns(listenerId: string | undefined): Columns<Delivery> {

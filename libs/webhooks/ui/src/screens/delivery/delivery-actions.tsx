@@ -1,5 +1,6 @@
 import { useState, type ReactNode } from 'react';
 import { Button } from '../../design/button.js';
+import { Confirm } from '../../design/confirm.js';
 import { Copy } from '../../design/copy.js';
 import { saveText } from '../../design/save-text.js';
 import { done, failed } from '../../design/toast.js';
@@ -7,7 +8,7 @@ import { api, newKey } from '../../session/api.js';
 import { useListenerName } from '../../session/listener-names.js';
 import { useCan } from '../../session/session.js';
 import type { DeliveryDetails } from '../../session/shapes.js';
-import { t } from '../../words/words.js';
+import { count, t } from '../../words/words.js';
 import { curlScript } from './curl-script.js';
 
 interface DeliveryActionsProps {
@@ -34,7 +35,12 @@ export function DeliveryActions({ delivery, reload }: DeliveryActionsProps): Rea
           </Button>
         </>
       )}
-      {can('deliveries:resend') && <Resend delivery={delivery} reload={reload} />}
+      {can('deliveries:resend') && (
+        <>
+          <Discard delivery={delivery} reload={reload} />
+          <Resend delivery={delivery} reload={reload} />
+        </>
+      )}
     </>
   );
 }
@@ -58,6 +64,37 @@ function Resend({ delivery: { id, state }, reload }: DeliveryActionsProps): Reac
     <Button kind="primary" icon="resend" isBusy={isBusy} data-shortcut="r" onClick={() => void resend()}>
       {t('delivery.resend')}
     </Button>
+  );
+}
+
+/** Gives up a delivery that waits. */
+function Discard({ delivery: { id, type, state }, reload }: DeliveryActionsProps): ReactNode {
+  const [isAsking, setAsking] = useState(false);
+  if (state !== 'due' && state !== 'held') return null;
+  const discard = async () => {
+    try {
+      await api.discardDelivery({ id });
+      done(count('select.discarded', 1));
+    } catch (error) {
+      failed(t('delivery.not-discarded'), error);
+    }
+    reload();
+  };
+  return (
+    <>
+      <Button kind="danger-quiet" icon="trash" onClick={() => setAsking(true)}>
+        {t('select.discard')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('delivery.discard.title', { type })}
+        text={<p>{t('delivery.discard.text')}</p>}
+        action={t('select.discard')}
+        isDangerous
+        run={discard}
+      />
+    </>
   );
 }
 

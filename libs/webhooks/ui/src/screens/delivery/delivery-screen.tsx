@@ -62,6 +62,7 @@ function About({ delivery }: { readonly delivery: DeliveryDetails }): ReactNode 
   const { id, eventId, listenerId, owner, createdAt, finishedAt } = delivery;
   return (
     <Facts
+      isFirstWide
       facts={[
         [
           t('column.listener'),

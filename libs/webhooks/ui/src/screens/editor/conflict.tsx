@@ -26,6 +26,7 @@ const NAMES: readonly (readonly [property: string, name: Key])[] = [
   ['headers', 'listener.headers'],
   ['schemes', 'listener.schemes'],
   ['format', 'listener.format'],
+  ['versions', 'listener.versions'],
   ['ordering', 'listener.order'],
   ['sequence', 'editor.sequence'],
   ['rateLimit', 'listener.rate'],

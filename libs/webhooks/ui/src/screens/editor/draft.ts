@@ -18,6 +18,10 @@ export interface Draft {
   readonly ordering: 'none' | 'entity';
   readonly sequence: boolean;
   readonly format: string;
+  /** Whether the listener always gets the newest versions. */
+  readonly isLatest: boolean;
+  /** The versions that were chosen in the form, by event type. */
+  readonly pins: Readonly<Record<string, number>>;
   readonly schemes: readonly string[];
   readonly isLimited: boolean;
   readonly limit: string;
@@ -42,7 +46,7 @@ export const newHeader = (name = '', value = ''): Header => ({ key: ++keys, name
 export function newDraft(events: readonly string[], format: string): Draft {
   return {
     ...{ url: '', name: '', description: '', owner: '', events, rows: [] },
-    ...{ ordering: 'none', sequence: false, format, schemes: ['standard'] },
+    ...{ ordering: 'none', sequence: false, format, isLatest: false, pins: {}, schemes: ['standard'] },
     ...{ isLimited: false, limit: '100', perSeconds: '60', headers: [], handshake: '' },
     auth: { type: 'none', fields: {} },
     tls: { type: 'none', fields: {} },
@@ -56,6 +60,7 @@ export function draftOf(listener: Listener): Draft {
     ...{ url, name: name ?? '', description: description ?? '', owner: owner ?? '', events },
     rows: rowsOf(where as Where),
     ...{ ordering, sequence, format, schemes, handshake: listener.handshake },
+    ...{ isLatest: listener.versions === 'latest', pins: {} },
     isLimited: rateLimit !== null,
     limit: String(rateLimit?.limit ?? 100),
     perSeconds: String(rateLimit?.perSeconds ?? 60),
@@ -71,7 +76,7 @@ export function settingsOf(draft: Draft, where: Where): CreateBody {
   return {
     ...{ url: url.trim(), name: name.trim() || null, description: description.trim() || null },
     ...{ events: [...events], where: where as NonNullable<CreateBody['where']> },
-    ...{ ordering, sequence, format, schemes: [...schemes] },
+    ...{ ordering, sequence, format, schemes: [...schemes], versions: draft.isLatest ? 'latest' : { ...draft.pins } },
     rateLimit: draft.isLimited ? { limit: Number(draft.limit), perSeconds: Number(draft.perSeconds) } : null,
     headers: headersOf(draft),
     ...(handshake === '' ? {} : { handshake }),
@@ -88,6 +93,8 @@ export function changesOf(before: Listener, draft: Draft, where: Where): UpdateB
   const changed = Object.entries(settings).filter(([key, value]) => {
     // What is secret cannot be compared; `null` says that there is none.
     if (key === 'auth' || key === 'tls') return value !== null || old[key] !== null;
+    // An empty choice keeps the versions.
+    if (key === 'versions' && isSame(value, {})) return before.versions === 'latest';
     return !isSame(value, old[key]);
   });
   const changes = Object.fromEntries(changed);
@@ -95,6 +102,12 @@ export function changesOf(before: Listener, draft: Draft, where: Where): UpdateB
     changes['headers'] = { ...headersOf(draft), ...Object.fromEntries(gone.map((name) => [name, null])) };
   }
   return changes as UpdateBody;
+}
+
+/** The chosen versions without those of types that the listener does not receive any more. @param types those that it receives */
+export function keptPins(pins: Draft['pins'], types: readonly { readonly type: string }[]): Draft['pins'] {
+  const received = new Set(types.map(({ type }) => type));
+  return Object.fromEntries(Object.entries(pins).filter(([type]) => received.has(type)));
 }
 
 function headersOf({ headers }: Draft): Record<string, string> {

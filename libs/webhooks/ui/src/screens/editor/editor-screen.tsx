@@ -17,7 +17,7 @@ import { titleOf } from '../listeners/listener-name.js';
 import { Conflict } from './conflict.js';
 import { Created } from './created.js';
 import { CredentialFields } from './credential-fields.js';
-import { changesOf, draftOf, newDraft, settingsOf, type Draft } from './draft.js';
+import { changesOf, draftOf, keptPins, newDraft, settingsOf, type Draft } from './draft.js';
 import './editor.css';
 import { FilterBuilder } from './filter-builder.js';
 import { whereOf, type Kind } from './filter.js';
@@ -26,6 +26,7 @@ import { useProperties } from './properties.js';
 import { OwnerField, SendingFields } from './sending-fields.js';
 import { chosenTypes, TypePicker } from './type-picker.js';
 import { UrlField } from './url-field.js';
+import { VersionFields } from './version-fields.js';
 
 /** A new listener. `?type=` chooses an event type. */
 export function NewListenerScreen(): ReactNode {
@@ -181,7 +182,11 @@ function Editor({ before: beforeAtFirst, first }: EditorProps): ReactNode {
             </div>
           </Card>
           <Card title={t('listener.events')}>
-            <TypePicker types={types} events={draft.events} onChange={(events) => change({ events })} />
+            <TypePicker
+              types={types}
+              events={draft.events}
+              onChange={(events) => change({ events, pins: keptPins(draft.pins, chosenTypes(types, events)) })}
+            />
             {errorOf('events') !== undefined && <div className="field-error">{errorOf('events')}</div>}
           </Card>
           <Card title={t('listener.filter')}>
@@ -193,7 +198,10 @@ function Editor({ before: beforeAtFirst, first }: EditorProps): ReactNode {
             />
           </Card>
           <Card title={t('editor.sending')}>
-            <SendingFields {...parts} />
+            <div className="stack">
+              <SendingFields {...parts} />
+              <VersionFields {...parts} types={types} before={before} />
+            </div>
           </Card>
           <Card title={t('editor.credentials')}>
             <CredentialFields {...parts} before={before} />
@@ -246,7 +254,7 @@ function Editor({ before: beforeAtFirst, first }: EditorProps): ReactNode {
 /** Properties with a place for their error. */
 const PLACED: ReadonlySet<string> = new Set([
   ...['url', 'name', 'description', 'owner', 'events', 'where', 'format', 'schemes', 'headers', 'rateLimit'],
-  ...['handshake', 'auth', 'tls'],
+  ...['versions', 'handshake', 'auth', 'tls'],
 ]);
 
 /** The property that the API refused. */

@@ -5,6 +5,7 @@ import { useMe } from '../../session/session.js';
 import { t } from '../../words/words.js';
 import { newHeader, type Draft, type Header } from './draft.js';
 import type { FieldsProps } from './fields-props.js';
+import { handshakes } from './handshakes.js';
 
 /** How requests are sent: order, format, rate, headers, signatures, handshake. */
 export function SendingFields(props: FieldsProps): ReactNode {
@@ -36,12 +37,7 @@ export function SendingFields(props: FieldsProps): ReactNode {
           hint={t('editor.handshake.hint')}
           error={errorOf('handshake')}
           value={draft.handshake}
-          options={[
-            ...(draft.handshake === '' ? [['', t('editor.handshake.default')] as const] : []),
-            ['none', t('editor.handshake.none')],
-            ['challenge', t('editor.handshake.challenge')],
-            ['cloudevents', 'CloudEvents'],
-          ]}
+          options={[...(draft.handshake === '' ? [['', t('editor.handshake.default')] as const] : []), ...handshakes()]}
           onChange={(value) => change({ handshake: value as Draft['handshake'] })}
         />
       </div>

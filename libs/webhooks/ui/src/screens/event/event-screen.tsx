@@ -11,13 +11,14 @@ import { useMe } from '../../session/session.js';
 import type { StoredEvent } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
+import { EventActions } from './event-actions.js';
 import { EventDeliveries } from './event-deliveries.js';
 import { FieldChanges } from './field-changes.js';
 
 export function EventScreen({ id }: { readonly id: string }): ReactNode {
   const { data, error, reload } = useLoaded(`event ${id}`, (signal) => api.getEvent({ id }, { signal }));
   const crumbs = [{ text: t('events.title'), href: href('/events') }];
-  if (data) return <Shown event={data} />;
+  if (data) return <Shown event={data} reload={reload} />;
   return (
     <Page title={t('event.title')} crumbs={crumbs}>
       <Card>{error === undefined ? <Skeleton lines={8} /> : <Failed error={error} retry={reload} />}</Card>
@@ -25,14 +26,15 @@ export function EventScreen({ id }: { readonly id: string }): ReactNode {
   );
 }
 
-function Shown({ event }: { readonly event: StoredEvent }): ReactNode {
+function Shown({ event, reload }: { readonly event: StoredEvent; readonly reload: () => void }): ReactNode {
   const { kind } = useMe();
-  const { id, type, timestamp, owner, data, previous, context, test, droppedFields } = event;
+  const { id, type, timestamp, owner, data, previous, context, test, droppedFields, erasedAt } = event;
   return (
     <Page
       title={type}
       mark={test ? <Tag>{t('event.test')}</Tag> : undefined}
       crumbs={[{ text: t('events.title'), href: href('/events') }]}
+      actions={<EventActions event={event} reload={reload} />}
     >
       <Card>
         <Facts
@@ -40,6 +42,7 @@ function Shown({ event }: { readonly event: StoredEvent }): ReactNode {
             [t('event.id'), <Id key="id" id={id} />],
             [t('event.when'), <At key="at" at={timestamp} />],
             [t('column.owner'), kind === 'operator' ? (owner ?? <Nothing />) : null],
+            [t('event.erased-at'), erasedAt === null ? null : <At key="erased" at={erasedAt} />],
             [t('event.dropped'), droppedFields.length > 0 ? droppedFields.join(', ') : null],
           ]}
         />

@@ -1,28 +1,24 @@
-import { useCallback, useEffect, useState, type ReactNode } from 'react';
+import { useMemo, type ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Tag } from '../../design/badge.js';
+import { Button } from '../../design/button.js';
 import { Choice } from '../../design/choice.js';
-import { GridTable, type Columns } from '../../design/grid-table.js';
-import { Card, Page } from '../../design/page.js';
-import { Empty, Failed, Skeleton } from '../../design/states.js';
+import type { Columns } from '../../design/grid-table.js';
+import { ListTable } from '../../design/list-card.js';
+import { Page } from '../../design/page.js';
+import { Empty } from '../../design/states.js';
 import { Clock } from '../../design/time.js';
 import { api } from '../../session/api.js';
 import { useEventTypes } from '../../session/event-types.js';
 import { useMe } from '../../session/session.js';
 import type { StoredEventSummary } from '../../session/shapes.js';
+import { useRows } from '../../session/use-rows.js';
+import { currentLocale } from '../../words/locale.js';
 import { t, type Key } from '../../words/words.js';
+import { FirstStep } from '../deliveries/first-step.js';
 import { PERIODS, queryOf } from '../deliveries/filters.js';
 
 const PAGE = 100;
-
-interface State {
-  readonly rows: readonly StoredEventSummary[];
-  readonly next: string | null;
-  readonly error: unknown;
-  readonly isLoading: boolean;
-}
-
-const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
 
 export function EventsScreen(): ReactNode {
   const { query } = usePlace();
@@ -45,54 +41,44 @@ export function EventsScreen(): ReactNode {
           onChange={(value) => changeQuery({ period: value })}
         />
       </div>
-      <EventTable key={`${type} ${period}`} type={type} period={period} />
+      <EventTable type={type} period={period} />
     </Page>
   );
 }
 
 function EventTable({ type, period }: { readonly type: string; readonly period: string }): ReactNode {
   const { kind } = useMe();
-  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
-  const read = useCallback(
-    async (cursor?: string) => {
-      const { since } = queryOf({ period }) as { since?: Date };
-      const query = { limit: PAGE, ...(type && { type }), ...(since && { since }), ...(cursor && { cursor }) };
-      try {
-        const page = await api.listEvents({ query });
-        setState((before) => ({ ...EMPTY, rows: [...before.rows, ...page.items], next: page.next, isLoading: false }));
-      } catch (error) {
-        setState((before) => ({ ...before, error, isLoading: false }));
-      }
-    },
-    [type, period],
+  const list = useRows(`${type} ${period}`, (cursor, signal) => {
+    const { since } = queryOf({ period }) as { since?: Date };
+    const query = { limit: PAGE, ...(type && { type }), ...(since && { since }), ...(cursor && { cursor }) };
+    return api.listEvents({ query }, { signal });
+  });
+  const hasOwners = kind === 'operator';
+  const locale = currentLocale();
+  // The same columns draw no row again when more rows arrive.
+  const shown = useMemo(() => columns(hasOwners), [hasOwners, locale]);
+  return (
+    <ListTable
+      list={list}
+      label={t('events.title')}
+      columns={shown}
+      lines={8}
+      empty={<NoEvents isFiltered={type !== '' || period !== ''} />}
+    />
   );
-  useEffect(() => void read(), [read]);
-  const loadMore = useCallback(() => void read(next ?? undefined), [read, next]);
-  if (rows.length > 0) {
+}
+
+function NoEvents({ isFiltered }: { readonly isFiltered: boolean }): ReactNode {
+  if (isFiltered) {
     return (
-      <Card isFlush>
-        <GridTable
-          label={t('events.title')}
-          columns={columns(kind === 'operator')}
-          rows={rows}
-          idOf={({ id }) => id}
-          hasMore={next !== null}
-          loadMore={loadMore}
-        />
-      </Card>
+      <Empty
+        icon="filter"
+        title={t('events.none-filtered')}
+        action={<Button onClick={() => changeQuery({ type: null, period: null })}>{t('action.clear-filters')}</Button>}
+      />
     );
   }
-  return (
-    <Card>
-      {error !== undefined ? (
-        <Failed error={error} retry={() => void read()} />
-      ) : isLoading ? (
-        <Skeleton lines={8} />
-      ) : (
-        <Empty icon="inbox" title={t('events.none')} text={t('events.none.text')} />
-      )}
-    </Card>
-  );
+  return <Empty icon="inbox" title={t('events.none')} text={t('events.none.text')} action={<FirstStep />} />;
 }
 
 function columns(hasOwners: boolean): Columns<StoredEventSummary> {

@@ -11,6 +11,7 @@ import { useLoaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
 import { healthOf, healthSentence, HealthBadge } from '../listeners/listener-health.js';
 import { titleOf } from '../listeners/listener-name.js';
+import { AskAgain } from './ask-again.js';
 import { ListenerActions } from './listener-actions.js';
 import { ListenerCode } from './listener-code.js';
 import { ListenerDeliveries } from './listener-deliveries.js';
@@ -64,7 +65,15 @@ function Shown({ listener, reload }: ShownProps): ReactNode {
       crumbs={[{ text: t('listeners.title'), href: href('/listeners') }]}
       actions={<ListenerActions listener={listener} reload={reload} />}
     >
-      <Banner tone={TONES[healthOf(listener)]} title={healthSentence(listener)} />
+      <Banner
+        tone={TONES[healthOf(listener)]}
+        title={healthSentence(listener)}
+        actions={
+          listener.state === 'pending' && can('listeners:write') ? (
+            <AskAgain listener={listener} reload={reload} />
+          ) : undefined
+        }
+      />
       <TabList
         label={t('listener.parts')}
         tabs={tabs.map((one) => [one, t(`listener.tab.${one}`)])}

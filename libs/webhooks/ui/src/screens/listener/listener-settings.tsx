@@ -2,20 +2,21 @@ import type { ReactNode } from 'react';
 import { Tag } from '../../design/badge.js';
 import { Json, Nothing, visible } from '../../design/code.js';
 import { Id } from '../../design/copy.js';
-import { Card, Facts } from '../../design/page.js';
+import { Card, Facts, type FactList } from '../../design/page.js';
 import { At } from '../../design/time.js';
 import { useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { duration } from '../../words/dates.js';
 import { t } from '../../words/words.js';
+import { handshakes } from '../editor/handshakes.js';
 
 export function ListenerSettings({ listener }: { readonly listener: Listener }): ReactNode {
+  const { kind } = useMe();
   const { where, headers, publicKeys } = listener;
   return (
     <>
       <Card title={t('listener.settings')}>
-        <Facts facts={factsOf(listener)} />
-        <OwnerFacts listener={listener} />
+        <Facts isFirstWide facts={[...factsOf(listener), ...(kind === 'operator' ? ownerFactsOf(listener) : [])]} />
       </Card>
       <div className="split even">
         <Card title={t('listener.events')}>
@@ -51,8 +52,9 @@ export function ListenerSettings({ listener }: { readonly listener: Listener }):
   );
 }
 
-function factsOf(listener: Listener): (readonly [string, ReactNode])[] {
-  const { id, url, schemes, format, ordering, rateLimit, auth, createdAt, updatedAt } = listener;
+function factsOf(listener: Listener): FactList {
+  const { id, url, schemes, format, versions, ordering, rateLimit, handshake, auth, tls } = listener;
+  const { createdAt, updatedAt } = listener;
   return [
     [
       t('listener.url'),
@@ -63,30 +65,33 @@ function factsOf(listener: Listener): (readonly [string, ReactNode])[] {
     [t('listener.id'), <Id key="id" id={id} />],
     [t('listener.schemes'), schemes.join(', ')],
     [t('listener.format'), format],
+    [t('listener.versions'), versionsText(versions)],
     [t('listener.order'), t(ordering === 'entity' ? 'listener.order.entity' : 'listener.order.none')],
     [t('listener.rate'), rateLimit === null ? t('listener.rate.none') : rateText(rateLimit)],
+    [t('editor.handshake'), handshakes().find(([one]) => one === handshake)?.[1] ?? handshake],
+    [t('editor.tls'), tls === null ? t('editor.tls.none') : t('editor.tls.set')],
     [t('listener.auth'), auth === null ? <Nothing key="auth" /> : auth.type],
     [t('column.created'), <At key="created" at={createdAt} />],
     [t('listener.updated'), <At key="updated" at={updatedAt} />],
   ];
 }
 
+/** `null`, so that nothing is shown, if no type of the listener has several versions. */
+function versionsText(versions: Listener['versions']): string | null {
+  if (versions === 'latest') return t('listener.versions.latest');
+  const pins = Object.entries(versions);
+  return pins.length === 0 ? null : pins.map(([type, version]) => `${type} ${version}`).join(', ');
+}
+
 function rateText({ limit, perSeconds }: NonNullable<Listener['rateLimit']>): string {
   return t('listener.rate.text', { requests: limit, period: duration(perSeconds * 1000) });
 }
 
-function OwnerFacts({ listener: { owner, externalId, metadata } }: { readonly listener: Listener }): ReactNode {
-  const { kind } = useMe();
-  if (kind !== 'operator') return null;
-  return (
-    <div className="facts-more">
-      <Facts
-        facts={[
-          [t('column.owner'), owner ?? t('listener.no-owner')],
-          [t('listener.external-id'), externalId],
-          [t('listener.metadata'), metadata === null ? null : <code key="metadata">{JSON.stringify(metadata)}</code>],
-        ]}
-      />
-    </div>
-  );
+/** What customers neither see nor set. */
+function ownerFactsOf({ owner, externalId, metadata }: Listener): FactList {
+  return [
+    [t('column.owner'), owner ?? t('listener.no-owner')],
+    [t('listener.external-id'), externalId],
+    [t('listener.metadata'), metadata === null ? null : <code key="metadata">{JSON.stringify(metadata)}</code>],
+  ];
 }

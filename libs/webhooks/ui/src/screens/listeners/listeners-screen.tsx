@@ -1,18 +1,21 @@
-import { useCallback, useDeferredValue, useEffect, useMemo, useState, type ReactNode } from 'react';
+import { useDeferredValue, useEffect, useMemo, useState, type ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
-import { Search, Segments } from '../../design/choice.js';
-import { GridTable, type Columns } from '../../design/grid-table.js';
-import { Card, Page } from '../../design/page.js';
+import { Choice, Search, Segments } from '../../design/choice.js';
+import type { Columns } from '../../design/grid-table.js';
+import { ListTable } from '../../design/list-card.js';
+import { Page } from '../../design/page.js';
 import { useSelection } from '../../design/selection.js';
-import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { Empty } from '../../design/states.js';
 import { Ago } from '../../design/time.js';
 import { api } from '../../session/api.js';
+import { useEventTypes } from '../../session/event-types.js';
 import { rememberListeners } from '../../session/listener-names.js';
 import type { Unchanged } from '../../session/run-all.js';
 import { useCan, useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { useEvery } from '../../session/use-loaded.js';
+import { useRows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
 import { whole } from '../../words/numbers.js';
 import { count, t } from '../../words/words.js';
@@ -25,21 +28,14 @@ const PAGE = 100;
 const POLL_MS = 15_000;
 const HEALTHS = ['active', 'failing', 'pending', 'disabled'] as const;
 
-interface State {
-  readonly rows: readonly Listener[];
-  readonly next: string | null;
-  readonly error: unknown;
-  readonly isLoading: boolean;
-}
-
-const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
-
 export function ListenersScreen(): ReactNode {
   const { query } = usePlace();
   const can = useCan();
   const [text, setText] = useState(query.get('q') ?? '');
   const q = useDeferredValue(text.trim());
   const health = query.get('health') ?? '';
+  const type = query.get('type') ?? '';
+  const types = useEventTypes();
   useEffect(() => {
     const timer = setTimeout(() => {
       if ((query.get('q') ?? '') !== q) changeQuery({ q }, '/listeners');
@@ -61,8 +57,14 @@ export function ListenersScreen(): ReactNode {
           options={[['', t('filter.all')], ...HEALTHS.map((one) => [one, t(`filter.${one}`)] as const)]}
           onChange={(value) => changeQuery({ health: value })}
         />
+        <Choice
+          label={t('filter.type')}
+          value={type}
+          options={types.map((one) => [one.type, one.type])}
+          onChange={(value) => changeQuery({ type: value })}
+        />
       </div>
-      <ListenerTable key={health} q={query.get('q') ?? ''} health={health} />
+      <ListenerTable key={`${health} ${type}`} q={query.get('q') ?? ''} health={health} type={type} />
     </Page>
   );
 }
@@ -78,41 +80,23 @@ function NewListener(): ReactNode {
 interface ListenerTableProps {
   readonly q: string;
   readonly health: string;
+  readonly type: string;
 }
 
-function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
+function ListenerTable({ q, health, type }: ListenerTableProps): ReactNode {
   const { kind } = useMe();
   const can = useCan();
-  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
-  const read = useCallback(
-    async (cursor?: string) => {
-      try {
-        const { items, next } = await api.listListeners({
-          query: { limit: PAGE, ...filterOf(q, health), ...(cursor && { cursor }) },
-        });
-        rememberListeners(items);
-        setState((before) => ({
-          ...EMPTY,
-          rows: cursor === undefined ? items : [...before.rows, ...items],
-          next,
-          isLoading: false,
-        }));
-      } catch (error) {
-        setState((before) => ({ ...before, error, isLoading: false }));
-      }
-    },
-    [q, health],
-  );
-  useEffect(() => void read(), [read]);
-  // A list that was scrolled stays as it is.
-  useEvery(rows.length <= PAGE ? POLL_MS : 0, () => void read());
-  const loadMore = useCallback(() => void read(next ?? undefined), [read, next]);
-  const selection = useSelection(rows, idOf, titleOf);
+  const filter = { ...filterOf(q, health), ...(type && { type }) };
+  const list = useRows(JSON.stringify(filter), (cursor, signal) => readPage(filter, cursor, signal), {
+    keepsRows: true,
+  });
+  useEvery(POLL_MS, list.refresh);
+  const selection = useSelection(list.rows, idOf, titleOf);
   const [unchanged, setUnchanged] = useState<readonly Unchanged<Listener>[]>([]);
   const finish = (changed: readonly Switched[], left: readonly Unchanged<Listener>[]) => {
     const byId = new Map(changed.map((one) => [one.id, one]));
     // In their places: a list that was scrolled stays as it is.
-    setState((before) => ({ ...before, rows: before.rows.map((row) => ({ ...row, ...byId.get(row.id) })) }));
+    list.change((row) => ({ ...row, ...byId.get(row.id) }));
     setUnchanged(left);
     selection.choose(left.map(({ item }) => item.id));
   };
@@ -121,52 +105,56 @@ function ListenerTable({ q, health }: ListenerTableProps): ReactNode {
   const locale = currentLocale();
   // The same columns draw no row again when more rows arrive.
   const shown = useMemo(() => columns(hasOwners, hasStats), [hasOwners, hasStats, locale]);
-  if (rows.length > 0) {
-    return (
-      <>
-        {unchanged.length > 0 && <NotSwitched unchanged={unchanged} onClose={() => setUnchanged([])} />}
-        <Card isFlush>
-          <GridTable
-            label={t('listeners.title')}
-            columns={shown}
-            rows={rows}
-            idOf={idOf}
-            hasMore={next !== null}
-            loadMore={loadMore}
-            selection={can('listeners:write') ? selection : undefined}
-          />
-          {selection.rows.length > 0 && (
+  return (
+    <>
+      {unchanged.length > 0 && <NotSwitched unchanged={unchanged} onClose={() => setUnchanged([])} />}
+      <ListTable
+        list={list}
+        label={t('listeners.title')}
+        columns={shown}
+        lines={6}
+        empty={<NoListeners isFiltered={Object.keys(filter).length > 0} />}
+        foot={
+          selection.rows.length > 0 && (
             <div className="grid-foot">
               <BulkSwitch selection={selection} onDone={finish} />
             </div>
-          )}
-        </Card>
-      </>
-    );
-  }
-  if (error !== undefined || isLoading) {
+          )
+        }
+        selection={can('listeners:write') ? selection : undefined}
+      />
+    </>
+  );
+}
+
+async function readPage(filter: Filter, cursor: string | undefined, signal: AbortSignal) {
+  const page = await api.listListeners({ query: { limit: PAGE, ...filter, ...(cursor && { cursor }) } }, { signal });
+  rememberListeners(page.items);
+  return page;
+}
+
+function NoListeners({ isFiltered }: { readonly isFiltered: boolean }): ReactNode {
+  const can = useCan();
+  if (isFiltered) {
     return (
-      <Card>{error === undefined ? <Skeleton lines={6} /> : <Failed error={error} retry={() => void read()} />}</Card>
+      <Empty
+        icon="filter"
+        title={t('listeners.none-filtered')}
+        action={
+          <Button onClick={() => changeQuery({ q: null, health: null, type: null })}>
+            {t('action.clear-filters')}
+          </Button>
+        }
+      />
     );
   }
-  const isFiltered = q !== '' || health !== '';
   return (
-    <Card>
-      {isFiltered ? (
-        <Empty
-          icon="filter"
-          title={t('listeners.none-filtered')}
-          action={<Button onClick={() => changeQuery({ q: null, health: null })}>{t('action.clear-filters')}</Button>}
-        />
-      ) : (
-        <Empty
-          icon="listeners"
-          title={t('listeners.none')}
-          text={t('listeners.none.text')}
-          action={can('listeners:write') && <NewListener />}
-        />
-      )}
-    </Card>
+    <Empty
+      icon="listeners"
+      title={t('listeners.none')}
+      text={t('listeners.none.text')}
+      action={can('listeners:write') && <NewListener />}
+    />
   );
 }
 
@@ -174,7 +162,14 @@ function idOf({ id }: Listener): string {
   return id;
 }
 
-function filterOf(q: string, health: string): { q?: string; health?: 'failing'; state?: Listener['state'] } {
+interface Filter {
+  readonly q?: string;
+  readonly health?: 'failing';
+  readonly state?: Listener['state'];
+  readonly type?: string;
+}
+
+function filterOf(q: string, health: string): Filter {
   const text = q === '' ? {} : { q };
   if (health === 'failing') return { ...text, health };
   return health === 'active' || health === 'pending' || health === 'disabled' ? { ...text, state: health } : text;

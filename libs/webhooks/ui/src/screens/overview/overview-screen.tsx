@@ -74,7 +74,7 @@ function Shown({ overview, statistics, error, retry }: ShownProps): ReactNode {
   const { kind } = useMe();
   return (
     <>
-      {overview.paused && <PausedBanner />}
+      {overview.pause !== null && <PausedBanner pause={overview.pause} />}
       {kind === 'operator' && overview.processes.length === 0 && (
         <Banner tone="amber" title={t('overview.no-process')}>
           <p>{t('overview.no-process.text')}</p>

@@ -3,20 +3,14 @@ import { href } from '../../app/router.js';
 import { LinkButton } from '../../design/button.js';
 import { visible } from '../../design/code.js';
 import { Banner } from '../../design/page.js';
-import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
-import type { Sending } from '../../session/shapes.js';
-import { useLoaded } from '../../session/use-loaded.js';
+import type { Overview, Sending } from '../../session/shapes.js';
 import { relativeInWords } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 
 /** Nothing is sent: operators see why, and others that it is so. */
-export function PausedBanner(): ReactNode {
-  const can = useCan();
-  const isOperator = can('system:read');
-  const { data } = useLoaded('sending', async (signal) =>
-    isOperator ? api.getSending(undefined, { signal }) : undefined,
-  );
+export function PausedBanner({ pause }: { readonly pause: NonNullable<Overview['pause']> }): ReactNode {
+  const isOperator = useCan()('system:read');
   return (
     <Banner
       tone="amber"
@@ -29,14 +23,14 @@ export function PausedBanner(): ReactNode {
         )
       }
     >
-      {data?.reason != null && <p className="break">{visible(data.reason)}</p>}
-      <p>{data === undefined ? t('overview.paused.text') : whoAndWhen(data)}</p>
+      {pause.reason !== null && <p className="break">{visible(pause.reason)}</p>}
+      <p>{isOperator ? whoAndWhen(pause) : t('overview.paused.text')}</p>
     </Banner>
   );
 }
 
 /** `Paused 5 min. ago by ann.` */
-export function whoAndWhen({ since, actor }: Sending): string {
+export function whoAndWhen({ since, actor }: Pick<Sending, 'since' | 'actor'>): string {
   if (since === null) return t('overview.paused.text');
   const when = relativeInWords(since);
   return actor === null

@@ -1,14 +1,15 @@
 import type { OperationTypes } from 'nestjs-entity-webhooks/client';
-import { useCallback, useEffect, useState, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Button } from '../../design/button.js';
 import { Chip } from '../../design/chip.js';
 import { Choice } from '../../design/choice.js';
 import { visible } from '../../design/code.js';
-import { Card } from '../../design/page.js';
-import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { ListCard } from '../../design/list-card.js';
+import { Empty } from '../../design/states.js';
 import { Clock } from '../../design/time.js';
 import { api } from '../../session/api.js';
+import { useRows } from '../../session/use-rows.js';
 import { absolute } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 
@@ -34,15 +35,6 @@ const ACTIONS: readonly Action[] = [
   ...(['session.created', 'session.revoked', 'sessions.revoked', 'owner.erased', 'chores.run'] as const),
   'damaged.retried',
 ];
-
-interface State {
-  readonly rows: readonly Item[];
-  readonly next: string | null;
-  readonly error: unknown;
-  readonly isLoading: boolean;
-}
-
-const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
 
 /** Who changed what. */
 export function AuditLog(): ReactNode {
@@ -73,7 +65,6 @@ export function AuditLog(): ReactNode {
         )}
       </div>
       <Entries
-        key={`${action} ${actor} ${target}`}
         query={{
           ...(action !== '' && { action: action as Action }),
           ...(actor !== '' && { actor }),
@@ -85,41 +76,26 @@ export function AuditLog(): ReactNode {
 }
 
 function Entries({ query }: { readonly query: Query }): ReactNode {
-  const key = JSON.stringify(query);
-  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
-  const read = useCallback(
-    async (cursor?: string) => {
-      try {
-        const page = await api.listAudit({ query: { ...query, limit: PAGE, ...(cursor !== undefined && { cursor }) } });
-        setState((before) => ({
-          ...EMPTY,
-          rows: cursor === undefined ? page.items : [...before.rows, ...page.items],
-          next: page.next,
-          isLoading: false,
-        }));
-      } catch (error) {
-        setState((before) => ({ ...before, error, isLoading: false }));
-      }
-    },
-    // The key stands for the query.
-    [key],
+  const list = useRows(JSON.stringify(query), (cursor, signal) =>
+    api.listAudit({ query: { ...query, limit: PAGE, ...(cursor !== undefined && { cursor }) } }, { signal }),
   );
-  useEffect(() => void read(), [read]);
-  if (rows.length === 0) {
-    return (
-      <Card>
-        {error !== undefined ? (
-          <Failed error={error} retry={() => void read()} />
-        ) : isLoading ? (
-          <Skeleton lines={6} />
-        ) : (
-          <NoEntries isFiltered={Object.keys(query).length > 0} />
-        )}
-      </Card>
-    );
-  }
+  const { rows, next, moreError, isLoadingMore, loadMore } = list;
   return (
-    <Card isFlush>
+    <ListCard
+      list={list}
+      lines={6}
+      empty={<NoEntries isFiltered={Object.keys(query).length > 0} />}
+      foot={
+        next !== null &&
+        moreError === undefined && (
+          <div className="card-note">
+            <Button icon="down" isBusy={isLoadingMore} onClick={loadMore}>
+              {t('system.audit.more')}
+            </Button>
+          </div>
+        )
+      }
+    >
       <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.tab.audit')}>
         <table className="table rows">
           <thead>
@@ -133,20 +109,13 @@ function Entries({ query }: { readonly query: Query }): ReactNode {
           </thead>
           <tbody>
             {rows.map((row, index) => (
-              // Entries have no id, and new ones come on top only when the list is read again.
-              <Entry key={rows.length - index} item={row} />
+              // Entries have no id, and more of them come below these.
+              <Entry key={index} item={row} />
             ))}
           </tbody>
         </table>
       </div>
-      {next !== null && (
-        <div className="card-note">
-          <Button icon="down" onClick={() => void read(next)}>
-            {t('system.audit.more')}
-          </Button>
-        </div>
-      )}
-    </Card>
+    </ListCard>
   );
 }
 
@@ -195,9 +164,11 @@ function Entry({ item: { at, actor, action, target, details } }: { readonly item
         {target === null ? (
           <span className="muted">{t('system.audit.instance')}</span>
         ) : screen === undefined ? (
-          <span className="break">{visible(target)}</span>
+          <span className={ID.test(target) ? 'mono nowrap' : 'break'} title={target}>
+            {visible(short(target))}
+          </span>
         ) : (
-          <a className="mono nowrap" href={href(`${screen}/${target}`)}>
+          <a className="mono nowrap" href={href(`${screen}/${target}`)} title={target}>
             {short(target)}
           </a>
         )}
@@ -207,9 +178,11 @@ function Entry({ item: { at, actor, action, target, details } }: { readonly item
   );
 }
 
-/** `lst_019b…4f2a` */
-function short(id: string): string {
-  return id.length <= 20 ? id : `${id.slice(0, 8)}…${id.slice(-6)}`;
+const ID = /^[a-z]{3}_[0-9a-f-]{36}$/;
+
+/** `lst_019b…4f2a`. Other names stay as they are. */
+function short(target: string): string {
+  return ID.test(target) ? `${target.slice(0, 8)}…${target.slice(-6)}` : target;
 }
 
 /** `properties: url, events`: the details of a change in a line. */

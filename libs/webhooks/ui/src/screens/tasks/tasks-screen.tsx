@@ -1,16 +1,19 @@
-import { useCallback, useEffect, useState, type ReactNode } from 'react';
+import { useMemo, type ReactNode } from 'react';
 import { changeQuery, href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
 import { Choice, Segments } from '../../design/choice.js';
-import { GridTable, type Columns } from '../../design/grid-table.js';
 import { visible } from '../../design/code.js';
-import { Card, Page } from '../../design/page.js';
-import { Empty, Failed, Skeleton } from '../../design/states.js';
+import type { Columns } from '../../design/grid-table.js';
+import { ListTable } from '../../design/list-card.js';
+import { Page } from '../../design/page.js';
+import { Empty } from '../../design/states.js';
 import { Ago } from '../../design/time.js';
 import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import type { Task } from '../../session/shapes.js';
 import { useEvery } from '../../session/use-loaded.js';
+import { useRows } from '../../session/use-rows.js';
+import { currentLocale } from '../../words/locale.js';
 import { t } from '../../words/words.js';
 import { KINDS, kindsFor, type TaskKind } from './task-kinds.js';
 import { isActive, rateOf, TaskBadge, TaskProgress, TaskSelection } from './task-state.js';
@@ -20,15 +23,6 @@ const POLL_MS = 15_000;
 /** While a task makes progress. */
 const BUSY_POLL_MS = 2_000;
 const STATES = ['queued', 'running', 'done', 'cancelled', 'failed'] as const;
-
-interface State {
-  readonly rows: readonly Task[];
-  readonly next: string | null;
-  readonly error: unknown;
-  readonly isLoading: boolean;
-}
-
-const EMPTY: State = { rows: [], next: null, error: undefined, isLoading: true };
 
 export function TasksScreen(): ReactNode {
   const { query } = usePlace();
@@ -51,7 +45,7 @@ export function TasksScreen(): ReactNode {
           onChange={(value) => changeQuery({ kind: value })}
         />
       </div>
-      <TaskTable key={`${state} ${kind}`} state={state} kind={kind} />
+      <TaskTable state={state} kind={kind} />
     </Page>
   );
 }
@@ -65,59 +59,26 @@ function NewTask(): ReactNode {
 }
 
 function TaskTable({ state, kind }: { readonly state: string; readonly kind: string }): ReactNode {
-  const [{ rows, next, error, isLoading }, setState] = useState(EMPTY);
-  const read = useCallback(
-    async (cursor?: string) => {
-      try {
-        const page = await api.listTasks({
-          query: {
-            limit: PAGE,
-            ...(state !== '' && { state: state as Task['state'] }),
-            ...(kind !== '' && { kind: kind as TaskKind }),
-            ...(cursor !== undefined && { cursor }),
-          },
-        });
-        setState((before) => ({
-          ...EMPTY,
-          rows: cursor === undefined ? page.items : [...before.rows, ...page.items],
-          next: page.next,
-          isLoading: false,
-        }));
-      } catch (error) {
-        setState((before) => ({ ...before, error, isLoading: false }));
-      }
-    },
-    [state, kind],
-  );
-  useEffect(() => void read(), [read]);
-  const pollMs = rows.some(isActive) ? BUSY_POLL_MS : POLL_MS;
-  // A list that was scrolled stays as it is.
-  useEvery(rows.length <= PAGE ? pollMs : 0, () => void read());
-  const loadMore = useCallback(() => void read(next ?? undefined), [read, next]);
-  if (rows.length > 0) {
-    return (
-      <Card isFlush>
-        <GridTable
-          label={t('tasks.title')}
-          columns={columns()}
-          rows={rows}
-          idOf={({ id }) => id}
-          hasMore={next !== null}
-          loadMore={loadMore}
-        />
-      </Card>
-    );
-  }
+  const list = useRows(`${state} ${kind}`, (cursor, signal) => {
+    const query = {
+      limit: PAGE,
+      ...(state !== '' && { state: state as Task['state'] }),
+      ...(kind !== '' && { kind: kind as TaskKind }),
+      ...(cursor !== undefined && { cursor }),
+    };
+    return api.listTasks({ query }, { signal });
+  });
+  useEvery(list.rows.some(isActive) ? BUSY_POLL_MS : POLL_MS, list.refresh);
+  const locale = currentLocale();
+  const shown = useMemo(columns, [locale]);
   return (
-    <Card>
-      {error !== undefined ? (
-        <Failed error={error} retry={() => void read()} />
-      ) : isLoading ? (
-        <Skeleton lines={5} />
-      ) : (
-        <NoTasks isFiltered={state !== '' || kind !== ''} />
-      )}
-    </Card>
+    <ListTable
+      list={list}
+      label={t('tasks.title')}
+      columns={shown}
+      lines={5}
+      empty={<NoTasks isFiltered={state !== '' || kind !== ''} />}
+    />
   );
 }
 

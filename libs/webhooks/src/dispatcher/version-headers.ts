@@ -1,0 +1,30 @@
+import { versionOf } from '../events/payload.js';
+import { VERSION_HEADER } from '../events/reserved-names.js';
+import type { VersionedTypes } from '../listeners/versioned-types.js';
+import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
+
+/**
+ * The headers about the version and the end of a type. A type with one version and no deprecation has none.
+ *
+ * `deprecation` and `sunset` have the form of RFC 9745 and RFC 8594, which define them for responses: in a webhook they are a convention of
+ * this library.
+ */
+export function versionHeaders(
+  { type, version, event }: Pick<ClaimedDelivery, 'type' | 'version' | 'event'>,
+  types: Pick<VersionedTypes, 'find'>,
+): Readonly<Record<string, string>> {
+  const sent = version ?? versionOf(event.payload);
+  const known = types.find(type);
+  if (!known) return sent === 1 ? {} : { [VERSION_HEADER]: String(sent) };
+  const deprecated = known.deprecated ?? known.older.get(sent)?.deprecated;
+  return {
+    ...(known.newest === 1 && sent === 1 ? {} : { [VERSION_HEADER]: String(sent) }),
+    ...(deprecated ? { deprecation: `@${timeOf(deprecated.since) / 1_000}` } : {}),
+    ...(deprecated?.sunset === undefined ? {} : { sunset: new Date(timeOf(deprecated.sunset)).toUTCString() }),
+  };
+}
+
+/** The start of a day in UTC, in ms. */
+function timeOf(day: string): number {
+  return Date.parse(`${day}T00:00:00Z`);
+}

@@ -1,0 +1,91 @@
+import { useState, type ReactNode } from 'react';
+import { go, href } from '../../app/router.js';
+import { Button } from '../../design/button.js';
+import { Confirm } from '../../design/confirm.js';
+import { done, failed } from '../../design/toast.js';
+import { api, newKey } from '../../session/api.js';
+import { useCan } from '../../session/session.js';
+import type { StoredEvent } from '../../session/shapes.js';
+import { t } from '../../words/words.js';
+import { ListenerField } from '../listeners/listener-field.js';
+
+interface EventActionsProps {
+  readonly event: StoredEvent;
+  readonly reload: () => void;
+}
+
+/** What one can do with an event whose content is still there. */
+export function EventActions({ event, reload }: EventActionsProps): ReactNode {
+  const can = useCan();
+  if (event.erasedAt !== null) return null;
+  return (
+    <>
+      {can('erase') && <Erase event={event} reload={reload} />}
+      {can('deliveries:resend') && can('listeners:read') && event.data !== null && <Send event={event} />}
+    </>
+  );
+}
+
+/** Sends the event to a listener that did not receive it, for example because it was created later. */
+function Send({ event: { id, type } }: { readonly event: StoredEvent }): ReactNode {
+  const [isAsking, setAsking] = useState(false);
+  const [listenerId, setListenerId] = useState('');
+  const send = async () => {
+    try {
+      const delivery = await api.sendEvent({ id, body: { listenerId } }, { idempotencyKey: newKey() });
+      done(t('event.sent'));
+      go(href(`/deliveries/${delivery.id}`));
+    } catch (error) {
+      failed(t('event.not-sent'), error);
+    }
+  };
+  return (
+    <>
+      <Button icon="send" onClick={() => setAsking(true)}>
+        {t('event.send')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('event.send.title', { type })}
+        text={<p>{t('event.send.text')}</p>}
+        action={t('event.send')}
+        isReady={listenerId !== ''}
+        run={send}
+      >
+        <div className="popup-field">
+          <ListenerField isRequired type={type} value={listenerId} onChange={setListenerId} />
+        </div>
+      </Confirm>
+    </>
+  );
+}
+
+function Erase({ event: { id, type }, reload }: EventActionsProps): ReactNode {
+  const [isAsking, setAsking] = useState(false);
+  const erase = async () => {
+    try {
+      await api.eraseEvent({ id });
+      done(t('event.erased'));
+    } catch (error) {
+      failed(t('event.not-erased'), error);
+    }
+    reload();
+  };
+  return (
+    <>
+      <Button kind="danger-quiet" icon="trash" onClick={() => setAsking(true)}>
+        {t('event.erase')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
+        title={t('event.erase.title', { type })}
+        text={<p>{t('event.erase.text')}</p>}
+        action={t('event.erase')}
+        isDangerous
+        run={erase}
+      />
+    </>
+  );
+}

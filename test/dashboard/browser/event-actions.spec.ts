@@ -1,0 +1,92 @@
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { startShop, type Shop } from '../shop-app.js';
+import { playTraffic } from '../shop-traffic.js';
+import { describeInBrowser, useBrowser } from './browser.js';
+import { openPage, type OpenPage } from './page-of.js';
+import { settled, show } from './settled.js';
+
+describeInBrowser('an event in the browser', () => {
+  const browser = useBrowser();
+  let shop: Shop;
+  let opened: OpenPage | undefined;
+  beforeAll(async () => {
+    shop = await startShop({ startsAt: Date.now() - 2 * 3_600_000 });
+    await playTraffic(shop, 3);
+  });
+  afterAll(() => shop?.close());
+  afterEach(async () => {
+    opened?.complaints.none();
+    await opened?.context.close();
+    opened = undefined;
+  });
+
+  async function someEvent(type: string): Promise<string> {
+    const [delivery] = (await shop.deliveries.list({ type, owner: 'acme' })).items;
+    if (!delivery) throw new Error(`The shop has no delivery of ${type}.`);
+    return delivery.eventId as string;
+  }
+
+  it('is sent by its owner to a listener that was created later', async () => {
+    const eventId = await someEvent('order.created');
+    const url = shop.url('hooks.acme.test/ledger');
+    const ledger = await shop.listeners.create({ owner: 'acme', name: 'Ledger', url, events: ['order.created'] });
+    const { page } = (opened = await openPage(browser, shop, { owner: 'acme' }, `/events/${eventId}`));
+    const dialog = page.getByRole('alertdialog');
+    await page.getByRole('button', { name: 'Send to an endpoint' }).click();
+    await dialog.getByText('Send order.created to an endpoint?').waitFor();
+    const send = dialog.getByRole('button', { name: 'Send to an endpoint' });
+    expect(await send.isDisabled()).toBe(true);
+    await dialog.getByLabel('Endpoint').selectOption('Ledger');
+    // Only those of this customer that receive the type.
+    const options = await dialog.getByLabel('Endpoint').locator('option').allTextContents();
+    expect(options.slice(1).toSorted()).toEqual(['Ledger', 'Order sync']);
+    await send.click();
+    await page.waitForURL(/#\/deliveries\/dlv_/);
+    await page.getByRole('heading', { level: 1, name: 'order.created' }).waitFor();
+    const sent = (await shop.deliveries.list({ eventId, listenerId: ledger.id })).items;
+    expect(sent.map(({ state }) => state)).toEqual(['due']);
+  });
+
+  it('loses its content for good after an operator has confirmed it', async () => {
+    const eventId = await someEvent('order.updated');
+    const { page } = (opened = await openPage(browser, shop, 'operator', `/events/${eventId}`));
+    const dialog = page.getByRole('alertdialog');
+    await page.getByRole('button', { name: 'Erase content' }).click();
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await page.getByText('"status"').first().waitFor();
+
+    await page.getByRole('button', { name: 'Erase content' }).click();
+    await dialog.getByText('Erase the content of order.updated?').waitFor();
+    await dialog.getByRole('button', { name: 'Erase content' }).click();
+    await page.getByText('This event has no data').waitFor();
+    await page.getByText('Erased', { exact: true }).waitFor();
+    expect(await page.getByRole('button', { name: /Erase content|Send to a listener/ }).count()).toBe(0);
+    const client = await fetch(`${shop.origin}/webhooks/v1/events/${eventId}`, { headers: { 'x-user': 'operator' } });
+    expect(await client.json()).toMatchObject({ data: null, erasedAt: expect.any(String) });
+  });
+
+  it('has no action for a customer who may only read', async () => {
+    const can = ['payloads:read', 'deliveries:read', 'listeners:read'] as const;
+    const eventId = await someEvent('order.created');
+    const { page } = (opened = await openPage(browser, shop, { owner: 'acme', can }, `/events/${eventId}`));
+    await page.getByText('Deliveries of this event').waitFor();
+    expect(await page.getByRole('button', { name: /Erase|Send/ }).count()).toBe(0);
+  });
+
+  it('leads from its type to the listeners that receive it', async () => {
+    const { page } = (opened = await openPage(browser, shop, 'operator', '/catalogue/shipment.created'));
+    await page.getByRole('link', { name: 'Show listeners' }).click();
+    await page.getByRole('heading', { level: 1, name: 'Listeners' }).waitFor();
+    await settled(page);
+    expect(new URL(page.url()).hash).toBe('#/listeners?type=shipment.created');
+    const names = await page.locator('.row-link').allTextContents();
+    expect(names.toSorted()).toEqual(['Analytics', 'Old CRM']);
+    const all = (await shop.listeners.list()).items.length;
+    await page.getByLabel('Event type').selectOption('');
+    await expect.poll(() => page.locator('.row-link').count()).toBe(all);
+    await show(page, '/listeners?type=report.ready&health=failing');
+    await page.getByRole('button', { name: 'Clear filters' }).click();
+    await expect.poll(() => page.locator('.row-link').count()).toBe(all);
+  });
+});
