@@ -169,7 +169,7 @@ export function* readStats(database: Database, of: StatsOf, { since, until }: Ti
   return rows.map((row) => ({ startsAt: Number(row.startsAt), figures: toFigures(row) }));
 }
 
-/** The most rows that one read looks at to tell types or errors apart. */
+/** The most rows that one read looks at to distinguish types or errors. */
 const ROWS_OF_PARTS = 20_000;
 
 /** The figures by type and by error of a row. */
