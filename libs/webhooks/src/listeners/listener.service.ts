@@ -317,7 +317,7 @@ export class ListenerService {
     const sent = type === undefined ? TEST_EVENT_TYPE : textOf(type);
     const of = example ?? { version: 1, data: { test: true, listenerId: id } };
     if (version === undefined) return { type: sent, ...of };
-    versions.assertVersion(sent, version);
+    versions.assertVersion(sent, version, 'version');
     return { type: sent, ...of, versions: writePins({ [sent]: version }) };
   }
 }

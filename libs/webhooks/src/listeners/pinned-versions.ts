@@ -62,15 +62,18 @@ export class PinnedVersions {
       .filter(({ version, offered }) => version < (offered[0] ?? 1) && !offered.includes(version));
   }
 
-  /** @throws InvalidListenerError `UNKNOWN_VERSION` if a type has no such version */
-  assertVersion(type: string, version: number): void {
+  /**
+   * @param property the property of the input that names the version
+   * @throws InvalidListenerError `UNKNOWN_VERSION` if a type has no such version
+   */
+  assertVersion(type: string, version: number, property: string): void {
     const found = this.types.find(type);
     const offered = found ? versionNumbers(found) : [1];
     if (offered.includes(version)) return;
     throw new InvalidListenerError(
       'UNKNOWN_VERSION',
       `'${type}' has no version ${version}. Allowed: ${offered.join(', ')}.`,
-      { details: { type, known: offered } },
+      { details: { type, known: offered, properties: [property] } },
     );
   }
 
@@ -82,10 +85,10 @@ export class PinnedVersions {
       throw new InvalidListenerError(
         'UNKNOWN_EVENT_TYPE',
         `\`versions\` names '${type.slice(0, 128)}', which is no event type of this listener.${knownNames(type, known)}`,
-        { details: { known: listedNames(known) } },
+        { details: { known: listedNames(known), properties: ['versions'] } },
       );
     }
-    this.assertVersion(type, version);
+    this.assertVersion(type, version, 'versions');
   }
 
   /** The types with several versions that a listener receives. */

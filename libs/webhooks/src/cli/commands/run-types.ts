@@ -37,12 +37,24 @@ export async function runTypes(given: string | undefined, asked: Asked, output: 
   const catalog = await webhookCatalog(loaded.dataSource, loaded.options);
   assertNotEmpty(catalog, loaded, output.terminal);
   const { action, path, isPrinted, choice } = asked;
+  assertPins(catalog, choice.versions ?? {});
   if (action === 'check') return checkRecord(catalog, path, output);
   if (action === 'schemas') return writeFiles(action, schemaFiles(catalog, path, choice), output);
   if (!isPrinted) return writeFiles(action, [[path, TEXTS[action](catalog, choice)]], output);
   const isList = action === 'out' && output.json;
   output.terminal.out(isList ? listOfTypes(catalog, choice) : TEXTS[action](catalog, choice));
   return 0;
+}
+
+/** Refuses pins that the documents would ignore. */
+function assertPins({ types }: WebhookCatalog, pins: Readonly<Record<string, number>>): void {
+  for (const [name, version] of Object.entries(pins)) {
+    const found = types.find(({ type }) => type === name);
+    if (!found) throw argumentError(`--pin names '${name}', which is no event type.`);
+    const offered = [found, ...found.older].map((one) => one.version);
+    if (offered.includes(version)) continue;
+    throw argumentError(`--pin: '${name}' has no version ${version}. Allowed: ${offered.join(', ')}.`);
+  }
 }
 
 /** Runs the command `types` over the API: the types that the caller may see. */
