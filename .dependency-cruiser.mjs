@@ -19,6 +19,7 @@ const LAYERS = [
     ['verify'],
     ['otel'],
     ['terminus'],
+    ['bullmq'],
     ['client', 'api', 'catalog'],
     ['dashboard'],
     ['index', 'keys'],

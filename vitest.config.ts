@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { configDefaults, defineConfig, type TestUserConfig, type ViteUserConfig } from 'vitest/config';
-import { browserSuitesLeftOut, suitesLeftOut } from './test/support/chosen-databases.js';
+import { browserSuitesLeftOut, networkSuitesLeftOut, suitesLeftOut } from './test/support/chosen-databases.js';
 import LongestFirst from './test/support/longest-first.js';
 
 /** The suites that measure delays. */
@@ -47,7 +47,7 @@ const test = {
   hookTimeout: 120_000,
 } satisfies TestUserConfig;
 
-const leftOut = [...configDefaults.exclude, ...suitesLeftOut(), ...browserSuitesLeftOut()];
+const leftOut = [...configDefaults.exclude, ...suitesLeftOut(), ...browserSuitesLeftOut(), ...networkSuitesLeftOut()];
 
 export default defineConfig({
   test: {

@@ -1,4 +1,4 @@
-// Reads vitest's JSON reports (of `npm test`, and of `npm run test:browser`) and prints `N passed, N failed` on stdout. On stderr it names
+// Reads vitest's JSON reports (of `npm test`, `npm run test:browser` and `npm run test:network`) and prints `N passed, N failed` on stdout. On stderr it names
 // each test that failed, and each that failed first and passed when it was repeated. Fails if a test failed, or if a suite that needs
 // something from outside (a server, a language) passed no test: it may have been left out in silence.
 import { readFileSync } from 'node:fs';
@@ -50,6 +50,8 @@ counts.set('the Django receiver', all.filter((test) => /django/i.test(test)).len
 counts.set('the PHP receiver', all.filter((test) => /\bphp\b/i.test(test)).length);
 const inBrowser = files.filter(({ name }) => name.startsWith('test/dashboard/browser/'));
 counts.set('the browser', inBrowser.flatMap(({ passed }) => passed).length);
+const inNetworks = files.filter(({ name }) => name.startsWith('test/network/')).flatMap(({ passed }) => passed);
+for (const database of ['postgres', 'mariadb']) counts.set(`networks on ${database}`, on(inNetworks, database));
 for (const [what, count] of counts) {
   console.error(`${what}: ${count} tests passed`);
   if (count === 0) problems.push(`no test of ${what} passed`);

@@ -48,6 +48,7 @@ const optionalPeers = Object.keys(manifest.peerDependencies).filter(
 const PEERS_OF_ENTRIES = new Map([
   ['otel', '@opentelemetry/api'],
   ['terminus', '@nestjs/terminus'],
+  ['bullmq', 'bullmq'],
 ]);
 
 /** The platforms on which the applications receive webhooks. They are no peers of the library. Fastify before 11.0.3 needs Nest 10. */

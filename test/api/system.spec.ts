@@ -215,6 +215,49 @@ describeDatabases('the routes about the whole system', (database) => {
     for (const one of ids) await api.listeners.remove(one);
   });
 
+  it('tell event types and errors apart, each for the owner of the listener only', async () => {
+    api.clock.advance(DAY);
+    const since = new Date(api.clock.now()).toJSON();
+    const create = (owner: string, url: string) => api.listeners.create({ owner, url, events: ['order.*'] });
+    const good = await create('typed', api.receiver.url);
+    const refused = await create('typed', 'http://127.0.0.1:1/');
+    const stranger = await create('other-typed', api.receiver.url);
+    await order('typed');
+    const saved = await api.dataSource.getRepository(Order).findOneByOrFail({ customer: 'typed' });
+    await api.dispatcher.drain();
+    // The second write of the same minute is appended to the row.
+    await api.dataSource.getRepository(Order).save({ ...saved, status: 'paid' });
+    await order('other-typed');
+    await api.dispatcher.drain();
+    const sums = async (by: string, as: string, path = '/stats') => {
+      const { series, totals } = await get(`${path}?since=${since}&by=${by}`, as);
+      const keys = series.map(({ key, points }: Answer['body']) => {
+        const sum = (n: number) => points.reduce((all: number, point: number[]) => all + Number(point[n]), 0);
+        expect(points.every(([, , , , , p50, p95]: unknown[]) => p50 === null && p95 === null)).toBe(true);
+        return [key, sum(1), sum(2), sum(3), sum(4)];
+      });
+      return { keys: Object.fromEntries(keys.map(([key, ...counts]: unknown[]) => [key, counts])), totals };
+    };
+    const typed = { 'order.created': [1, 0, 1, 0], 'order.updated': [1, 0, 1, 0] };
+    const errors = { CONNECTION_REFUSED: [0, 0, 2, 0] };
+    expect(await sums('type', 'typed')).toMatchObject({ keys: typed, totals: { accepted: 2, unreachable: 2 } });
+    expect((await sums('error', 'typed')).keys).toEqual(errors);
+    expect((await sums('type', 'operator')).keys).toEqual({ ...typed, 'order.created': [2, 0, 1, 0] });
+    expect((await sums('error', 'other-typed')).keys).toEqual({});
+    expect((await sums('error', 'typed', `/listeners/${good.id}/stats`)).keys).toEqual({});
+    expect((await sums('type', 'typed', `/listeners/${refused.id}/stats`)).keys).toEqual({
+      ...{ 'order.created': [0, 0, 1, 0], 'order.updated': [0, 0, 1, 0] },
+    });
+    // Rows of minutes, and then of five minutes, become one row.
+    const counts = await sums('type', 'typed');
+    for (let n = 0; n < 2; n++) {
+      api.clock.advance(8 * DAY);
+      await api.dispatcher.runChores();
+    }
+    expect(await sums('type', 'typed')).toEqual(counts);
+    for (const { id } of [good, refused, stranger]) await api.listeners.remove(id);
+  });
+
   it('count attempts of each minute for six hours', async () => {
     const { id } = await api.listeners.create({ owner: 'acme', events: ['order.*'], url: api.receiver.url });
     api.clock.advance(5 * MINUTE - (api.clock.now() % (5 * MINUTE)));

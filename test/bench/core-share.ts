@@ -5,7 +5,7 @@ import { cpus } from 'node:os';
 const TICKS_PER_SECOND = 100;
 
 /** CPU time of all programs of this machine since its start, in seconds; 0 where there is no `/proc`. */
-async function busySeconds(): Promise<number> {
+export async function busySeconds(): Promise<number> {
   const text = await readFile('/proc/stat', 'latin1').catch(() => '');
   const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = (text.split('\n')[0] ?? '')
     .split(/\s+/)
@@ -15,15 +15,11 @@ async function busySeconds(): Promise<number> {
 }
 
 /**
- * Measures which share of the machine the measured programs could use, because other programs used the rest.
+ * The share of the machine that the measured programs could use, because other programs used the rest.
  *
- * @param work returns the CPU time of the measured programs, in seconds
+ * @param busy CPU time of all programs in this time, in seconds
+ * @param own CPU time of the measured programs, in seconds
  */
-export async function shareOfCores<T extends { ownCpuSeconds: number; seconds: number }>(
-  work: () => Promise<T>,
-): Promise<T & { share: number }> {
-  const before = await busySeconds();
-  const result = await work();
-  const others = Math.max(0, (await busySeconds()) - before - result.ownCpuSeconds);
-  return { ...result, share: Math.max(0.01, 1 - others / (result.seconds * cpus().length)) };
+export function shareOfCores({ busy, own, seconds }: { busy: number; own: number; seconds: number }): number {
+  return Math.max(0.01, 1 - Math.max(0, busy - own) / (seconds * cpus().length));
 }

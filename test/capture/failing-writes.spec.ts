@@ -25,7 +25,8 @@ class ByOrm {
 }
 
 /** A write that waits for an end that does not come would take ten seconds. */
-const SECOND = 1_000;
+/** A write that waits for itself waits for ever. Shorter than every time-out of the library and of the servers, and long on a busy machine. */
+const HANG_MS = 8_000;
 
 type Hook = 'beforeQuery' | 'afterQuery';
 
@@ -98,7 +99,7 @@ describeDatabases('a write that fails', (database) => {
     ])('%s %s', (name, how) => {
       const isWritten = name === 'afterQuery';
 
-      it('leaves no mark and no transaction on its connection', { timeout: SECOND }, async () => {
+      it('leaves no mark and no transaction on its connection', { timeout: HANG_MS }, async () => {
         failAt(place, name, how, '(1,');
         await expect(silently(() => insert('failing_by_trigger', 1))).rejects.toThrow('hook');
         expect(await marks()).toEqual([]);
@@ -107,7 +108,7 @@ describeDatabases('a write that fails', (database) => {
         expect(await events()).toEqual(written);
       });
 
-      it('makes no other write of its transaction wait', { timeout: SECOND }, async () => {
+      it('makes no other write of its transaction wait', { timeout: HANG_MS }, async () => {
         failAt(place, name, how, '(1,');
         const runner = app.dataSource.createQueryRunner();
         await runner.startTransaction();
@@ -123,7 +124,7 @@ describeDatabases('a write that fails', (database) => {
 
   it(
     'before its statement is sent does not make the COMMIT wait, with capture by TypeORM',
-    { timeout: SECOND },
+    { timeout: HANG_MS },
     async () => {
       failAt('push', 'beforeQuery', 'rejects', 'INSERT INTO');
       await app.dataSource.transaction(async ({ queryRunner }) => {
@@ -137,7 +138,7 @@ describeDatabases('a write that fails', (database) => {
     },
   );
 
-  it('ends its own transaction if its mark could not be set', { timeout: SECOND }, async () => {
+  it('ends its own transaction if its mark could not be set', { timeout: HANG_MS }, async () => {
     const text = { sqlite: 'delete from "webhook_images"', postgres: 'set_config' }[database.name as string];
     failAt('push', 'beforeQuery', 'throws', text ?? 'set @webhooks_skip');
     const runner = app.dataSource.createQueryRunner();
@@ -152,7 +153,7 @@ describeDatabases('a write that fails', (database) => {
 
   it.each<Hook>(['beforeQuery', 'afterQuery'])(
     'is no reason to wait for a hook %s that writes with another mark',
-    { timeout: SECOND },
+    { timeout: HANG_MS },
     async (name) => {
       let isWritten = false;
       hook('push', {
@@ -168,7 +169,7 @@ describeDatabases('a write that fails', (database) => {
     },
   );
 
-  it('lets the others of its transaction go on, with capture by TypeORM', { timeout: SECOND }, async () => {
+  it('lets the others of its transaction go on, with capture by TypeORM', { timeout: HANG_MS }, async () => {
     const runner = app.dataSource.createQueryRunner();
     await runner.startTransaction();
     await runner.query('SAVEPOINT first');
@@ -188,7 +189,7 @@ describeDatabases('a write that fails', (database) => {
     expect(await events()).toEqual([4, 5]);
   });
 
-  it('lets the others go on if a BeforeInsert hook fails before a statement', { timeout: SECOND }, async () => {
+  it('lets the others go on if a BeforeInsert hook fails before a statement', { timeout: HANG_MS }, async () => {
     hook('push', {
       beforeInsert: ({ entity }) => {
         if ((entity as ByOrm).id === 1) throw new Error('hook');
@@ -209,7 +210,7 @@ describeDatabases('a write that fails', (database) => {
 
   it.runIf(database.name === 'postgres')(
     'and one that waits for another mark do not delay the events of a text with a COMMIT',
-    { timeout: SECOND },
+    { timeout: HANG_MS },
     async () => {
       const runner = app.dataSource.createQueryRunner();
       let other: Promise<unknown> | undefined;

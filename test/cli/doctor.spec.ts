@@ -103,6 +103,17 @@ describe('doctor on SQLite', () => {
     expect(code).toBe(0);
   });
 
+  it('finds a pinned version that is not offered', async () => {
+    // The listener was created when the type had version 1.
+    const type = "{ type: 'invoice.overdue', version: 2, versions: {} }";
+    await cli.project.write('versions.js', dataSourceFile(fresh.options, `${keys(KEY)} publishedTypes: [${type}],`));
+    const { levels, finding } = await doctor(['-d', 'versions.js']);
+    expect(levels).toMatchObject({ 'payload versions': 'warn', 'event types': 'ok' });
+    expect(finding('payload versions')?.text).toMatch(
+      /^1 pinned version is not offered, such as version 1 of invoice\.overdue for lst_/,
+    );
+  });
+
   it('finds each of twelve faults, and says what to do', async () => {
     const database = await new DataSource({ ...fresh.options, entities: [] } as DataSourceOptions).initialize();
     const tenMinutesAgo = Date.now() - 10 * 60 * 1_000;

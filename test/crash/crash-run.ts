@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { DataSourceOptions } from 'typeorm';
+import type { SecurityOptions } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
 import { createScratchProject, type ScratchProject } from '../support/scratch-project.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
@@ -14,6 +15,8 @@ import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from '
 export const DISPATCHER = { concurrency: 8, eventsPerBatch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
 /** Processes that write and send, and are killed. One more process only writes, and is not killed. */
 const WORKERS = 2;
+/** The processes at the start of a run: the one that only writes is the first. */
+export const PROCESSES = 1 + WORKERS;
 const SHARED_ROWS = 4;
 /** The time from the start of a worker to its kill. */
 const LIFE_MS = { from: 100, to: 1_500 };
@@ -29,10 +32,28 @@ export interface CrashRun {
   seed: number;
   /** A database server that is killed, too. */
   server?: { crash(): Promise<void>; restart(): Promise<void> };
+  /** Allows the addresses of the receiver, if it is not on loopback. */
+  security?: SecurityOptions;
+  /** Makes hosts for the processes. Then no process is killed: the links of the hosts are disturbed instead. */
+  network?: (receiverUrl: string) => Promise<CrashNetwork>;
+}
+
+/** Hosts with links that break, one for each of the {@link PROCESSES}. */
+export interface CrashNetwork {
+  /** The database and the receiver, as the hosts reach them. */
+  readonly database: DataSourceOptions;
+  readonly receiverUrl: string;
+  /** A command that runs a program on the host. */
+  within(host: number): readonly string[];
+  /** Breaks a link of the host, and mends it after a while. */
+  disturb(host: number, random: () => number): Promise<void>;
+  remove(): Promise<void>;
 }
 
 export interface CrashReport {
   kills: number;
+  /** Links that broke and were mended. */
+  cuts: number;
   restarts: number;
   /** Committed changes. */
   committed: number;
@@ -44,6 +65,8 @@ export interface CrashReport {
   ghosts: string[];
   /** Deliveries that were answered with 2xx more than once; each repetition counts. */
   duplicates: number;
+  /** Changes that arrived at the ordered listener for the first time after a later change of their row. */
+  late: string[];
   /** Ids that came with different bodies, and changes that came with different ids. */
   inconsistent: string[];
   /** Workers that ended without a kill, or did not end after a stop. */
@@ -66,6 +89,11 @@ const LISTENERS: Record<string, { create: object; wants(change: Change): boolean
   },
 };
 
+/** Only in a network: one request at a time for each row makes the run of a process that is killed much longer. */
+const ORDERED: typeof LISTENERS = {
+  '/ordered': { create: { events: ['*'], ordering: 'entity', sequence: true }, wants: () => true },
+};
+
 /** The workers, compiled against the built library. */
 export async function buildWorkers(): Promise<ScratchProject> {
   const scratch = await createScratchProject();
@@ -82,17 +110,24 @@ class Received {
   readonly accepted = new Map<string, number>();
   readonly inconsistent = new Set<string>();
   readonly seen = new Map<string, Change>();
+  readonly late = new Set<string>();
+  private readonly newest = new Map<number, bigint>();
   private readonly bodies = new Map<string, string>();
   private readonly ids = new Map<string, string>();
 
   note({ url, headers, rawBody, json }: ReceivedRequest, isAccepted: boolean): void {
     const id = String(headers['webhook-id']);
-    const { type, data } = json as { type: string; data: Omit<Change, 'type'> };
+    const { type, data } = json as { type: string; data: Omit<Change, 'type'> & { id: number } };
     const change = `${type} ${data.change}`;
+    const key = `${url} ${change}`;
+    if (url === '/ordered' && !this.accepted.has(key)) {
+      const sequence = BigInt(String(headers['webhook-sequence']));
+      if (sequence < (this.newest.get(data.id) ?? 0n)) this.late.add(change);
+      else this.newest.set(data.id, sequence);
+    }
     this.same(this.bodies, id, createHash('sha256').update(rawBody).digest('base64'));
     this.same(this.ids, change, id);
     this.seen.set(change, { type, change: data.change, colour: data.colour });
-    const key = `${url} ${change}`;
     this.accepted.set(key, (this.accepted.get(key) ?? 0) + (isAccepted ? 1 : 0));
   }
 
@@ -108,17 +143,29 @@ class Received {
  * in the database defines the expected requests.
  */
 export async function crashRun(scratch: ScratchProject, run: CrashRun): Promise<CrashReport> {
-  const app = await startApp({ database: run.database, entities: [Parcel], others: [Audit] });
-  const workers = new Workers(scratch, run);
+  const { database, security } = run;
+  const webhooks = security ? { security } : {};
+  const app = await startApp({ database, webhooks, entities: [Parcel], others: [Audit] });
   try {
-    return await play(app, workers, run);
+    const network = await run.network?.(app.receiver.url);
+    const workers = new Workers(scratch, run, network);
+    try {
+      return await play(app, workers, run, network);
+    } finally {
+      await workers.killAll();
+      await network?.remove();
+    }
   } finally {
-    await workers.killAll();
     await app.close();
   }
 }
 
-async function play(app: TestApp, workers: Workers, { seconds, seed, server }: CrashRun): Promise<CrashReport> {
+async function play(
+  app: TestApp,
+  workers: Workers,
+  { seconds, seed, server }: CrashRun,
+  network: CrashNetwork | undefined,
+): Promise<CrashReport> {
   const random = seededRandom(seed);
   const between = ({ from, to }: { from: number; to: number }) => from + random() * (to - from);
   const received = new Received();
@@ -132,8 +179,10 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
     .getRepository(Parcel)
     .insert(Array.from({ length: SHARED_ROWS }, () => ({ change: 'first', colour: SHARED_COLOUR })));
   await app.dispatcher.drain();
-  for (const [path, { create }] of Object.entries(LISTENERS)) {
-    await app.listeners.create({ ...create, url: new URL(path, app.receiver.url).href } as never);
+  const listeners = network ? { ...LISTENERS, ...ORDERED } : LISTENERS;
+  const receiverUrl = network?.receiverUrl ?? app.receiver.url;
+  for (const [path, { create }] of Object.entries(listeners)) {
+    await app.listeners.create({ ...create, url: new URL(path, receiverUrl).href } as never);
   }
 
   const [, ...first] = await Promise.all(
@@ -163,7 +212,16 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
       worker = await workers.start(true);
     }
   };
-  await Promise.all([server && restartServer(server), ...first.map(killAndStart)]);
+  let cuts = 0;
+  const disturb = async (host: number, { disturb: once }: CrashNetwork) => {
+    while (!isOver()) {
+      await restUpTo(between(LIFE_MS));
+      await once(host, random);
+      cuts++;
+    }
+  };
+  const disturbed = network && Array.from({ length: PROCESSES }, (_, host) => disturb(host, network));
+  await Promise.all([server && restartServer(server), ...(disturbed ?? first.map(killAndStart))]);
 
   await workers.quiet();
   await untilDrained(app);
@@ -171,18 +229,20 @@ async function play(app: TestApp, workers: Workers, { seconds, seed, server }: C
   const audit: Change[] = await app.dataSource.getRepository(Audit).find();
   const committed = new Map(audit.map((change) => [`${change.type} ${change.change}`, change]));
   const wanted = [...committed].flatMap(([name, change]) =>
-    Object.entries(LISTENERS).flatMap(([path, { wants }]) => (wants(change) ? [`${path} ${name}`] : [])),
+    Object.entries(listeners).flatMap(([path, { wants }]) => (wants(change) ? [`${path} ${name}`] : [])),
   );
   const isWanted = new Set(wanted);
   const counts = [...received.accepted.values()];
   return {
     kills: workers.kills,
+    cuts,
     restarts,
     committed: committed.size,
     wanted: wanted.length,
     lost: wanted.filter((key) => !received.accepted.get(key)),
     ghosts: [...received.accepted.keys()].filter((key) => !isWanted.has(key)),
     duplicates: counts.reduce((sum, count) => sum + Math.max(0, count - 1), 0),
+    late: [...received.late],
     inconsistent: [...received.inconsistent],
     surprises: workers.surprises,
   };
@@ -214,6 +274,7 @@ class Workers {
   constructor(
     private readonly scratch: ScratchProject,
     private readonly run: CrashRun,
+    private readonly network: CrashNetwork | undefined,
   ) {}
 
   /** Starts a worker, and resolves when it is ready. */
@@ -221,14 +282,17 @@ class Workers {
     for (;;) {
       const number = ++this.started;
       const options: WorkerOptions = {
-        database: this.run.database,
+        database: this.network?.database ?? this.run.database,
+        ...(this.run.security && { security: this.run.security }),
         name: `w${number}`,
         seed: this.run.seed + number,
         autoStart,
         dispatcher: DISPATCHER,
         sharedRows: SHARED_ROWS,
       };
-      const worker = spawn(process.execPath, [join(this.scratch.folder, 'dist/worker.js')], {
+      const within = this.network?.within(number - 1) ?? [];
+      const [command, ...args] = [...within, process.execPath, join(this.scratch.folder, 'dist/worker.js')];
+      const worker = spawn(command, args, {
         env: { ...process.env, CRASH_WORKER: JSON.stringify(options) },
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       });

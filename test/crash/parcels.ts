@@ -36,6 +36,8 @@ export class Audit {
 /** The options of a worker, as JSON in the environment variable `CRASH_WORKER`. */
 export interface WorkerOptions {
   database: object;
+  /** Without it, receivers on loopback are allowed. */
+  security?: object;
   /** Each process of a run has a different name. */
   name: string;
   seed: number;

@@ -27,7 +27,7 @@ class Soon extends RetrySchedule {
     TypeOrmModule.forRoot({ ...options.database, entities: [Parcel, Audit], retryAttempts: 0 } as TypeOrmModuleOptions),
     EventEmitterModule.forRoot(),
     WebhooksModule.forRoot({
-      security: { allowedAddresses: ['127.0.0.0/8'], allowHttp: true },
+      security: options.security ?? { allowedAddresses: ['127.0.0.0/8'], allowHttp: true },
       parts: { retrySchedule: Soon },
       dispatcher: { ...options.dispatcher, autoStart: options.autoStart },
     }),

@@ -17,6 +17,7 @@ function deliveries(
     delivery: { seq: String(nextSeq++), owner, listener: { id: listenerId } } as ClaimedDelivery,
     startBefore,
     settled: undefined,
+    isAwaited: false,
     source,
   }));
 }

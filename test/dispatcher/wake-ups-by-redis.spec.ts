@@ -119,6 +119,23 @@ describe.skipIf(!server)('processes that notify each other through Redis', () =>
       expect(lines(warn, 'The connection that listens for commits')).toHaveLength(1);
     });
 
+    it('a process whose Redis vanishes without closing its connection notifies over a new connection', async () => {
+      const { url } = server as { url: string };
+      const direct = () => new Redis(url, { connectionName });
+      const web = await start();
+      await startDispatching({ wakeUp: { redis: direct } });
+      await untilListening();
+      await web.listeners.create({ events: ['*'], url: web.receiver.url });
+      await save(web);
+      await web.receiver.waitFor(1);
+      proxy.vanish();
+      const saveAndCount = async () => {
+        await save(web, 'after');
+        return web.receiver.requests.length;
+      };
+      await expect.poll(saveAndCount, { interval: 500 }).toBeGreaterThan(1);
+    });
+
     it('a function that throws leaves the work to the poll, and the log shows its error once', async () => {
       const warn = vi.spyOn(Logger.prototype, 'warn').mockImplementation(() => undefined);
       const redis = vi.fn(() => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { generateSecret } from 'nestjs-entity-webhooks';
 
 import { API_OPTIONS } from '../../libs/webhooks/src/api/api-options.js';
+import { BULLMQ_OPTIONS } from '../../libs/webhooks/src/bullmq/bullmq-engine-options.js';
 import { DASHBOARD_OPTIONS } from '../../libs/webhooks/src/dashboard/dashboard-options.js';
 import { KEYS_OPTIONS } from '../../libs/webhooks/src/keys/webhooks-keys.module.js';
 import {
@@ -28,6 +29,7 @@ const MODULES: [name: string, table: AnyOptionTable, required: object][] = [
   ['WebhooksVerifyModule', VERIFY_OPTIONS, {}],
   ['WebhooksKeysModule', KEYS_OPTIONS, {}],
   ['WebhooksDashboardModule', DASHBOARD_OPTIONS, {}],
+  ['bullmqEngine()', BULLMQ_OPTIONS, { connection: {} }],
   ['WebhooksTelemetryModule', TELEMETRY_OPTIONS, {}],
   [
     'WebhooksApiModule',

@@ -18,6 +18,7 @@ const FILES = [
   'keys/webhooks-keys.module.ts',
   'otel/webhooks-telemetry.module.ts',
   'api/api-options.ts',
+  'bullmq/bullmq-engine-options.ts',
   'dashboard/dashboard-options.ts',
 ];
 

@@ -4,6 +4,7 @@ import { format, resolveConfig } from 'prettier';
 import { describe, expect, it } from 'vitest';
 
 import { API_OPTIONS } from '../../libs/webhooks/src/api/api-options.js';
+import { BULLMQ_OPTIONS } from '../../libs/webhooks/src/bullmq/bullmq-engine-options.js';
 import { DASHBOARD_OPTIONS } from '../../libs/webhooks/src/dashboard/dashboard-options.js';
 import { KEYS_OPTIONS } from '../../libs/webhooks/src/keys/webhooks-keys.module.js';
 import { WEBHOOKS_MODULE_OPTIONS } from '../../libs/webhooks/src/options/resolve-options.js';
@@ -18,6 +19,7 @@ const PAGES: [page: string, type: string, table: AnyOptionTable][] = [
   ['options.md', 'WebhooksModuleOptions', WEBHOOKS_MODULE_OPTIONS],
   ['receiving/nest.md', 'IncomingWebhooksModuleOptions', INCOMING_WEBHOOKS_OPTIONS],
   ['api.md', 'WebhooksApiOptions', API_OPTIONS],
+  ['bullmq.md', 'BullmqEngineOptions', BULLMQ_OPTIONS],
   ['dashboard.md', 'WebhooksDashboardOptions', DASHBOARD_OPTIONS],
   ['verify.md', 'WebhooksVerifyOptions', VERIFY_OPTIONS],
   ['signing.md', 'WebhooksKeysOptions', KEYS_OPTIONS],

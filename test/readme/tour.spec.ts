@@ -22,6 +22,7 @@ const PAGES = [
   'README.md',
   'docs/api.md',
   'docs/archive.md',
+  'docs/bullmq.md',
   'docs/catalog.md',
   'docs/customers.md',
   'docs/dashboard.md',

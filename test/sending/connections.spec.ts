@@ -181,6 +181,14 @@ describe.each(BOTH_WAYS)('the connection of a request %s', (_name, sender) => {
     expect(outcome.errorDetail).toMatch(/^UND_ERR_CONNECT_TIMEOUT/);
   });
 
+  it('is reset at the time limit of a request, so that the kernel does not repeat the request later', async () => {
+    const errors: unknown[] = [];
+    const url = await tcp((socket) => socket.resume().on('error', (error) => errors.push(error)));
+    const outcome = await sender(LOOPBACK).send(request(url, { timeoutMs: 100 }));
+    expect(outcome).toMatchObject({ errorCode: 'TIMEOUT' });
+    await expect.poll(() => errors).toMatchObject([{ code: 'ECONNRESET' }]);
+  });
+
   it('counts towards the limit of its origin, and a request that expired while it waited for one is not sent', async () => {
     const to = await receiver();
     const held = new Promise<void>((resolve) => cleanups.push(resolve));

@@ -179,6 +179,22 @@ describe('a connection over TLS', () => {
     expect(arrivals).toMatchObject([{ client: 'acme' }]);
   });
 
+  it('is reset at the time limit of a request, like one without TLS', async () => {
+    const errors: unknown[] = [];
+    const silent = createServer({ ...ofReceiver }, (request) => void request.resume());
+    silent.on('secureConnection', (socket) => socket.on('error', (error) => errors.push(error)));
+    silent.listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    closing.push(() => void silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const outcome = await new HttpTransport(sender().http).send({
+      ...{ url: `https://hooks.example:${port}/`, headers: {}, body: Buffer.from('{}'), timeoutMs: 1_000 },
+      tls: { ca: ofReceiver.cert },
+    });
+    expect(outcome).toMatchObject({ errorCode: 'TIMEOUT', errorDetail: 'no complete answer within 1000 ms' });
+    await expect.poll(() => errors).toMatchObject([{ code: 'ECONNRESET' }]);
+  });
+
   it('is not opened with a certificate that cannot be parsed', async () => {
     const { port } = await receiver();
     expect(await sender().send(port, { cert: 'no PEM', key: 'neither' })).toMatchObject(TLS_FAILED);

@@ -4,6 +4,7 @@ import { ownerKeyOf } from '../../libs/webhooks/src/hash.js';
 import { claimDeliveries } from '../../libs/webhooks/src/store/queue/claim-deliveries.js';
 import type { ClaimedDelivery } from '../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { readOutlook } from '../../libs/webhooks/src/store/queue/read-outlook.js';
+import { readReadyAt, readReadyListeners } from '../../libs/webhooks/src/store/listeners/ready-listeners.js';
 import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../libs/webhooks/src/store/database/database.js';
 import { MAX_SCANNED } from '../../libs/webhooks/src/store/database/page.js';
@@ -313,6 +314,36 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
         rows: 64,
         script: () =>
           claimDeliveries(database, { ...policy, handshakes: 0, bodyOf: OWN_TEXT, room: roomFor(BATCH, 16) }),
+      },
+      {
+        what: 'a claim of two listeners reads these two',
+        rows: 2,
+        script: () =>
+          claimDeliveries(database, {
+            ...policy,
+            bodyOf: OWN_TEXT,
+            handshakes: 0,
+            room: roomFor(BATCH, 16),
+            only: ['lst_19000', 'lst_19002'],
+          }),
+      },
+      {
+        what: 'a page of the ready listeners reads its listeners',
+        rows: 64,
+        script: () => readReadyListeners(database, { until: NOW, limit: 64 }),
+        as: 'single',
+      },
+      {
+        what: 'a page of the ready listeners is read backwards, too',
+        rows: 64,
+        script: () => readReadyListeners(database, { until: NOW, limit: 64, isNewestFirst: true }),
+        as: 'single',
+      },
+      {
+        what: 'when a listener is ready is read without looking at others',
+        rows: 1,
+        script: () => readReadyAt(database, ['lst_77']),
+        as: 'single',
       },
       {
         what: 'a claim of one delivery reads one',

@@ -27,6 +27,9 @@ const NEEDED: Readonly<Record<string, readonly DatabaseName[]>> = {
   'test/faults/lost-answer.spec.ts': ['postgres', 'mariadb'],
   'test/faults/silent-database.spec.ts': ['postgres', 'mariadb'],
   'test/faults/terminated-connection.spec.ts': ['postgres'],
+  'test/network/cut-off.spec.ts': ['postgres', 'mariadb'],
+  'test/network/random-cuts.spec.ts': ['postgres', 'mariadb'],
+  'test/network/slow-links.spec.ts': ['postgres', 'mariadb'],
   'test/readme/production.spec.ts': ['postgres'],
 };
 
@@ -38,4 +41,9 @@ export function suitesLeftOut(chosen = chosenDatabases()): readonly string[] {
 /** Suites in a real browser have a run of their own, `npm run test:browser`, because a browser uses both processors of a small machine. */
 export function browserSuitesLeftOut(): readonly string[] {
   return process.env['BROWSER'] === '1' ? [] : ['test/dashboard/browser/**'];
+}
+
+/** Suites whose hosts are network namespaces have a run of their own, `npm run test:network`, because they need root. */
+export function networkSuitesLeftOut(): readonly string[] {
+  return process.env['NETWORK'] === '1' ? [] : ['test/network/**'];
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Column, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook, type WebhooksOptions } from 'nestjs-entity-webhooks';
+import type { BullmqEngineOptions } from 'nestjs-entity-webhooks/bullmq';
 import { createScratchProject } from './scratch-project.js';
 import { LOOPBACK } from './webhooks-app.js';
 
@@ -64,9 +65,12 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
+import { Redis } from 'ioredis';
 import { RetrySchedule, SignatureScheme, WebhooksWorkerModule } from 'nestjs-entity-webhooks';
+import { bullmqEngine } from 'nestjs-entity-webhooks/bullmq';
 
-const { database, webhooks, retryMs = 5_000, schemes = [] } = JSON.parse(process.env.PROCESS ?? '{}');
+const { database, webhooks, redis, retryMs = 5_000, schemes = [], engine } = JSON.parse(process.env.PROCESS ?? '{}');
+if (engine) webhooks.dispatcher = { ...webhooks.dispatcher, engine: bullmqEngine(engine) };
 
 class Steady extends RetrySchedule {
   override delayMs(): number {
@@ -91,7 +95,11 @@ const signatureSchemes = schemes.map(
 @Module({
   imports: [
     TypeOrmModule.forRoot({ ...database, entities: [], synchronize: false, retryAttempts: 0 }),
-    WebhooksWorkerModule.forRoot({ ...webhooks, parts: { retrySchedule: Steady, signatureSchemes } }),
+    WebhooksWorkerModule.forRoot({
+      ...webhooks,
+      ...(redis && { wakeUp: { redis: () => new Redis(redis) } }),
+      parts: { retrySchedule: Steady, signatureSchemes },
+    }),
   ],
 })
 class WorkerModule {}
@@ -127,10 +135,16 @@ export interface DispatchingProcessOptions {
 export interface WorkerProcessOptions {
   database: DataSourceOptions;
   webhooks?: WebhooksOptions;
+  /** Options of `bullmqEngine()`, if BullMQ says what is due. */
+  engine?: BullmqEngineOptions;
   /** The time from a failed attempt to the next one. */
   retryMs?: number;
   /** Names of its own signature schemes: such a scheme sets the header `x-<name>`. */
   schemes?: readonly string[];
+  /** URL of the Redis that passes wake-ups on. */
+  redis?: string;
+  /** A command that runs the program, such as `ip netns exec NAME`. */
+  within?: readonly string[];
 }
 
 /** A process that runs. */
@@ -161,11 +175,12 @@ export async function prepareProcesses(): Promise<DispatchingProcesses> {
   const dist = (file: string) => join(scratch.folder, 'dist', file);
   async function run(
     program: string,
-    options: DispatchingProcessOptions | WorkerProcessOptions,
+    { within = [], ...options }: DispatchingProcessOptions & Pick<WorkerProcessOptions, 'within'>,
   ): Promise<DispatchingProcess> {
     const webhooks = { security: LOOPBACK, ...options.webhooks };
     const settings = { clockShiftMs: 0, saves: [], ...options, webhooks };
-    const child = spawn(process.execPath, ['--import', dist('shift.js'), dist(program)], {
+    const [command, ...args] = [...within, process.execPath, '--import', dist('shift.js'), dist(program)];
+    const child = spawn(command, args, {
       env: { ...process.env, PROCESS: JSON.stringify(settings) },
       stdio: ['ignore', 'pipe', 'inherit'],
     });

@@ -6,11 +6,12 @@ import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 
-import { chosenDatabases } from './chosen-databases.js';
+import { chosenDatabases, networkSuitesLeftOut } from './chosen-databases.js';
 import { memoryFolder } from './memory-folder.js';
 import { startEmbeddedPostgres } from './embedded-postgres.js';
 import { installedPromtool } from './promtool.js';
 import { installedPgBouncer, type InstalledPgBouncer } from './installed-pgbouncer.js';
+import { networkNamespaces } from './network-namespaces.js';
 
 /** The servers of this run, for the workers and the reporter. */
 export interface TestServers {
@@ -24,6 +25,8 @@ export interface TestServers {
   pgbouncer?: InstalledPgBouncer;
   /** Version of Prometheus' promtool. Missing if it is not installed. */
   promtool?: string;
+  /** Whether this run can make network namespaces, or the reason why not. Missing if it runs no suite that needs them. */
+  namespaces?: true | string;
 }
 
 /** What the end of the run removes. */
@@ -74,6 +77,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       ...(REDIS_URL && { redis: { url: REDIS_URL } }),
       ...(pgbouncer && { pgbouncer }),
       ...(promtool !== undefined && { promtool }),
+      ...(networkSuitesLeftOut().length === 0 && { namespaces: networkNamespaces() }),
     });
     project.provide('run', { prefix, folder });
     return async () => {

@@ -1,6 +1,12 @@
 import type { Reporter, Vitest } from 'vitest/node';
 
-import { browserSuitesLeftOut, chosenDatabases, DATABASE_NAMES, suitesLeftOut } from './chosen-databases.js';
+import {
+  browserSuitesLeftOut,
+  chosenDatabases,
+  DATABASE_NAMES,
+  networkSuitesLeftOut,
+  suitesLeftOut,
+} from './chosen-databases.js';
 import type { TestServers } from './global-setup.js';
 import { CHROMIUM } from './installed-chromium.js';
 
@@ -23,7 +29,7 @@ export default class LeftOutReporter implements Reporter {
   }
 }
 
-function summary({ postgres, mysql, pgbouncer, promtool }: TestServers): string {
+function summary({ postgres, mysql, pgbouncer, promtool, namespaces }: TestServers): string {
   const chosen = chosenDatabases();
   const notChosen = DATABASE_NAMES.filter((name) => !chosen.includes(name));
   const ran = chosen.includes('sqlite') ? ['SQLite'] : [];
@@ -51,11 +57,14 @@ function summary({ postgres, mysql, pgbouncer, promtool }: TestServers): string 
     leftOut.push('Redis (set REDIS_URL)');
   }
   if (browserSuitesLeftOut().length === 0 && CHROMIUM === undefined) leftOut.push('Chromium (install chromium)');
+  if (networkSuitesLeftOut().length === 0 && namespaces !== true)
+    leftOut.push(`network namespaces (run as root, and install iproute2: ${namespaces})`);
   const reasons = [
     ...(notChosen.length > 0 ? [`left out by DATABASES: ${[...notChosen, ...suitesLeftOut()].join(', ')}`] : []),
     ...(leftOut.length > 0 ? [`left out for want of a server or program: ${leftOut.join(', ')}`] : []),
   ];
   if (browserSuitesLeftOut().length > 0) reasons.push('the suites in a browser run by npm run test:browser');
+  if (networkSuitesLeftOut().length > 0) reasons.push('the suites of hosts and links run by npm run test:network');
   const left = reasons.length > 0 ? reasons.join('; ') : 'nothing left out';
   return `  Databases  ${ran.join(', ')}; ${left}\n`;
 }

@@ -19,6 +19,7 @@ export {
   InjectWebhooks,
   InjectWebhooksHttp,
 } from './tokens.js';
+export type { DispatcherEngine } from './engine.js';
 export type {
   DispatcherOptions,
   HandshakeOptions,

@@ -56,6 +56,7 @@ import { Sealing } from './secrets/sealing.js';
 import type { SignatureScheme } from './signing/signature-scheme.js';
 import { DatabaseTime } from './store/database/database-time.js';
 import type { Database } from './store/database/database.js';
+import { tablesKey } from './store/database/tables-key.js';
 import { payloadSize, type EventRow } from './store/outbox/event-rows.js';
 import { readBacklog, type Backlog } from './store/queue/read-backlog.js';
 import { storedEventIds } from './store/outbox/stored-events.js';
@@ -157,7 +158,7 @@ export class WebhooksRuntime
 
   private createDispatcher(formats: RegisteredFormats): DispatcherService {
     const { database, diagnostics, logger, notices, sealing, schemes, time, wakeUps } = this;
-    const { clock, options, retrySchedule, transport } = this.parts;
+    const { clock, dataSource, options, retrySchedule, transport } = this.parts;
     return new DispatcherService({
       notices,
       diagnostics,
@@ -187,6 +188,7 @@ export class WebhooksRuntime
       logger,
       emit: (event, lifecycleEvent, cause) => this.handlers.emit(event, lifecycleEvent, cause),
       wakeUps,
+      tablesKey: tablesKey(database, dataSource),
     });
   }
 
@@ -199,7 +201,14 @@ export class WebhooksRuntime
   private createTaskWorker(): TaskWorker {
     const { database, logger, work } = this;
     const discarded = (counts: ReadonlyMap<string, number>) => this.discarded(counts);
-    return new TaskWorker({ database, clock: this.parts.clock, work, logger, wake: () => this.wake(), discarded });
+    return new TaskWorker({
+      database,
+      clock: this.parts.clock,
+      work,
+      logger,
+      wake: () => this.wakeForDeliveries(),
+      discarded,
+    });
   }
 
   private createUpkeep(): Upkeep {
@@ -262,7 +271,7 @@ export class WebhooksRuntime
     const { database, logger } = this;
     const { clock, options } = this.parts;
     const { leaseMs } = options.dispatcher;
-    const setBack = new SetBack({ database, clock, leaseMs, logger, done: () => this.wake() });
+    const setBack = new SetBack({ database, clock, leaseMs, logger, done: () => this.wakeForDeliveries() });
     this.time.onSetBack = (aheadMs) => setBack.begin(aheadMs);
     return setBack;
   }
@@ -303,7 +312,7 @@ export class WebhooksRuntime
       logger,
       work,
       worker,
-      wake: () => this.wake(),
+      wake: () => this.wakeForDeliveries(),
       wakeTasks: () => this.taskLoop.wake(),
       discarded: (counts) => this.discarded(counts),
       tablePaths: () => this.images.tablePaths,
@@ -409,6 +418,7 @@ export class WebhooksRuntime
     this.capture.detach();
     await this.parts.transport.close();
     await this.wakeUps?.close();
+    await this.dispatcher.closeEngine();
     await this.database.close();
   }
 
@@ -481,12 +491,15 @@ export class WebhooksRuntime
     this.dispatcher.wakeForImages();
   }
 
-  /**
-   * Called when deliveries may be due. Other processes are notified if this process has no free slot or does not
-   * dispatch.
-   */
+  /** Called when events are pending. Other processes are notified if this process has no free slot or does not dispatch. */
   private wake(): void {
     if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
     this.dispatcher.wake();
+  }
+
+  /** Like {@link wake}, but called when deliveries may be due. */
+  private wakeForDeliveries(): void {
+    if (!this.dispatcher.hasRoom) this.wakeUps?.announce();
+    this.dispatcher.wakeForDeliveries();
   }
 }

@@ -10,6 +10,7 @@ import {
   getWebhooksHttpToken,
   ListenerService,
   LIFECYCLE_EVENTS,
+  SystemService,
   eventName,
   WebhooksModule,
   type DeliveryState,
@@ -17,6 +18,7 @@ import {
   type WebhooksOptions,
   type WebhooksParts,
 } from 'nestjs-entity-webhooks';
+import { bullmqEngine } from 'nestjs-entity-webhooks/bullmq';
 import { WebhooksTelemetryModule } from 'nestjs-entity-webhooks/otel';
 import { metrics } from '@opentelemetry/api';
 import { Redis } from 'ioredis';
@@ -49,6 +51,8 @@ export interface ApplicationOptions {
   readonly parts?: WebhooksParts;
   /** Processes notify each other through this server. */
   readonly redisUrl?: string;
+  /** BullMQ says which listener is due: the URL of Redis, and the prefix of the keys. */
+  readonly engine?: { readonly url: string; readonly prefix: string };
   /** Name servers never answer for `*.never.test`. */
   readonly areNameServersSilent?: boolean;
   /** Add an interceptor to the module's `HttpService`, as an application does that signs for a gateway. */
@@ -79,7 +83,7 @@ setInterval(() => {
 }, 250).unref();
 
 export async function open(options: ApplicationOptions): Promise<void> {
-  const { redisUrl } = options;
+  const { engine, redisUrl } = options;
   if (options.areNameServersSilent) await silenceNameServers();
   if (options.isWithoutStatistics) await countNothing();
   if (options.hasTelemetry) metrics.setGlobalMeterProvider(new MeterProvider({ readers: [new Collecting()] }));
@@ -98,7 +102,11 @@ export async function open(options: ApplicationOptions): Promise<void> {
         ...options.webhooks,
         ...(redisUrl !== undefined && { wakeUp: { redis: () => new Redis(redisUrl) } }),
         ...(options.parts && { parts: options.parts }),
-        dispatcher: { autoStart: false, ...options.webhooks?.dispatcher },
+        dispatcher: {
+          autoStart: false,
+          ...(engine && { engine: bullmqEngine({ connection: { url: engine.url }, prefix: engine.prefix }) }),
+          ...options.webhooks?.dispatcher,
+        },
       }),
       WebhooksModule.forFeature([Parcel, LoadedParcel, CapturedParcel, Crate]),
       ...(options.hasTelemetry ? [WebhooksTelemetryModule.forRoot()] : []),
@@ -158,6 +166,12 @@ export async function save(topics: readonly number[]): Promise<void> {
 /** Creates thousands of listeners, on PostgreSQL. */
 export function addManyListeners(what: CopiedListeners): Promise<void> {
   return copyListeners(app.get(DataSource), app.get(ListenerService), what);
+}
+
+/** Pauses or resumes sending in all processes. */
+export async function switchSending(isOn: boolean): Promise<void> {
+  const system = app.get(SystemService);
+  await (isOn ? system.resumeSending() : system.pauseSending());
 }
 
 /** Routes all pending events and sends their deliveries, one batch after the other. */

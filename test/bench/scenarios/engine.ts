@@ -1,4 +1,5 @@
 import type { Child, Programs } from '../child.js';
+import { busySeconds } from '../core-share.js';
 import { costMeter, type DatabaseCost } from '../database-cost.js';
 import { monotonicMs } from '../measure.js';
 import type { EngineOptions, Steps } from '../programs/engine.js';
@@ -22,6 +23,8 @@ export interface PhaseCost extends DatabaseCost {
   /** CPU time of the sending process, in microseconds. */
   readonly cpuUs: number;
   readonly seconds: number;
+  /** CPU time of all programs of the machine during the work, in seconds. */
+  readonly busySeconds: number;
   readonly steps: Steps;
 }
 
@@ -60,16 +63,18 @@ export async function phase(bench: Bench, engine: Engine, of: Phase): Promise<Ph
   await worker.call('countSteps', portOf(engine.database));
   await meter?.begin();
   const began = monotonicMs();
+  const busyBefore = await busySeconds();
   await worker.call('start');
   await of.work(worker);
   const seconds = (monotonicMs() - began) / 1_000;
+  const busy = (await busySeconds()) - busyBefore;
   await meter?.end();
   const steps = await worker.call('steps');
   const cpuUs = (await worker.call('halt')) / of.count;
   await worker.stop();
   const cost = (await meter?.cost(of.count)) ?? { rowWrites: 0, logBytes: 0, databaseCpuUs: 0 };
   await meter?.close();
-  return { ...cost, cpuUs, seconds, steps };
+  return { ...cost, cpuUs, seconds, busySeconds: busy, steps };
 }
 
 /** Waits until no event and no delivery is unfinished. */

@@ -1,6 +1,7 @@
 import type { Scenario } from '../scenario.js';
 import { ceiling } from './ceiling.js';
 import { drain } from './drain.js';
+import { engines } from './engines.js';
 import { latency, latencyByRedis } from './latency.js';
 import { logCost } from './log-cost.js';
 import { longTransaction, memory } from './long-backlogs.js';
@@ -31,5 +32,5 @@ export const scenarios: readonly Scenario[] = [
     slowDns,
     drippingOwner,
   ],
-  ...[longTransaction, memory, scale, stepCosts, simulation],
+  ...[longTransaction, memory, scale, engines, stepCosts, simulation],
 ];

@@ -91,7 +91,7 @@ interface Work {
 }
 
 async function measured(bench: Bench, engine: Engine, work: Work): Promise<Real> {
-  const warmUp = bench.count({ short: 100, usual: 4_000, full: 10_000 });
+  const warmUp = bench.count({ short: 100, usual: 10_000, full: 10_000 });
   let before = 0;
   const of = {
     ...work,
@@ -102,13 +102,10 @@ async function measured(bench: Bench, engine: Engine, work: Work): Promise<Real>
       before = await engine.receiver.call('cpuUs');
     },
   };
-  const { share, ...cost } = await shareOfCores(async () => {
-    const found = await phase(bench, engine, of);
-    const receiverUs = ((await engine.receiver.call('cpuUs')) - before) / work.count;
-    const ownUs = (found.cpuUs + found.databaseCpuUs + receiverUs) * work.count;
-    return { ...found, receiverUs, ownCpuSeconds: ownUs / 1e6 };
-  });
-  return { ...cost, share };
+  const found = await phase(bench, engine, of);
+  const receiverUs = ((await engine.receiver.call('cpuUs')) - before) / work.count;
+  const own = ((found.cpuUs + found.databaseCpuUs + receiverUs) * work.count) / 1e6;
+  return { ...found, receiverUs, share: shareOfCores({ busy: found.busySeconds, own, seconds: found.seconds }) };
 }
 
 /** The part of a simulation that a calibration gives. */

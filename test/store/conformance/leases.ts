@@ -2,6 +2,9 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { readOutlook } from '../../../libs/webhooks/src/store/queue/read-outlook.js';
 import { reclaimExpired } from '../../../libs/webhooks/src/store/queue/reclaim-expired.js';
+import type { ReadyListener, ReadyPage } from '../../../libs/webhooks/src/engine.js';
+import { takeTurn } from '../../../libs/webhooks/src/store/database/chores.js';
+import { readReadyAt, readReadyListeners } from '../../../libs/webhooks/src/store/listeners/ready-listeners.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
 import { addEvents, addListener, deliveriesOf, failureOf, LEASE_MS, outboxOf, roomFor } from '../support.js';
@@ -41,11 +44,40 @@ export function describeLeases(suite: StoreSuite): void {
       await fan();
       await claim(START);
       const reclaim = (now: number, limit: number) => database.transaction(() => reclaimExpired(database, now, limit));
-      expect(await reclaim(START + LEASE_MS - 1, 10)).toBe(0);
-      expect(await reclaim(START + LEASE_MS, 2)).toBe(2);
-      expect(await reclaim(START + LEASE_MS, 2)).toBe(1);
+      expect(await reclaim(START + LEASE_MS - 1, 10)).toHaveLength(0);
+      expect(await reclaim(START + LEASE_MS, 2)).toHaveLength(2);
+      expect(await reclaim(START + LEASE_MS, 2)).toHaveLength(1);
       expect((await claim(START + LEASE_MS)).deliveries).toHaveLength(3);
     });
+  });
+
+  it('pages through the listeners with pending work, also if they are ready at the same time', async () => {
+    const ids: string[] = [];
+    for (let n = 0; n < 5; n++) ids.push(await addListener(database, START));
+    await addListener(database, START, { patterns: ['other.*'] });
+    await addEvents(database, 1);
+    await fan({ room: roomFor(0) });
+    const page = (options: ReadyPage) => database.single(() => readReadyListeners(database, options));
+    const first = await page({ limit: 2 });
+    const second = await page({ limit: 2, after: first.at(-1) as ReadyListener });
+    const third = await page({ limit: 2, after: second.at(-1) as ReadyListener });
+    expect([...first, ...second, ...third].map(({ id }) => id).toSorted()).toEqual(ids.toSorted());
+    expect(await page({ limit: 10, until: START - 1 })).toEqual([]);
+    const backwards = await page({ limit: 10, until: START, isNewestFirst: true });
+    expect(backwards.toReversed()).toEqual([...first, ...second, ...third]);
+    const [one = ''] = ids;
+    const times = await database.single(() => readReadyAt(database, [one, 'lst_unknown']));
+    expect([...times]).toEqual([[one, START]]);
+  });
+
+  it('gives one turn in an interval, whoever asks', async () => {
+    const turn = (now: number) => database.transaction(() => takeTurn(database, 'turns', { now, everyMs: 1_000 }));
+    const both = await Promise.all([turn(START), turn(START)]);
+    expect(both.toSorted()).toEqual([false, true]);
+    expect(await turn(START + 999)).toBe(false);
+    expect(await turn(START + 1_000)).toBe(true);
+    // The clock of the database was set back by an hour.
+    expect(await turn(START - 3_600_000)).toBe(true);
   });
 
   it('reports the pending work: events, the first listener that is ready, the first lease to expire', async () => {

@@ -140,7 +140,7 @@ export function describeRecords(suite: StoreSuite): void {
       await fan();
       const [delivery] = (await claim(START)).deliveries as [ClaimedDelivery];
       const late = START + LEASE_MS;
-      expect(await database.transaction(() => reclaimExpired(database, late, 10))).toBe(1);
+      expect(await database.transaction(() => reclaimExpired(database, late, 10))).toHaveLength(1);
       const [successor] = (await claim(late)).deliveries as [ClaimedDelivery];
       expect(successor.seq).toBe(delivery.seq);
       expect((await record([attemptOf(delivery, START)], late)).moved.size).toBe(0);

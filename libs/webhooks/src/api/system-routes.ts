@@ -14,9 +14,10 @@ const STATS: Readonly<Record<string, Schema>> = {
   step: { type: 'string', enum: ['1m', '5m', '1h', '1d'], description: 'The time of a point.' },
   by: {
     type: 'string',
-    enum: ['outcome', 'listener'],
+    enum: ['outcome', 'listener', 'type', 'error'],
     default: 'outcome',
-    description: 'outcome: one series. listener: a series for each of the ten busiest listeners, and `other`.',
+    description:
+      'outcome: one series. listener, type: a series for each of the ten with the most attempts, and `other`. error: the same of failed attempts, by error code.',
   },
 };
 

@@ -4,11 +4,14 @@ import type { Cause } from '../cause.js';
 import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Diagnostics } from '../diagnostics/diagnostics.js';
+import type { Engine, EngineHost } from '../engine.js';
 import type { RetrySchedule } from '../health/retry-schedule.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { WebhookTransport } from '../sending/transport.js';
 import type { DatabaseTime } from '../store/database/database-time.js';
 import type { Database } from '../store/database/database.js';
+import { takeTurn } from '../store/database/chores.js';
+import { readReadyAt, readReadyListeners } from '../store/listeners/ready-listeners.js';
 import type { BodyOf } from '../store/queue/rendered-body.js';
 import type { AttemptDetails } from './attempt-details.js';
 import type { AttemptLog } from './attempt-log.js';
@@ -39,6 +42,9 @@ import { WaitingListeners } from './waiting-listeners.js';
 import type { WakeUps } from './wake-ups/wake-ups.js';
 import { WorkSearch } from './work-search.js';
 
+/** The row of the turns of the engine, among the chores. */
+const ENGINE_TURN = 'engine';
+
 /** Dependencies of the dispatcher. */
 export interface DispatcherParts {
   readonly database: Database;
@@ -62,6 +68,8 @@ export interface DispatcherParts {
   readonly operational: OperationalEvents;
   /** `null` if the processes cannot notify each other. */
   readonly wakeUps: WakeUps | null;
+  /** Equal for the processes that use the same tables. */
+  readonly tablesKey: string;
 }
 
 /** Builds the parts of a dispatcher, and connects them. */
@@ -85,13 +93,18 @@ export function assembleDispatcher(parts: DispatcherParts) {
       expected.signal.raise();
     },
   });
-  const expected = new ExpectedWork({
+  const engine: Engine | null = openEngine(parts, () => {
+    expected.expectReady(0);
+    expected.signal.raise();
+  });
+  const expected: ExpectedWork = new ExpectedWork({
     clock: parts.clock,
     lanes,
     pollIntervalMs,
     maxBatches: maxBatches(database, options.poolSize),
+    engine,
   });
-  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected, leases: new OneAtATime() };
+  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected, engine, leases: new OneAtATime() };
   const releases: Releases = new Releases(shared);
   const sendingSwitch = new SendingSwitch({ ...shared, releases, maxAgeMs, pollIntervalMs });
   const heartbeat = new Heartbeat({ ...shared, concurrency });
@@ -104,7 +117,7 @@ export function assembleDispatcher(parts: DispatcherParts) {
     keepsRunning: () => phase.isRunning,
     refused: () => lanes.pause(),
     written: () => lanes.resume(),
-    expect: (at) => expected.expectReady(at),
+    expect: (at, listenerId) => expected.expectReady(at, [listenerId]),
     expectEvents: () => {
       expected.expectEvents();
       expected.signal.raise();
@@ -117,8 +130,8 @@ export function assembleDispatcher(parts: DispatcherParts) {
     ...shared,
     transport: authorized,
     hideTiming: (began) => sender.hideTiming(began),
-    expect: (at) => {
-      expected.expectReady(at);
+    expect: (at, listenerId) => {
+      expected.expectReady(at, [listenerId]);
       expected.signal.raise();
     },
   });
@@ -146,5 +159,22 @@ export function assembleDispatcher(parts: DispatcherParts) {
   };
   const rounds = new Rounds({ ...working, eventsPerBatch, pollIntervalMs, timeoutMs: options.timeoutMs });
   const loop = new Loop({ ...working, rounds, timeoutMs: options.timeoutMs });
-  return { lanes, phase, expected, authorized, recorder, rounds, loop, sendingSwitch, stats };
+  return { lanes, phase, expected, authorized, recorder, rounds, loop, sendingSwitch, stats, engine };
+}
+
+/** Makes the engine of the option `dispatcher.engine`. @param wake called when the engine has work, or is no longer available */
+function openEngine(parts: DispatcherParts, wake: () => void): Engine | null {
+  const { database, clock, logger, options, tablesKey } = parts;
+  const host: EngineHost = {
+    tablesKey,
+    concurrency: options.concurrency,
+    logger,
+    now: () => clock.now(),
+    readyAt: (ids) => database.single(() => readReadyAt(database, ids), 'work'),
+    readyListeners: (page) => database.single(() => readReadyListeners(database, page), 'work'),
+    takeTurn: (everyMs) =>
+      database.transaction(() => takeTurn(database, ENGINE_TURN, { now: clock.now(), everyMs }), 'work'),
+    wake,
+  };
+  return options.engine?.open(host) ?? null;
 }

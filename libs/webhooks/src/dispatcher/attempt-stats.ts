@@ -15,6 +15,7 @@ import {
   type StatsEntry,
   type StatsFigures,
 } from '../store/system/stats.js';
+import { countPart } from '../store/system/stats-parts.js';
 import { SECOND } from '../time.js';
 import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 import type { Attempted } from './recorded-attempt.js';
@@ -46,7 +47,7 @@ export class AttemptStats {
       const isExhausted = next.state === 'exhausted' && moved.has(delivery);
       const startsAt = Math.floor(startedAt / STATS_SPAN_MS) * STATS_SPAN_MS;
       for (const of of [delivery.listener.id, ALL_LISTENERS])
-        count(this.figuresOf(startsAt, of), outcome, startedAt, isExhausted);
+        count(this.figuresOf(startsAt, of), { outcome, type: delivery.type, startedAt, isExhausted });
     }
     this.timer ??= setTimeout(() => void this.write(), WRITE_EVERY_MS).unref();
   }
@@ -102,8 +103,17 @@ export class AttemptStats {
   }
 }
 
-function count(figures: StatsFigures, outcome: Outcome, startedAt: number, isExhausted: boolean): void {
+interface CountedAttempt {
+  readonly outcome: Outcome;
+  readonly type: string;
+  readonly startedAt: number;
+  readonly isExhausted: boolean;
+}
+
+function count(figures: StatsFigures, { outcome, type, startedAt, isExhausted }: CountedAttempt): void {
   figures[outcome.kind]++;
+  countPart(figures.parts, type, outcome.kind);
+  if (outcome.errorCode !== null) countPart(figures.parts, outcome.errorCode, outcome.kind);
   if (isExhausted) figures.exhausted++;
   if (outcome.kind === 'accepted') figures.lastAcceptedAt = Math.max(figures.lastAcceptedAt ?? 0, startedAt);
   if (!showsTiming(outcome)) return;

@@ -2,9 +2,10 @@ import type { LoggerService } from '@nestjs/common';
 import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Diagnostics } from '../diagnostics/diagnostics.js';
+import type { WaitingListener } from '../engine.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import { claimDeliveries } from '../store/queue/claim-deliveries.js';
-import type { ClaimedHandshake } from '../store/queue/claimed-delivery.js';
+import type { ClaimedDelivery, ClaimedHandshake } from '../store/queue/claimed-delivery.js';
 import type { BodyOf } from '../store/queue/rendered-body.js';
 import type { Waiting } from '../store/queue/render-waiting.js';
 import { reclaimExpired } from '../store/queue/reclaim-expired.js';
@@ -38,6 +39,11 @@ export interface ClaimResult extends Leased {
   readonly isExhaustive: boolean;
 }
 
+interface TakeOptions {
+  readonly settledOf?: (delivery: ClaimedDelivery) => (() => void) | undefined;
+  readonly isAwaited?: boolean;
+}
+
 /** Number of expired leases that one transaction reclaims. */
 const RECLAIM_BATCH = 500;
 /** A lease must last longer than the attempt by this time, because recording the attempt also takes time. */
@@ -54,12 +60,20 @@ export class Claims {
   /** Makes deliveries with an expired lease due again. @throws errors of the database */
   async reclaim(): Promise<void> {
     const { database, clock, expected } = this.parts;
-    while (await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH), 'work'))
-      expected.expectReady(0);
+    for (;;) {
+      const due = await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH), 'work');
+      if (!due.length) return;
+      expected.expectReady(0, due);
+    }
   }
 
-  /** Claims one batch, and begins the claimed handshakes. @throws errors of the database */
-  async claim(): Promise<ClaimResult> {
+  /**
+   * Claims one batch, and begins the claimed handshakes.
+   *
+   * @param only claims only these listeners
+   * @throws errors of the database
+   */
+  async claim(only?: readonly string[]): Promise<ClaimResult> {
     const { bodyOf, database, clock, options, lanes, phase, expected, diagnostics } = this.parts;
     const { leaseMs, circuit } = options;
     const room = lanes.room('backlog');
@@ -69,7 +83,8 @@ export class Claims {
     }
     // Owners take turns only while the loop runs. A round without the loop takes the listeners that have waited
     // longest.
-    const except = phase.keepsRunning ? this.ownerTurns.except : [];
+    const takesTurns = phase.keepsRunning && !only;
+    const except = takesTurns ? this.ownerTurns.except : [];
     const script = () =>
       claimDeliveries(database, {
         now: clock.now(),
@@ -78,6 +93,7 @@ export class Claims {
         listeners: expected.pace.portion.claim,
         circuit,
         handshakes: this.parts.handshakes.room,
+        only,
         bodyOf,
       });
     const { deliveries, waiting, handshakes, isExhaustive } = await diagnostics.step('claim', () =>
@@ -86,7 +102,7 @@ export class Claims {
     this.logWaiting(waiting);
     this.parts.handshakes.begin(handshakes);
     const owners = deliveries.map(({ owner }) => owner);
-    const hadAll = phase.keepsRunning ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
+    const hadAll = takesTurns ? this.ownerTurns.claimed(owners, isExhaustive) : isExhaustive;
     return { source: 'backlog', leased: deliveries, leasedAt, handshakes, isExhaustive: hadAll };
   }
 
@@ -102,10 +118,44 @@ export class Claims {
   }
 
   /**
-   * Adds leased deliveries to the lanes.
-   * @param settled called for each delivery when the delivery is recorded or released
+   * Claims the listeners that the engine gave to this process, and adds their deliveries to the lanes. A listener ends when half of its
+   * deliveries are recorded or released: then it has room again.
+   *
+   * @returns the number of deliveries
+   * @throws errors of the database
    */
-  take({ source, leased, leasedAt }: Leased, settled?: () => void): void {
+  async claimGiven(given: readonly WaitingListener[]): Promise<number> {
+    // Two shards of a listener may come together. The first one takes the deliveries.
+    const firstOf = new Map(given.toReversed().map((one) => [one.listenerId, one]));
+    let claimed: ClaimResult;
+    try {
+      claimed = await this.claim([...firstOf.keys()]);
+    } catch (error) {
+      for (const one of given) one.end(0);
+      throw error;
+    }
+    const counts = new Map<string, number>();
+    for (const { listener } of claimed.leased) counts.set(listener.id, (counts.get(listener.id) ?? 0) + 1);
+    const settledOf = new Map<string, () => void>();
+    for (const one of given) {
+      const count = firstOf.get(one.listenerId) === one ? (counts.get(one.listenerId) ?? 0) : 0;
+      if (count)
+        settledOf.set(
+          one.listenerId,
+          afterCalls(Math.ceil(count / 2), () => one.end(count)),
+        );
+      else one.end(0);
+    }
+    this.take(claimed, { settledOf: ({ listener }) => settledOf.get(listener.id) });
+    return claimed.leased.length;
+  }
+
+  /**
+   * Adds leased deliveries to the lanes.
+   * @param options `settledOf`: returns the function that is called when the delivery is recorded or released; `isAwaited`: whether to
+   * record the deliveries without delay
+   */
+  take({ source, leased, leasedAt }: Leased, { settledOf, isAwaited = false }: TakeOptions = {}): void {
     const { options, lanes, phase, releases, inFlight } = this.parts;
     inFlight.add(leased);
     const { leaseMs, timeoutMs } = options;
@@ -113,7 +163,7 @@ export class Claims {
     const withinMs = leaseMs - timeoutMs - margin;
     const laned = leased.map((delivery): LanedDelivery => {
       const startBefore = leasedAt + Math.min(withinMs, delivery.startWithinMs ?? Infinity);
-      return { delivery, source, startBefore, settled };
+      return { delivery, source, startBefore, settled: settledOf?.(delivery), isAwaited };
     });
     if (phase.isStopping || lanes.isSuspended) releases.add(laned);
     else lanes.add(laned);
@@ -121,12 +171,18 @@ export class Claims {
 
   /** Like {@link take}, but settles when every delivery is recorded or released. */
   async takeAndWait(leased: Leased): Promise<void> {
-    let left = leased.leased.length;
-    if (!left) return;
+    if (!leased.leased.length) return;
     await new Promise<void>((resolve) => {
-      this.take(leased, () => {
-        if (--left === 0) resolve();
-      });
+      const settled = afterCalls(leased.leased.length, resolve);
+      this.take(leased, { settledOf: () => settled, isAwaited: true });
     });
   }
+}
+
+/** A function that calls `done` when it is called for the n-th time. */
+function afterCalls(n: number, done: () => void): () => void {
+  let left = n;
+  return () => {
+    if (--left === 0) done();
+  };
 }

@@ -85,6 +85,17 @@ export class DispatcherService {
     this.working.loop.wake();
   }
 
+  /** Call this method when a commit may have made deliveries due that no event makes. @internal */
+  wakeForDeliveries(): void {
+    this.working.engine?.search();
+    this.wake();
+  }
+
+  /** Ends the connections of the engine. @internal */
+  async closeEngine(): Promise<void> {
+    await this.working.engine?.close();
+  }
+
   /** Like {@link wake}, but for images that triggers may have written. @internal */
   wakeForImages(): void {
     this.working.expected.expectImages();

@@ -1,4 +1,5 @@
 import { monotonicMs, type WebhookClock } from '../clock.js';
+import type { Engine } from '../engine.js';
 import type { Lanes } from './lanes.js';
 import { OutboxCursor } from './outbox-cursor.js';
 import { Pace, type PaceState } from './pace.js';
@@ -10,6 +11,8 @@ export interface ExpectedWorkOptions {
   readonly pollIntervalMs: number;
   /** Maximum number of batches of events that are routed at the same time. */
   readonly maxBatches: number;
+  /** Decides which listeners are claimed. `null`: the dispatcher searches the database. */
+  readonly engine: Engine | null;
   /** The monotonic clock. Simulations have their own. @defaultValue `monotonicMs` */
   readonly now?: () => number;
 }
@@ -87,9 +90,14 @@ export class ExpectedWork implements PaceState {
     this.imagesAt = inMs ? this.now() + inMs : 0;
   }
 
-  /** Call this method when a listener may be ready at this time. 0 means now. */
-  expectReady(at: number): void {
+  /**
+   * Call this method when a listener may be ready at this time. 0 means now.
+   *
+   * @param listenerIds the listeners, if a commit of this process has made them ready
+   */
+  expectReady(at: number, listenerIds: readonly string[] = []): void {
     this.readyAt = Math.min(this.readyAt ?? Infinity, at);
+    if (listenerIds.length) this.options.engine?.changed(listenerIds);
   }
 
   /** Expects every kind of work again, after an error. */
@@ -124,15 +132,28 @@ export class ExpectedWork implements PaceState {
    * for one page and not for 100,000 deliveries. If deliveries are always due, one page is routed in each poll interval.
    */
   get mayPage(): boolean {
-    const { clock, lanes, pollIntervalMs } = this.options;
-    const isIdle = (this.readyAt === null || this.readyAt > clock.now()) && lanes.isLow('backlog');
+    const { lanes, pollIntervalMs } = this.options;
+    const isIdle = !this.isReady && lanes.isLow('backlog');
     const isClear = lanes.isSuspended || isIdle;
     return this.pace.mayBegin && this.mayHaveWide && (isClear || this.now() - this.pagedAt >= pollIntervalMs);
   }
 
   get mayClaim(): boolean {
-    const { clock, lanes } = this.options;
-    return this.readyAt !== null && this.readyAt <= clock.now() && this.pace.mayBegin && lanes.isLow('backlog');
+    return this.isReady && this.pace.mayBegin && this.options.lanes.isLow('backlog');
+  }
+
+  /** Whether some listener may be ready. */
+  private get isReady(): boolean {
+    const { clock, engine } = this.options;
+    if (engine?.isAvailable) return engine.hasWaiting;
+    return this.readyAt !== null && this.readyAt <= clock.now();
+  }
+
+  /** Time in ms until a listener may be ready. `null`: not before the next poll, or until the engine raises {@link signal}. */
+  private get untilReadyMs(): number | null {
+    const { clock, engine } = this.options;
+    if (engine?.isAvailable) return engine.hasWaiting ? 0 : null;
+    return this.readyAt === null ? null : this.readyAt - clock.now();
   }
 
   get mayPoll(): boolean {
@@ -198,7 +219,8 @@ export class ExpectedWork implements PaceState {
    * How long the loop may sleep. A raised {@link signal} ends the sleep earlier, for example when a request ends.
    */
   get sleepMs(): number {
-    const { clock, lanes, maxBatches, pollIntervalMs } = this.options;
+    const { lanes, maxBatches, pollIntervalMs } = this.options;
+    const { untilReadyMs } = this;
     const { untilSweepMs } = this.cursor;
     const mayRouteAnother = this.hasEvents && this.isRouting && this.hasClaimed && this.batches.size < maxBatches;
     const waits: number[] = [];
@@ -207,8 +229,7 @@ export class ExpectedWork implements PaceState {
     // The pause after the last page may have ended since the search.
     if (this.mayHaveWide) waits.push(this.mayPage ? 0 : this.pagedAt + pollIntervalMs - this.now());
     if (this.imagesAt !== null) waits.push(this.imagesAt - this.now());
-    if (this.readyAt !== null && lanes.isLow('backlog'))
-      waits.push(Math.max(this.readyAt - clock.now(), this.pace.waitMs));
+    if (untilReadyMs !== null && lanes.isLow('backlog')) waits.push(Math.max(untilReadyMs, this.pace.waitMs));
     if (!this.pace.mayBegin) waits.push(this.pace.waitMs);
     return Math.min(this.untilPollMs, ...waits.map((ms) => Math.max(1, ms)));
   }

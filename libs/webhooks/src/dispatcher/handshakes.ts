@@ -35,7 +35,7 @@ export interface HandshakesParts {
   /** Settles when the time limit of a request that began at this time is over; see `hideTiming` of the dispatcher. */
   readonly hideTiming: (began: number) => Promise<void>;
   /** Called when a listener may be ready at this time. */
-  readonly expect: (at: number) => void;
+  readonly expect: (at: number, listenerId: string) => void;
 }
 
 /**
@@ -120,10 +120,10 @@ export class Handshakes {
         const listener = await database.single(() => readListener(database, id, undefined), 'work');
         if (listener) notices.disabled(listener, result.reason, { by: 'handshake' });
       }
-      expect('next' in result ? result.next : 0);
+      expect('next' in result ? result.next : 0, id);
     } catch (error) {
       logger.error(`The handshake of listener ${id} could not be recorded and is repeated: ${messageOf(error)}`);
-      expect(handshake.leaseUntil);
+      expect(handshake.leaseUntil, id);
     }
   }
 

@@ -15,6 +15,8 @@ export interface LanedDelivery<D = ClaimedDelivery> {
   readonly startBefore: number;
   /** Called once, when the attempt is recorded or the delivery is released. */
   readonly settled: (() => void) | undefined;
+  /** Whether a caller waits for the record. Then it is written without delay. */
+  readonly isAwaited: boolean;
   readonly source: Source;
 }
 

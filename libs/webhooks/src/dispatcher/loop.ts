@@ -1,6 +1,7 @@
 import type { LoggerService } from '@nestjs/common';
 import type { ImageConverter } from '../capture/triggers/image-converter.js';
 import type { WebhookClock } from '../clock.js';
+import type { Engine } from '../engine.js';
 import type { DatabaseTime } from '../store/database/database-time.js';
 import type { Database } from '../store/database/database.js';
 import { readOutlook, type Outlook } from '../store/queue/read-outlook.js';
@@ -42,6 +43,7 @@ export interface LoopParts {
   readonly sendingSwitch: SendingSwitch;
   readonly heartbeat: Heartbeat;
   readonly stats: AttemptStats;
+  readonly engine: Engine | null;
 }
 
 /** The loop of a running dispatcher. It searches for work, sleeps until it expects more work, and polls. */
@@ -54,7 +56,7 @@ export class Loop {
 
   /** Starts the loop. Does nothing if the loop already runs. */
   start(): void {
-    const { phase, expected, wakeUps, upkeep, tasks, heartbeat } = this.parts;
+    const { engine, phase, expected, wakeUps, upkeep, tasks, heartbeat } = this.parts;
     if (phase.isRunning) return;
     this.running = this.run(phase.start());
     heartbeat.start();
@@ -65,6 +67,7 @@ export class Loop {
     });
     upkeep.start();
     tasks.start();
+    engine?.start();
   }
 
   /** Call this method when there may be work. The loop then searches for work immediately and not only at the next poll. */
@@ -80,7 +83,7 @@ export class Loop {
    * LEASE_MARGIN_MS} are over.
    */
   async stop(): Promise<void> {
-    const { phase, expected, lanes, releases, upkeep, tasks, timeoutMs, logger } = this.parts;
+    const { engine, phase, expected, lanes, releases, upkeep, tasks, timeoutMs, logger } = this.parts;
     phase.stop();
     expected.signal.raise();
     releases.add(lanes.evict());
@@ -88,7 +91,10 @@ export class Loop {
     const limit = new Promise<'late'>((resolve) => {
       timer = setTimeout(resolve, timeoutMs + LEASE_MARGIN_MS, 'late');
     });
-    if ((await Promise.race([this.complete(Promise.all([upkeep.stop(), tasks.stop()])), limit])) === 'late') {
+    if (
+      (await Promise.race([this.complete(Promise.all([upkeep.stop(), tasks.stop(), engine?.stop()])), limit])) ===
+      'late'
+    ) {
       logger.error(
         'The dispatcher did not stop in time. Deliveries in flight are sent again when their leases expire.',
       );

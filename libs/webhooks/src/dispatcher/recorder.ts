@@ -49,8 +49,8 @@ export interface RecorderParts {
   readonly refused: () => void;
   /** Called when the database accepts writes again. */
   readonly written: () => void;
-  /** Called when a delivery may be due at this time. */
-  readonly expect: (at: number) => void;
+  /** Called when a delivery of this listener may be due at this time. */
+  readonly expect: (at: number, listenerId: string) => void;
   /** Called when the listener is paused or disabled. Then nothing more is sent to the listener for now. */
   readonly stopped: (listenerId: string) => void;
   /** Called when everything is recorded. */
@@ -114,7 +114,7 @@ export class Recorder {
     const { laned, outcome } = attempted;
     this.attempted.push(attempted);
     const isEnough = this.attempted.length * 2 >= eventsPerBatch;
-    const isUrgent = laned.settled !== undefined || laned.delivery.isOrdered || outcome.kind !== 'accepted';
+    const isUrgent = laned.isAwaited || laned.delivery.isOrdered || outcome.kind !== 'accepted';
     if (isLast || isEnough || isUrgent) this.now.raise();
     this.loop ??= this.recordAll();
     return this.attempted.length > eventsPerBatch ? new Promise((free) => this.waitingForSlot.push(free)) : undefined;
@@ -243,8 +243,8 @@ export class Recorder {
       const { delivery, next, wasFailing } = records[index] as AttemptRecord;
       const listenerId = delivery.listener.id;
       if (!moved.has(delivery)) continue;
-      if (next.state === 'due') expect(next.at);
-      if (delivery.isOrdered || wasFailing) expect(0);
+      if (next.state === 'due') expect(next.at, listenerId);
+      if (delivery.isOrdered || wasFailing) expect(0, listenerId);
       if (next.state !== 'succeeded') this.failing.add(listenerId);
       else if (wasFailing) recovered.add(listenerId);
       if (next.state === 'succeeded') this.failing.delete(listenerId);

@@ -50,6 +50,7 @@ export class Releases {
           settleLeases(released);
         });
         troubles.succeeded('releasing');
+        expected.expectReady(0, [...new Set(released.map(({ listener }) => listener.id))]);
       } catch (error) {
         troubles.failed(
           'releasing',

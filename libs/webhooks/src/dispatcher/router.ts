@@ -4,6 +4,7 @@ import type { Diagnostics } from '../diagnostics/diagnostics.js';
 import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import type { Database } from '../store/database/database.js';
 import { type Claimed, fanOut, type FanOutResult } from '../store/queue/fan-out.js';
+import { isDue } from '../store/queue/new-deliveries.js';
 import { renderFailureOf, type BodyOf } from '../store/queue/rendered-body.js';
 import { UNLIMITED_ROOM } from '../store/queue/room.js';
 import { fanOutWide } from '../store/queue/wide-fan-out.js';
@@ -87,7 +88,6 @@ export class Router {
           if (batch.leftAfterSeq !== null) expected.cursor.notTaken(batch.leftAfterSeq);
           // Some events were not taken. Either an earlier event of their row is still pending, or another process took them.
           if (batch.events < found) expected.expectEvents();
-          if (batch.hasDue) expected.expectReady(0);
           routed(batch);
         },
         (error: unknown) => {
@@ -122,6 +122,7 @@ export class Router {
     const types = new Set([...this.likelyTypes, ...result.types]);
     this.likelyTypes = types.size > LIKELY_TYPES ? result.types : types;
     if (result.hasWide) this.parts.expected.expectWide();
+    this.expectDue(result);
     return { ...result, source: 'fresh', leasedAt };
   }
 
@@ -139,13 +140,20 @@ export class Router {
 
   /** Routes one page of a wide event, if there is a wide event. @returns whether there may be another page */
   async routeWide(listeners: number): Promise<boolean> {
-    const { database, clock, bodyOf, expected, diagnostics } = this.parts;
+    const { database, clock, bodyOf, diagnostics } = this.parts;
     const script = () => fanOutWide(database, { now: clock.now(), bodyOf, limit: listeners });
     const result = await diagnostics.step('route', () => database.transaction(script, 'work'));
     this.publishRouted(result, 0);
     await this.emitDamaged(result);
-    if (result.hasDue) expected.expectReady(0);
+    this.expectDue(result);
     return result.hasMore;
+  }
+
+  /** Expects the deliveries that wait for a claim. */
+  private expectDue({ made, hasDue }: Pick<FanOutResult, 'made' | 'hasDue'>): void {
+    if (!hasDue) return;
+    const listeners = new Set(made.filter(isDue).map(({ listener }) => listener.id));
+    this.parts.expected.expectReady(0, [...listeners]);
   }
 
   private publishRouted({ made }: Pick<FanOutResult, 'made'>, events: number): void {

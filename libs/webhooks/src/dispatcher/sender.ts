@@ -157,7 +157,7 @@ export class Sender {
     const until = clock.now() + WAIT_MS;
     try {
       await database.transaction(() => pauseListeners(database, [id], until), 'work');
-      expected.expectReady(until);
+      expected.expectReady(until, [id]);
     } catch (failure) {
       troubles.failed('releasing', `Listener ${id} could not be paused`, failure);
       await phase.rest();

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Conversion, ImageConverter } from '../capture/triggers/image-converter.js';
 import type { Diagnostics } from '../diagnostics/diagnostics.js';
+import type { Engine } from '../engine.js';
 import type { Claims } from './claims.js';
 import type { ExpectedWork } from './expected-work.js';
 import { REST_AFTER_ERROR_MS } from './loop-phase.js';
@@ -14,6 +15,7 @@ export interface WorkSearchParts {
   readonly troubles: Troubles;
   readonly expected: ExpectedWork;
   readonly diagnostics: Diagnostics;
+  readonly engine: Engine | null;
 }
 
 /**
@@ -32,7 +34,7 @@ export class WorkSearch {
    * @throws errors of the database
    */
   async look(): Promise<boolean> {
-    const { router, claims, troubles, expected } = this.parts;
+    const { router, troubles, expected } = this.parts;
     let isBusy = await this.convertSome();
     if (expected.mayRoute) router.routeInBackground();
     if (expected.mayPage) {
@@ -42,16 +44,32 @@ export class WorkSearch {
       isBusy ||= expected.mayPage;
     }
     if (expected.mayClaim) {
-      const began = performance.now();
-      expected.beginClaim();
-      const claimed = await claims.claim();
-      expected.pace.ended(began, !claimed.isExhaustive || expected.hasWide);
-      claims.take(claimed);
-      if (!claimed.isExhaustive || claimed.leased.length) expected.expectReady(0);
-      isBusy ||= claimed.leased.length > 0 && expected.mayClaim;
+      const count = this.parts.engine?.isAvailable ? await this.claimGiven(this.parts.engine) : await this.claimReady();
+      isBusy ||= count > 0 && expected.mayClaim;
     }
     if (!expected.isRouting) troubles.succeeded('claiming');
     return isBusy || expected.mayRoute;
+  }
+
+  /** Claims the listeners that are ready in the database. @returns the number of deliveries */
+  private async claimReady(): Promise<number> {
+    const { claims, expected } = this.parts;
+    const began = performance.now();
+    expected.beginClaim();
+    const claimed = await claims.claim();
+    expected.pace.ended(began, !claimed.isExhaustive || expected.hasWide);
+    claims.take(claimed);
+    if (!claimed.isExhaustive || claimed.leased.length) expected.expectReady(0);
+    return claimed.leased.length;
+  }
+
+  /** Claims the listeners that the engine gives to this process. @returns the number of deliveries */
+  private async claimGiven(engine: Engine): Promise<number> {
+    const { claims, expected } = this.parts;
+    const began = performance.now();
+    const count = await claims.claimGiven(engine.take(expected.pace.portion.claim));
+    expected.pace.ended(began, engine.hasWaiting || expected.hasWide);
+    return count;
   }
 
   /**

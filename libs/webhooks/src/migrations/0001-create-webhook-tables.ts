@@ -343,6 +343,7 @@ const TABLES: readonly FrozenTable[] = [
       exhausted: 'integer',
       durationMs: 'milliseconds',
       lastAcceptedAt: 'milliseconds?',
+      parts: 'text?',
       upTo10: 'integer',
       upTo25: 'integer',
       upTo50: 'integer',

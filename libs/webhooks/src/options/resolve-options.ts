@@ -1,5 +1,6 @@
 import type { EntityManager } from 'typeorm';
 import { CAPTURE_MODES } from '../entities/webhook.decorator.js';
+import type { DispatcherEngine } from '../engine.js';
 import type { CircuitPolicy } from '../health/circuit.js';
 import { DATA_SOURCE, TABLE_PREFIX, TABLE_SCHEMA } from '../module-options.js';
 import {
@@ -8,6 +9,7 @@ import {
   flag,
   group,
   invalidOption,
+  isObject,
   milliseconds,
   oneOf,
   option,
@@ -74,6 +76,11 @@ const DISPATCHER = {
   leaseMs: milliseconds(MINUTE, [10, HOUR]),
   pollIntervalMs: milliseconds(SECOND, [10, HOUR]),
   poolSize: whole(4, [1, 100]),
+  engine: optional<DispatcherEngine>({
+    allowed: 'what `bullmqEngine()` returns',
+    isAllowed: (given) => isObject(given) && typeof given.open === 'function',
+    isSecret: true, // it may hold the password of Redis
+  }),
 } satisfies OptionTable<DispatcherOptions>;
 
 const PAYLOAD = {

@@ -1,5 +1,6 @@
 import type { FactoryProvider, InjectionToken, ModuleMetadata, Type } from '@nestjs/common';
 import type { EntityManager } from 'typeorm';
+import type { DispatcherEngine } from '../engine.js';
 import type { CaptureMode } from '../entities/webhook.decorator.js';
 import type { JsonObject } from '../json.js';
 import type { PayloadFormat } from '../events/payload-format.js';
@@ -104,6 +105,13 @@ export interface DispatcherOptions {
    * @defaultValue 1_000
    */
   pollIntervalMs?: number;
+  /**
+   * Finds the listeners whose deliveries are due, in place of a search in the database:
+   * `bullmqEngine()` of `nestjs-entity-webhooks/bullmq`. See `docs/bullmq.md`.
+   *
+   * @defaultValue none: each process searches the database
+   */
+  engine?: DispatcherEngine;
   /**
    * Size of the dispatcher's own connection pool on server databases. This pool is in addition to the application's pool.
    * @defaultValue 4

@@ -9,6 +9,7 @@ import type { EgressProxy } from './egress-proxy.js';
 import { InterimAnswers } from './interim-answers.js';
 import { addressesOf, boundedLookup, hostOf, listOf } from './lookup.js';
 import { ConnectionTimer, type ConnectionPhases } from './phases.js';
+import { resetUnanswered } from './reset-unanswered.js';
 import { describeError, isGone, isOutOfSockets, isTlsError, SendError, toSendError } from './send-error.js';
 import { SECOND } from '../time.js';
 
@@ -233,6 +234,22 @@ function keyOf(tls: TlsIdentity | undefined): string {
   return key;
 }
 
+/** An open connection to a receiver. `tcp` carries `socket`; both are the same object without TLS. */
+interface OpenConnection {
+  readonly socket: Socket;
+  readonly tcp: Socket;
+}
+
+type Finish = (result: OpenConnection | Error) => void;
+
+/** What was read from one connection. */
+interface Answers {
+  /** Whether any byte has arrived. */
+  readonly hasAnswered: () => boolean;
+  /** Whether a request was written, and no byte of its answer was read. */
+  readonly isUnanswered: () => boolean;
+}
+
 /** Called when a connection has opened or failed. `proceed` reports the connection to undici. */
 type ConnectionEnd = (phases: ConnectionPhases, proceed: () => void) => void;
 
@@ -256,70 +273,55 @@ function guardedConnector(
   return (options, done) => {
     const timer = new ConnectionTimer();
     const isTls = options.protocol === 'https:';
-    const callback: buildConnector.Callback = (error, socket) => {
-      if (error === null) {
-        timer.opened();
-        const hasAnswered = limitAnswers(socket);
-        if (socket instanceof TLSSocket) reportCertificateRefusals(socket, tls, hasAnswered);
-        ended(timer.phases(isTls), () => done(null, socket));
-      } else {
-        ended(timer.phases(isTls), () => done(error, null));
+    const finish: Finish = (result) => {
+      if (result instanceof Error) {
+        ended(timer.phases(isTls), () => done(result, null));
+        return;
       }
+      timer.opened();
+      const { socket, tcp } = result;
+      const { hasAnswered, isUnanswered } = limitAnswers(socket);
+      if (socket instanceof TLSSocket) reportCertificateRefusals(socket, tls, hasAnswered);
+      resetUnanswered(socket, tcp, isUnanswered);
+      ended(timer.phases(isTls), () => done(null, socket));
     };
     const host = hostOf(options);
     if (isIP(host) !== 0 && !guard.isAllowed(host)) {
-      callback(blocked(host), null);
+      finish(blocked(host));
     } else if (proxy === null) {
-      connectDirectly(connect, guard, options, { callback, timer });
+      connectDirectly(connect, guard, options, { finish, timer });
     } else {
       openTunnel(proxy, checked, options, timeout).then(
         (tunnel) => {
           timer.connected();
-          connectThroughTunnel(tunnel, connect, options, callback);
+          connectOver(tunnel, connect, options, finish);
         },
-        (error: unknown) => callback(toSendError(error), null),
+        (error: unknown) => finish(toSendError(error)),
       );
     }
   };
 }
 
+/** Opens the TCP connection first. So a blocked address does not receive the first message of the TLS handshake. */
 function connectDirectly(
   connect: buildConnector.connector,
   guard: AddressGuard,
   options: buildConnector.Options,
-  { callback, timer }: { callback: buildConnector.Callback; timer: ConnectionTimer },
+  { finish, timer }: { finish: Finish; timer: ConnectionTimer },
 ): void {
-  let connected = false;
-  const settle: buildConnector.Callback = (error, open) => {
-    if (error !== null) {
-      callback(connected && options.protocol === 'https:' ? tlsFailed(error) : error, null);
-      return;
-    }
-    const refused = refusedPeer(guard, open);
+  const port = options.port || (options.protocol === 'https:' ? '443' : '80');
+  const opened: buildConnector.Callback = (error, tcp) => {
+    const refused = error ?? refusedPeer(guard, tcp);
     if (refused === null) {
-      callback(null, open);
+      connectOver(tcp as Socket, connect, options, finish);
     } else {
-      open.destroy();
-      callback(refused, null);
+      tcp?.destroy();
+      finish(refused);
     }
   };
-  let socket: Socket | undefined;
-  try {
-    // The function returns its socket, although its type does not show a return value.
-    socket = connect(options, settle) as unknown as Socket | undefined;
-  } catch (error) {
-    // The certificate or key of the identity cannot be parsed.
-    callback(tlsFailed(error as Error), null);
-    return;
-  }
+  // The function returns its socket, although its type does not show a return value.
+  const socket = connect({ ...options, protocol: 'http:', port }, opened) as unknown as Socket | undefined;
   if (socket) timer.watch(socket);
-  // This listener runs before the listener that starts TLS. So a blocked address does not receive the first
-  // message of the TLS handshake.
-  socket?.prependOnceListener('connect', function (this: Socket) {
-    connected = true;
-    const refused = refusedPeer(guard, this);
-    if (refused !== null) this.destroy(refused);
-  });
 }
 
 /**
@@ -329,9 +331,9 @@ function connectDirectly(
  * would keep the event loop busy until the time limit. Pieces must be small, because undici (7.30) creates an error for each header
  * above the limit, until the end of the piece. In a piece of 64 KiB, tiny headers take 100 ms. In pieces of 4 KiB, they take 10 ms.
  *
- * @returns a function that reports whether the receiver has sent any byte
+ * @returns functions that report what was read from the receiver so far
  */
-function limitAnswers(socket: Socket): () => boolean {
+function limitAnswers(socket: Socket): Answers {
   const read = socket.read.bind(socket) as (size?: number) => Buffer | null;
   let written = socket.bytesWritten;
   let taken = 0;
@@ -357,7 +359,7 @@ function limitAnswers(socket: Socket): () => boolean {
     hasAnswered ||= piece !== null;
     return piece;
   };
-  return () => hasAnswered;
+  return { hasAnswered: () => hasAnswered, isUnanswered: () => socket.bytesWritten !== written };
 }
 
 /**
@@ -412,27 +414,29 @@ async function openTunnel(
   throw tried.at(-1) ?? new SendError('TIMEOUT', `no tunnel within ${timeout} ms`);
 }
 
-function connectThroughTunnel(
-  tunnel: Socket,
+/** Starts TLS on an open connection, if the URL asks for TLS. */
+function connectOver(
+  tcp: Socket,
   connect: buildConnector.connector,
   options: buildConnector.Options,
-  callback: buildConnector.Callback,
+  finish: Finish,
 ): void {
   if (options.protocol !== 'https:') {
-    callback(null, tunnel.setNoDelay(true));
+    finish({ socket: tcp.setNoDelay(true), tcp });
     return;
   }
   const failed = (error: Error): void => {
-    tunnel.destroy();
-    callback(tlsFailed(error), null);
+    tcp.destroy();
+    finish(tlsFailed(error));
   };
   try {
     // TLS sends the name in `options`, and the certificate must match that name.
-    connect({ ...options, httpSocket: tunnel }, (error, open) => {
-      if (error === null) callback(null, open);
+    connect({ ...options, httpSocket: tcp }, (error, socket) => {
+      if (error === null) finish({ socket, tcp });
       else failed(error);
     });
   } catch (error) {
+    // The certificate or key of the identity cannot be parsed.
     failed(error as Error);
   }
 }

@@ -8,7 +8,9 @@ import {
   subtractFigures,
   type StatsFigures,
   type TimedFigures,
+  type TimedParts,
 } from '../store/system/stats.js';
+import { addParts, attemptsOf, isErrorCode, type StatsParts } from '../store/system/stats-parts.js';
 import { invalidValue } from '../show.js';
 import { DAY, HOUR, MINUTE } from '../time.js';
 
@@ -24,10 +26,14 @@ const MAX_POINTS = 2_200;
  *
  * - `outcome`: one series of all attempts. Each point has a count for each outcome
  * - `listener`: a series for each of the ten listeners with the most attempts, and one for all others
+ * - `type`: a series for each of the ten event types with the most attempts, and one for all others
+ * - `error`: a series for each of the ten most frequent error codes, and one for all other failed attempts. Accepted attempts are left out
  */
-export type StatsBy = 'outcome' | 'listener';
+export type StatsBy = 'outcome' | 'listener' | 'type' | 'error';
 
-const BYS: readonly StatsBy[] = ['outcome', 'listener'];
+const BYS: readonly StatsBy[] = ['outcome', 'listener', 'type', 'error'];
+/** The most types or errors with a separate series. */
+const KEYS_SHOWN = 10;
 /** The key of the series of all attempts, and the key of the series of listeners without a separate series. */
 const ALL = 'all';
 const OTHERS = 'other';
@@ -46,7 +52,8 @@ export interface StatsOptions {
 
 /**
  * One point: its beginning in ms since 1970, the attempts by outcome, and durations in ms within which half, and 95 of 100, of the attempts
- * ended. Durations are estimated from 12 classes, and are `null` without attempts. They do not include blocked attempts.
+ * ended. Durations are estimated from 12 classes, and are `null` without attempts, by type and by error. They do not include blocked
+ * attempts.
  */
 export type StatsPoint = readonly [
   startsAt: number,
@@ -68,8 +75,8 @@ export interface Statistics {
   readonly since: Date;
   readonly until: Date;
   /**
-   * By outcome: one series with the key `all`. By listener: the key is the id of a listener, or `other` for all listeners without a
-   * separate series.
+   * By outcome: one series with the key `all`. By listener, type or error: the key is the id of a listener, an event type or an error code,
+   * or `other` for all without a separate series.
    */
   readonly series: readonly { readonly key: string; readonly points: readonly StatsPoint[] }[];
   /** The sums over the whole period. */
@@ -160,6 +167,41 @@ export function statisticsByKey(
   const points = pointsOf(range, others);
   const isOther = points.some(([, ...counts]) => counts.some((count) => (count ?? 0) > 0));
   return shown(range, rows, isOther ? [...series, { key: OTHERS, points }] : series);
+}
+
+/**
+ * A series for each of the most frequent types or errors, and one for what they leave of all attempts.
+ *
+ * @param rows of all attempts. Read them after the parts, because figures are added meanwhile
+ */
+export function statisticsByPart(
+  range: StatsRange,
+  rows: readonly TimedFigures[],
+  timed: readonly TimedParts[],
+  by: 'type' | 'error',
+): Statistics {
+  const wanted = timed.map(({ startsAt, parts }) => ({
+    startsAt,
+    parts: new Map([...parts].filter(([key]) => isErrorCode(key) === (by === 'error'))),
+  }));
+  const series = busiestKeys(wanted).map((key): [string, TimedFigures[]] => {
+    const ofKey = wanted.filter(({ parts }) => parts.has(key));
+    return [key, ofKey.map(({ startsAt, parts }) => ({ startsAt, figures: { ...noFigures(), ...parts.get(key) } }))];
+  });
+  const counts = rows.map(({ startsAt, figures: { accepted, ...figures } }) => ({
+    startsAt,
+    // Durations are not kept by type and by error.
+    figures: { ...figures, accepted: by === 'error' ? 0 : accepted, histogram: noFigures().histogram },
+  }));
+  return { ...statisticsByKey(range, counts, new Map(series)), totals: statisticsOf(range, rows).totals };
+}
+
+/** The keys with the most attempts. */
+function busiestKeys(timed: readonly TimedParts[]): string[] {
+  const sums: StatsParts = new Map();
+  for (const { parts } of timed) addParts(sums, parts);
+  const busiest = [...sums].toSorted(([, a], [, b]) => attemptsOf(b) - attemptsOf(a));
+  return busiest.slice(0, KEYS_SHOWN).map(([key]) => key);
 }
 
 function shown(

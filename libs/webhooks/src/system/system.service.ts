@@ -18,6 +18,7 @@ import {
   readBusiestListeners,
   readListenerStats,
   readStats,
+  readStatsParts,
   type StatsOf,
   type TimedFigures,
 } from '../store/system/stats.js';
@@ -27,6 +28,7 @@ import { auditFilterRow, timeOf, toAuditItem, type AuditFilter, type AuditItem }
 import { DamagedNotFoundError } from './errors.js';
 import {
   statisticsByKey,
+  statisticsByPart,
   statisticsOf,
   statsBy,
   statsRange,
@@ -267,6 +269,12 @@ export class SystemService {
     // Write this process's figures first, so that with a single process the result includes every attempt.
     await writeStats();
     if (by === 'outcome') return statisticsOf(range, await database.single(() => readStats(database, of, range)));
+    if (by !== 'listener') {
+      return database.single(function* () {
+        const parts = yield* readStatsParts(database, of, range);
+        return statisticsByPart(range, yield* readStats(database, of, range), parts, by);
+      });
+    }
     return database.single(function* () {
       const parts = new Map<string, TimedFigures[]>();
       const ids =

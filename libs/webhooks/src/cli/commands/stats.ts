@@ -8,7 +8,14 @@ import type { ExitCode } from '../terminal/terminal.js';
 import { withJsonOption, withSourceOptions } from './options.js';
 
 const STEPS: readonly StatsStep[] = ['1m', '5m', '1h', '1d'];
-const BYS: readonly StatsBy[] = ['outcome', 'listener'];
+const BYS: readonly StatsBy[] = ['outcome', 'listener', 'type', 'error'];
+/** The name of the first column. By outcome, each line is a step of time. */
+const KEY_NAMES: Readonly<Record<StatsBy, string>> = {
+  outcome: 'TIME',
+  listener: 'LISTENER',
+  type: 'TYPE',
+  error: 'ERROR',
+};
 
 interface Options extends SourceOptions, ResultOptions {
   readonly since?: Date;
@@ -27,7 +34,9 @@ export function addStats(program: Command, cli: Cli): void {
     .option('--until <time>', 'only before this time', pastTime)
     .addOption(new Option('--step <step>', 'the time of a line').choices(STEPS))
     .addOption(
-      new Option('--by <what>', 'listener: one line for each of the busiest listeners').choices(BYS).default('outcome'),
+      new Option('--by <what>', 'listener, type, error: one line for each of the most frequent')
+        .choices(BYS)
+        .default('outcome'),
     );
   withJsonOption(withSourceOptions(command)).action(
     handler(cli, (listener: string | undefined, options: Options) => stats(cli, listener, options)),
@@ -41,8 +50,8 @@ async function stats(cli: Cli, id: string | undefined, { json, by, ...options }:
     const statistics =
       id === undefined ? await system.statistics(asked) : await system.statisticsOf(await listeners.get(id), asked);
     const names = ['ACCEPTED', 'REJECTED', 'UNREACHABLE', 'BLOCKED'];
-    const header = by === 'listener' ? ['LISTENER', ...names] : ['TIME', ...names, 'P50 MS', 'P95 MS'];
-    const rows = by === 'listener' ? sumsOf(statistics) : stepsOf(statistics);
+    const header = [KEY_NAMES[by], ...names, ...(by === 'outcome' ? ['P50 MS', 'P95 MS'] : [])];
+    const rows = by === 'outcome' ? stepsOf(statistics) : sumsOf(statistics);
     print(cli.terminal, statistics, { json, header, rows });
     if (!json && !rows.length) cli.terminal.err('There were no attempts in this time.');
     return 0;

@@ -1,8 +1,7 @@
-import { basename } from 'node:path';
 import type { DataSource } from 'typeorm';
-import { tupleHash } from '../../hash.js';
 import type { RedisConnection } from '../../options/webhooks-options.js';
 import type { Database } from '../../store/database/database.js';
+import { tablesKey } from '../../store/database/tables-key.js';
 import type { ListeningConnection, ListeningEvents, WakeUpChannel } from './wake-up-channel.js';
 
 /**
@@ -23,7 +22,7 @@ export class RedisChannel implements WakeUpChannel {
     dataSource: DataSource,
     private readonly connect: () => RedisConnection,
   ) {
-    this.name = `webhooks:${channelKey(database, dataSource)}`;
+    this.name = `webhooks:${tablesKey(database, dataSource)}`;
   }
 
   async notify(payload: string): Promise<void> {
@@ -45,6 +44,7 @@ export class RedisChannel implements WakeUpChannel {
 
   close(): void {
     this.publisher?.disconnect();
+    this.publisher = null;
   }
 
   private newConnection(): RedisConnection {
@@ -53,10 +53,4 @@ export class RedisChannel implements WakeUpChannel {
     connection.on('error', () => undefined);
     return connection;
   }
-}
-
-/** Equal for the processes that use the same tables. Hosts may reach one database server under different names. */
-function channelKey({ dialect, tables }: Database, dataSource: DataSource): string {
-  const name = dataSource.driver.database ?? '';
-  return tupleHash(dialect === 'sqlite' ? basename(name) : name, tables.events.metadata.tablePath).toString('hex');
 }

@@ -31,6 +31,9 @@ export interface WakeUpChannel {
   notify(payload: string): Promise<void>;
   /** Does not connect yet: see {@link ListeningConnection.subscribe}. */
   listen(events: ListeningEvents): ListeningConnection;
-  /** Ends the connection for notifications. */
+  /**
+   * Ends the connection for notifications. The next notification opens a new one: a server that disappeared never answers, and TCP needs
+   * about 15 minutes to detect that.
+   */
   close(): void;
 }

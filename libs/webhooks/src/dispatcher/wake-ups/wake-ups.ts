@@ -117,7 +117,7 @@ export class WakeUps {
     this.isSwitched = false;
     const answered = new AbortController();
     try {
-      await within(ANSWERED_WITHIN_MS, this.channel.notify(payload), answered.signal);
+      await within(ANSWERED_WITHIN_MS, this.channel.notify(payload), answered.signal, () => this.channel.close());
     } finally {
       answered.abort();
     }
@@ -217,9 +217,18 @@ export class WakeUps {
   }
 }
 
-/** @throws Error when the answer takes longer than the limit */
-async function within<T>(limitMs: number, answer: Promise<T>, ended: AbortSignal): Promise<T> {
+/**
+ * @param expired called when the answer takes longer than the limit
+ * @throws Error when the answer takes longer than the limit
+ */
+async function within<T>(
+  limitMs: number,
+  answer: Promise<T>,
+  ended: AbortSignal,
+  expired: () => void = () => undefined,
+): Promise<T> {
   const late = pause(limitMs, undefined, { signal: ended, ref: false }).then(() => {
+    expired();
     throw new Error(`the server did not answer within ${limitMs / SECOND} s`);
   });
   return Promise.race([answer, late]);

@@ -51,7 +51,7 @@ export class SimulatedProcess {
     });
     const clock = { now: () => time.now };
     this.expected = new ExpectedWork({
-      ...{ clock, now: clock.now, lanes: this.lanes, pollIntervalMs, maxBatches: MAX_BATCHES },
+      ...{ clock, now: clock.now, lanes: this.lanes, pollIntervalMs, engine: null, maxBatches: MAX_BATCHES },
     });
     this.recorder = new SimulatedRecorder({
       process: parts,
@@ -181,7 +181,9 @@ export class SimulatedProcess {
   private add(source: 'fresh' | 'backlog', deliveries: readonly SimulatedDelivery[], leasedAt: number): void {
     const { leaseMs, timeoutMs } = this.parts.options;
     const startBefore = leasedAt + leaseMs - timeoutMs - LEASE_MARGIN_MS;
-    this.lanes.add(deliveries.map((delivery) => ({ delivery, source, startBefore, settled: undefined })));
+    this.lanes.add(
+      deliveries.map((delivery) => ({ delivery, source, startBefore, settled: undefined, isAwaited: false })),
+    );
   }
 
   private release(evicted: readonly LanedDelivery<SimulatedDelivery>[]): void {

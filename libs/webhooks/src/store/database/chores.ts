@@ -92,6 +92,22 @@ export function* releaseChore(database: Database, name: string, token: string, d
   );
 }
 
+/** Takes the turn of short work that needs no lease. @returns `false` if some process has had its turn in the last `everyMs` */
+export function* takeTurn(
+  database: Database,
+  name: string,
+  { now, everyMs }: { now: number; everyMs: number },
+): Script<boolean> {
+  yield* insertChores(database, [name], now);
+  const row = yield* lockChore(database, name);
+  // After the clock was set back, a turn may seem to be far in the future.
+  const untilMs = Number(row?.dueAt) - now;
+  if (untilMs > 0 && untilMs <= everyMs) return false;
+  const { sql: path, $ } = database.tables.chores;
+  yield* execute(sql`update ${path} set ${$.dueAt} = ${now + everyMs} where ${$.name} = ${name}`);
+  return true;
+}
+
 function* lockChore(
   database: Database,
   name: string,

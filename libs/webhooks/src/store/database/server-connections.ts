@@ -1,3 +1,4 @@
+import { TLSSocket } from 'node:tls';
 import type { DataSource, QueryRunner } from 'typeorm';
 import type { DialectName } from '../../dialect.js';
 import { DatabaseTimeoutError, isFaultOfData, isRetryable } from './database-errors.js';
@@ -57,6 +58,7 @@ export function sendsAhead(connection: Connection): connection is AheadConnectio
 
 interface Socket {
   destroy(error?: Error): void;
+  resetAndDestroy?(): void;
   cork?(): void;
   uncork?(): void;
 }
@@ -251,6 +253,7 @@ export class ServerConnections {
       const error = new DatabaseTimeoutError('answer a statement', limitMs);
       taken.fault = error;
       expire(error);
+      reset(taken.connection, error);
       this.destroy(taken.connection, error);
     });
     try {
@@ -262,6 +265,20 @@ export class ServerConnections {
       stop();
     }
   }
+}
+
+/**
+ * Makes the kernel forget a statement that had no answer. After an ordinary close, the kernel continues to repeat the packets of the
+ * statement, for about 100 s on Linux. If the network works again in this time, the server would run the statement after all: for example, a
+ * claim for nobody, which holds up its deliveries until the lease expires. Node.js can reset plain TCP only.
+ */
+function reset(connection: DriverConnection, reason: Error): void {
+  const stream = 'stream' in connection ? connection.stream : (connection as PgClient).connection?.stream;
+  if (!stream?.resetAndDestroy || stream instanceof TLSSocket) return;
+  // `resetAndDestroy()` calls `destroy()` without an error, and the driver ends the statement only with an error.
+  const destroy = stream.destroy.bind(stream);
+  stream.destroy = () => destroy(reason);
+  stream.resetAndDestroy();
 }
 
 /** @throws DatabaseTimeoutError if no connection is ready in time. A connection that is ready later returns to the pool. */

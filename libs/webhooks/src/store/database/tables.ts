@@ -348,6 +348,7 @@ const TABLES = {
       exhausted: 'integer',
       durationMs: 'milliseconds',
       lastAcceptedAt: 'milliseconds?',
+      parts: 'text?',
       upTo10: 'integer',
       upTo25: 'integer',
       upTo50: 'integer',

@@ -60,6 +60,21 @@ export function* claimReadyListeners(
   return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
 }
 
+/** Like {@link claimReadyListeners}, but only these listeners: one lookup for each. */
+export function* claimTheseListeners(
+  database: Database,
+  listenerIds: readonly string[],
+  options: { now: number; exceptOwners: readonly string[] },
+): Script<ListenerState[]> {
+  if (!listenerIds.length) return [];
+  const { listenerState: s } = database.tables;
+  const isReady = sql`s.${s.$.readyAt} <= ${options.now}${isNotOwnedBy(database, options.exceptOwners)}`;
+  const rows = yield* query<StateRow>(
+    sql`select ${s.select('s', ...COLUMNS)} from ${s.sql} s where s.${s.$.listenerId} ${inList(listenerIds)} and ${isReady} order by s.${s.$.listenerId}${database.skipLocked}`,
+  );
+  return rows.map(toState).toSorted((a, b) => Number(a.readyAt) - Number(b.readyAt));
+}
+
 /**
  * The condition excludes listeners of owners without free slots. The condition is added only while there is such an owner. The condition
  * costs one lookup for each ready listener. The quota of an owner limits the number of listeners.

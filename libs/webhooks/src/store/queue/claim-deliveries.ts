@@ -7,7 +7,13 @@ import { inList } from '../database/chunks.js';
 import { jsonRows } from '../database/json-rows.js';
 import type { Database } from '../database/database.js';
 import { atSameTime, atTimes } from '../database/event-times.js';
-import { claimReadyListeners, nextDueOf, readyFrom, writeListenerStates } from '../listeners/listener-state.js';
+import {
+  claimReadyListeners,
+  claimTheseListeners,
+  nextDueOf,
+  readyFrom,
+  writeListenerStates,
+} from '../listeners/listener-state.js';
 import type { ListenerState } from '../../health/listener-state.js';
 import { DISCARD_BATCH, discardDue } from '../listeners/listener-rows.js';
 import { execute, query, type Script } from '../database/script.js';
@@ -91,7 +97,8 @@ const RECHECK_MS = 1_000;
  * A listener with a pending handshake is claimed in the same way, but without its due deliveries.
  *
  * @param options `listeners`: how many listeners are read, each by a branch of one statement; `handshakes`: how many handshakes this
- * process has slots for; `bodyOf`: renders a body that another process could not render
+ * process has slots for; `bodyOf`: renders a body that another process could not render; `only`: the claim takes these listeners and
+ * searches for no others
  */
 export function* claimDeliveries(
   database: Database,
@@ -103,11 +110,19 @@ export function* claimDeliveries(
     circuit: CircuitPolicy;
     handshakes: number;
     bodyOf: BodyOf;
+    only?: readonly string[];
   },
 ): Script<ClaimedBatch> {
-  const { now, leaseMs, room } = options;
-  const limit = Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
-  const ready = yield* claimReadyListeners(database, { now, limit, except: room.full, exceptOwners: room.fullOwners });
+  const { now, leaseMs, room, only } = options;
+  const limit = only ? Infinity : Math.min(room.total, options.listeners ?? LISTENERS_PER_CLAIM);
+  const { full: except, fullOwners: exceptOwners } = room;
+  const ready = only
+    ? yield* claimTheseListeners(
+        database,
+        only.filter((id) => !except.includes(id)),
+        { now, exceptOwners },
+      )
+    : yield* claimReadyListeners(database, { now, limit, except, exceptOwners });
   if (!ready.length) return { deliveries: [], waiting: [], handshakes: [], isExhaustive: true };
   const { shares, idle, handshakes } = yield* sharesOf(database, ready, options);
   yield* writeListenerStates(database, idle);

@@ -5,6 +5,7 @@ import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { numberOrNull } from '../database/number-or-null.js';
 import { execute, query, type Script } from '../database/script.js';
+import { addParts, MAX_PARTS_LENGTH, partsText, readParts, type StatsParts } from './stats-parts.js';
 
 /** The time that one row of new statistics covers. */
 export const STATS_SPAN_MS = MINUTE;
@@ -55,6 +56,8 @@ export interface StatsFigures {
   lastAcceptedAt: number | null;
   /** Attempts by their duration: see {@link DURATION_BOUNDS}. */
   readonly histogram: number[];
+  /** Attempts by type and by error. Empty for figures that were read as sums of several rows. */
+  readonly parts: StatsParts;
 }
 
 /** Figures of one listener and one time. */
@@ -68,15 +71,17 @@ export function noFigures(): StatsFigures {
   return {
     ...{ accepted: 0, rejected: 0, unreachable: 0, blocked: 0, exhausted: 0, durationMs: 0, lastAcceptedAt: null },
     histogram: DURATION_BOUNDS.map(() => 0),
+    parts: new Map(),
   };
 }
 
 export function addFigures(to: StatsFigures, from: StatsFigures): void {
   addCounts(to, from, 1);
+  addParts(to.parts, from.parts);
   if (from.lastAcceptedAt !== null) to.lastAcceptedAt = Math.max(to.lastAcceptedAt ?? 0, from.lastAcceptedAt);
 }
 
-/** The reverse of {@link addFigures}, except for the time of the last accepted attempt. */
+/** The reverse of {@link addFigures}, except for the time of the last accepted attempt and for the parts. */
 export function subtractFigures(from: StatsFigures, some: StatsFigures): void {
   addCounts(from, some, -1);
 }
@@ -94,9 +99,10 @@ export const ENTRIES_PER_STATEMENT = 200;
 /** Adds figures to the rows, by one statement. Give at most {@link ENTRIES_PER_STATEMENT}. */
 export function addStats(database: Database, entries: readonly StatsEntry[], spanMs = STATS_SPAN_MS): Sql {
   const { stats: t } = database.tables;
-  const columns = ['listenerId', 'startsAt', 'spanMs', 'lastAcceptedAt', ...SUMS] as const;
+  const columns = ['listenerId', 'startsAt', 'spanMs', 'lastAcceptedAt', 'parts', ...SUMS] as const;
   const rows = entries.map(({ listenerId, startsAt, figures }) => [
-    ...[listenerId, startsAt, spanMs, figures.lastAcceptedAt, ...COUNTS.map((key) => figures[key])],
+    ...[listenerId, startsAt, spanMs, figures.lastAcceptedAt, partsText(figures.parts)],
+    ...COUNTS.map((key) => figures[key]),
     ...[figures.durationMs, ...figures.histogram],
   ]);
   const isMysql = database.dialect === 'mysql';
@@ -106,6 +112,7 @@ export function addStats(database: Database, entries: readonly StatsEntry[], spa
   const last = t.$.lastAcceptedAt;
   const sets = [
     sql`${last} = case when coalesce(${added(last)}, 0) > coalesce(${before(last)}, 0) then ${added(last)} else ${before(last)} end`,
+    sql`${t.$.parts} = ${appended(database, before(t.$.parts), added(t.$.parts))}`,
     ...SUMS.map((key) => sql`${t.$[key]} = ${before(t.$[key])} + ${added(t.$[key])}`),
   ];
   const conflict = isMysql
@@ -114,9 +121,16 @@ export function addStats(database: Database, entries: readonly StatsEntry[], spa
   return sql`insert into ${into} (${join(columns.map((key) => t.$[key]))}) values ${bulk(rows)}${conflict}${join(sets)}`;
 }
 
+/** Appends a text, unless the result would be too long. */
+function appended({ dialect }: Database, before: Sql, added: Sql): Sql {
+  const [old, more] = [sql`coalesce(${before}, '')`, sql`coalesce(${added}, '')`];
+  const both = dialect === 'mysql' ? sql`concat(${old}, ${more})` : sql`${old} || ${more}`;
+  return sql`case when ${added} is null or length(${old}) + length(${more}) > ${raw(String(MAX_PARTS_LENGTH))} then ${before} else ${both} end`;
+}
+
 type StatsRow = Record<(typeof SUMS)[number] | 'startsAt' | 'lastAcceptedAt', unknown>;
 
-function toFigures(row: StatsRow): StatsFigures {
+function toFigures(row: StatsRow, parts: string | null = null): StatsFigures {
   return {
     accepted: Number(row.accepted),
     rejected: Number(row.rejected),
@@ -126,6 +140,7 @@ function toFigures(row: StatsRow): StatsFigures {
     durationMs: Number(row.durationMs),
     lastAcceptedAt: numberOrNull(row.lastAcceptedAt),
     histogram: BUCKETS.map((key) => Number(row[key])),
+    parts: readParts(parts),
   };
 }
 
@@ -147,13 +162,35 @@ export interface TimedFigures {
 /** Reads figures, by the beginning of each row. */
 export function* readStats(database: Database, of: StatsOf, { since, until }: TimeRange): Script<TimedFigures[]> {
   const { stats: t } = database.tables;
-  const isOf =
-    of === 'all' ? sql`= ${ALL_LISTENERS}` : 'owner' in of ? isOfOwner(database, of.owner) : sql`= ${of.listenerId}`;
   const sums = SUMS.map((key) => sql`sum(t.${t.$[key]}) ${t.as(key)}`);
   const rows = yield* query<StatsRow>(
-    sql`select ${t.select('t', 'startsAt')}, max(t.${t.$.lastAcceptedAt}) ${t.as('lastAcceptedAt')}, ${join(sums)} from ${t.sql} t where t.${t.$.listenerId} ${isOf} and t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} group by t.${t.$.startsAt} order by t.${t.$.startsAt}`,
+    sql`select ${t.select('t', 'startsAt')}, max(t.${t.$.lastAcceptedAt}) ${t.as('lastAcceptedAt')}, ${join(sums)} from ${t.sql} t where t.${t.$.listenerId} ${isOf(database, of)} and t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} group by t.${t.$.startsAt} order by t.${t.$.startsAt}`,
   );
   return rows.map((row) => ({ startsAt: Number(row.startsAt), figures: toFigures(row) }));
+}
+
+/** The most rows that one read looks at to distinguish types or errors. */
+const ROWS_OF_PARTS = 20_000;
+
+/** The figures by type and by error of a row. */
+export interface TimedParts {
+  readonly startsAt: number;
+  readonly parts: StatsParts;
+}
+
+/** Reads figures by type and by error, the newest first. Rows of the same time may occur several times. */
+export function* readStatsParts(database: Database, of: StatsOf, { since, until }: TimeRange): Script<TimedParts[]> {
+  const { stats: t } = database.tables;
+  const rows = yield* query<{ startsAt: unknown; parts: string }>(
+    sql`select ${t.select('t', 'startsAt', 'parts')} from ${t.sql} t where t.${t.$.listenerId} ${isOf(database, of)} and t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} and t.${t.$.parts} is not null order by t.${t.$.startsAt} desc limit ${ROWS_OF_PARTS}`,
+  );
+  return rows.map(({ startsAt, parts }) => ({ startsAt: Number(startsAt), parts: readParts(parts) }));
+}
+
+/** The condition for the listeners whose figures are read. */
+function isOf(database: Database, of: StatsOf): Sql {
+  if (of === 'all') return sql`= ${ALL_LISTENERS}`;
+  return 'owner' in of ? isOfOwner(database, of.owner) : sql`= ${of.listenerId}`;
 }
 
 function isOfOwner({ tables: { listeners: l } }: Database, owner: string): Sql {
@@ -174,11 +211,11 @@ export function* readBusiestListeners(
   count: number,
 ): Script<string[]> {
   const { stats: t } = database.tables;
-  const isOf = of === 'all' ? sql`<> ${ALL_LISTENERS}` : isOfOwner(database, of.owner);
+  const isOne = of === 'all' ? sql`<> ${ALL_LISTENERS}` : isOfOwner(database, of.owner);
   const newest = of === 'all' ? sql` order by t.${t.$.startsAt} desc limit ${ROWS_RANKED}` : sql``;
   const attempts = sql`t.${t.$.accepted} + t.${t.$.rejected} + t.${t.$.unreachable} + t.${t.$.blocked}`;
   const rows = yield* query<{ listenerId: string }>(
-    sql`select r.id ${t.as('listenerId')} from (select t.${t.$.listenerId} as id, ${attempts} as n from ${t.sql} t where t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} and t.${t.$.listenerId} ${isOf}${newest}) r group by r.id order by sum(r.n) desc, r.id limit ${count}`,
+    sql`select r.id ${t.as('listenerId')} from (select t.${t.$.listenerId} as id, ${attempts} as n from ${t.sql} t where t.${t.$.startsAt} >= ${since} and t.${t.$.startsAt} < ${until} and t.${t.$.listenerId} ${isOne}${newest}) r group by r.id order by sum(r.n) desc, r.id limit ${count}`,
   );
   return rows.map(({ listenerId }) => listenerId);
 }
@@ -217,15 +254,15 @@ export function* rollStats(
 ): Script<{ last: number; hasMore: boolean }> {
   const floored = (at: number) => Math.floor(at / spanMs) * spanMs;
   const { stats: t } = database.tables;
-  const rows = yield* query<StatsRow & { seq: unknown; listenerId: string }>(
-    sql`select ${t.select('t', 'seq', 'listenerId', 'startsAt', 'lastAcceptedAt', ...SUMS)} from ${t.sql} t where t.${t.$.startsAt} >= ${after} and t.${t.$.startsAt} < ${floored(before)} and t.${t.$.spanMs} < ${raw(String(spanMs))} order by t.${t.$.startsAt} limit ${ROLLED_AT_ONCE}`,
+  const rows = yield* query<StatsRow & { seq: unknown; listenerId: string; parts: string | null }>(
+    sql`select ${t.select('t', 'seq', 'listenerId', 'startsAt', 'lastAcceptedAt', 'parts', ...SUMS)} from ${t.sql} t where t.${t.$.startsAt} >= ${after} and t.${t.$.startsAt} < ${floored(before)} and t.${t.$.spanMs} < ${raw(String(spanMs))} order by t.${t.$.startsAt} limit ${ROLLED_AT_ONCE}`,
   );
   const spans = new Map<string, StatsEntry>();
   for (const row of rows) {
     const startsAt = floored(Number(row.startsAt));
     const key = `${startsAt} ${row.listenerId}`;
     const entry = spans.get(key) ?? { listenerId: row.listenerId, startsAt, figures: noFigures() };
-    addFigures(entry.figures, toFigures(row));
+    addFigures(entry.figures, toFigures(row, row.parts));
     spans.set(key, entry);
   }
   for (const some of chunks([...spans.values()], ENTRIES_PER_STATEMENT)) yield addStats(database, some, spanMs);
