@@ -243,7 +243,7 @@ it.runIf(isOnSqlite)(
     await start({ dispatcher: { leaseMs: 60_000 } });
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     await app.dataSource.query(
-      `CREATE TRIGGER refuse BEFORE INSERT ON webhook_deliveries WHEN new.status = 418 BEGIN SELECT raise(abort, 'not this one'); END`,
+      `CREATE TRIGGER refuse BEFORE INSERT ON webhook_deliveries WHEN new.last_status = 418 BEGIN SELECT raise(abort, 'not this one'); END`,
     );
     app.receiver.respond((request) => ({ status: (request.json as { data: Item }).data.name === '5' ? 418 : 204 }));
     await app.dataSource.getRepository(Item).save(Array.from({ length: 9 }, (_, n) => ({ name: String(n) })));
@@ -274,6 +274,25 @@ it.runIf(isOnSqlite)(
     const [delivery] = (await app.deliveries.list()).items;
     const { attempts } = await app.deliveries.get(String(delivery?.id));
     expect(attempts).toMatchObject([{ status: 200, response: null }]);
+    expect(app.receiver.requests).toHaveLength(1);
+    expect(said.errors).toEqual([]);
+  },
+);
+
+it.runIf(isOnSqlite)(
+  'an attempt whose headers and phases cannot be stored is recorded without them, and is not repeated',
+  async () => {
+    await start({ log: { details: 'all' } });
+    await app.listeners.create({ events: ['*'], url: app.receiver.url });
+    await app.dataSource.query(
+      `CREATE TRIGGER refuse BEFORE INSERT ON webhook_attempts BEGIN SELECT raise(abort, 'no details'); END`,
+    );
+    await save('a');
+    app.dispatcher.start();
+    await reaches({ succeeded: 1 });
+    const [delivery] = (await app.deliveries.list()).items;
+    const { attempts } = await app.deliveries.get(String(delivery?.id));
+    expect(attempts).toMatchObject([{ number: 1, outcome: 'accepted', status: 204 }]);
     expect(app.receiver.requests).toHaveLength(1);
     expect(said.errors).toEqual([]);
   },
