@@ -151,6 +151,7 @@ describe('an error that a customer causes', () => {
     UNKNOWN_ENTITY: create({ events: undefined, entity: 'Ordr' }),
     INVALID_EVENT_TYPE: create({ events: ['Order Created'] }),
     UNKNOWN_EVENT_TYPE: create({ events: ['orders.updated'] }),
+    UNKNOWN_VERSION: create({ versions: { 'order.updated': 9 } }),
     OWNER_NOT_DECLARED: create({ events: ['staff_note.*'] }),
     INVALID_FILTER: create({ where: { status: { in: [] } } }),
     UNKNOWN_PROPERTY: create({ where: { stauts: 'paid' } }),
