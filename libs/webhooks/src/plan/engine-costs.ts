@@ -2,6 +2,8 @@ import { FIGURES } from './figures.js';
 import type { EngineCosts, StepCosts } from './simulation/costs.js';
 
 const EACH = 1 / 2;
+/** A delivery that is alone has a batch of its own for its route, and one for its record. */
+const BATCHES_ALONE = 2;
 /** Events a second in the run that measured deliveries one by one. */
 const ALONE_PER_SECOND = 20;
 
@@ -16,13 +18,15 @@ interface Totals {
 }
 
 /**
- * Divides the measured totals into steps. What a delivery costs beside its request is half for its route and half for its record. What a
- * delivery costs more when it is alone is the cost of its two batches.
+ * Divides the measured totals into steps. What a delivery costs more when it is alone is the cost of its two batches. A delivery of full
+ * batches has a small share in its batches, which is taken out. What is left beside the request is half for the route and half for the record.
  */
 function stepsOf({ direct, alone, idle, stored, claimed, sendShare }: Totals): StepCosts {
-  const send = direct * sendShare;
-  const route = (direct - send) * EACH;
-  const batch = Math.max(0, alone - idle / ALONE_PER_SECOND - direct) * EACH;
+  const shared = FIGURES.directBatches.value;
+  const batch = Math.max(0, alone - idle / ALONE_PER_SECOND - direct) / (BATCHES_ALONE - shared);
+  const own = Math.max(0, direct - batch * shared);
+  const send = own * sendShare;
+  const route = (own - send) * EACH;
   return {
     ...{ send, route, record: route, recordStored: route, routeStored: stored },
     ...{ routeBatch: batch, claimBatch: batch, recordBatch: batch },
