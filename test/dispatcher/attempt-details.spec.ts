@@ -115,7 +115,10 @@ describeDatabases('the details of an attempt', (database) => {
     });
     try {
       const { secret } = await listen({
-        ...{ schemes: ['standard', 'verbatim'], headers: { 'x-api-key': 'listener-key', 'x-plain': 'shown' } },
+        ...{
+          schemes: ['standard', 'verbatim'],
+          headers: { 'x-api-key': 'listener-key', 'x-pwd': 'listener-pwd', 'x-plain': 'shown' },
+        },
         auth: { type: 'bearer', token: 'bearer-secret' },
       });
       const bare = secret.replace('whsec_', '');
@@ -129,14 +132,14 @@ describeDatabases('the details of an attempt', (database) => {
       });
       const attempt = await sent();
       expect(attempt.requestHeaders).toMatchObject({
-        ...{ authorization: '***', 'x-api-key': '***', 'x-gateway': '***', 'x-verbatim': 'key=***' },
+        ...{ authorization: '***', 'x-api-key': '***', 'x-pwd': '***', 'x-gateway': '***', 'x-verbatim': 'key=***' },
         ...{ 'x-plain': 'shown', 'webhook-id': app.receiver.requests[0]?.headers['webhook-id'] },
       });
       expect(attempt.responseHeaders).toMatchObject({
         ...{ 'set-cookie': '***', 'x-echo': '***, ***', 'www-authenticate': 'Bearer' },
       });
       const stored = JSON.stringify(await app.dataSource.query('SELECT * FROM webhook_attempts'));
-      for (const text of ['bearer-secret', 'cookie-secret', 'listener-key', 'gate-pass', bare])
+      for (const text of ['bearer-secret', 'cookie-secret', 'listener-key', 'listener-pwd', 'gate-pass', bare])
         expect(stored).not.toContain(text);
       expect(app.receiver.requests[0]?.headers).toMatchObject({
         'x-gateway': 'gate-pass',

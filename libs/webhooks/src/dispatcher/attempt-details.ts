@@ -17,7 +17,7 @@ const MAX_REQUEST_BYTES = MAX_HEADER_BYTES / 2;
 const MAX_VALUE_LENGTH = 256;
 
 /** Names of headers whose values are never stored. `www-authenticate` is not among them: it says why a server answered 401. */
-const SECRET_NAME = /authorization|cookie|token|secret|password|credential|session|api-?key|access-?key/i;
+const SECRET_NAME = /authorization|cookie|token|secret|passw|pwd|credential|session|api-?key|access-?key/i;
 
 type Headers = NonNullable<AttemptExchange['requestHeaders' | 'responseHeaders']>;
 
