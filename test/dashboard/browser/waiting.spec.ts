@@ -3,7 +3,7 @@ import { Order, startShop, type Shop } from '../shop-app.js';
 import { describeInBrowser, useBrowser } from './browser.js';
 import { openPage, type OpenPage } from './page-of.js';
 
-describeInBrowser('what waits, in the browser', () => {
+describeInBrowser('a waiting delivery and a pending listener, in the browser', () => {
   const browser = useBrowser();
   let shop: Shop;
   let opened: OpenPage;

@@ -9,6 +9,7 @@ import { query, type Script } from '../database/script.js';
 import { isOfEvent } from '../outbox/delete-events.js';
 import { withinBytes } from '../outbox/event-bytes.js';
 import { selectEvent, type ClaimedEvent } from '../outbox/outbox-events.js';
+import type { AttemptRow } from './delivery-rows.js';
 import { isFinished, withStates, type AgedRow, type OldEvent } from './old-events.js';
 
 /**
@@ -190,17 +191,8 @@ export interface ArchivedDeliveryRow {
   finishedAt: unknown;
 }
 
-export interface ArchivedAttemptRow {
+export interface ArchivedAttemptRow extends Omit<AttemptRow, 'trigger' | 'triggeredBy' | 'details'> {
   deliveryId: string;
-  number: unknown;
-  outcome: string;
-  status: unknown;
-  errorCode: string | null;
-  errorDetail: string | null;
-  durationMs: unknown;
-  response: string | null;
-  superseded: unknown;
-  startedAt: unknown;
 }
 
 /** The last delivery of a page. */
