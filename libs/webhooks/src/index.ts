@@ -124,7 +124,7 @@ export type {
   StatusClass,
   StreamedAttempt,
 } from './deliveries/delivery.js';
-export type { AttemptTrigger } from './store/queue/attempt-trigger.js';
+export type { AttemptTrigger } from './attempt-trigger.js';
 export {
   EventService,
   type EventFilter,
