@@ -48,8 +48,10 @@ const STEPS = ['1m', '5m', '1h', '1d'];
 const STATES = ['active', 'pending', 'disabled'];
 export const DELIVERY_STATES = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
-const { url, events, where, headers, schemes, format, ordering, sequence } =
-  LISTENER_SCHEMA as unknown as Record<string, Schema>;
+const { url, events, where, headers, schemes, format, ordering, sequence } = LISTENER_SCHEMA as unknown as Record<
+  string,
+  Schema
+>;
 
 const LISTENER: Readonly<Record<string, Schema>> = {
   id: text('lst_ and a UUIDv7.'),

@@ -39,7 +39,9 @@ import {
 
 function isVersionPins(value: unknown): boolean {
   if (value === LATEST) return true;
-  return isPlainObject(value) && Object.values(value).every((version) => version === null || Number.isSafeInteger(version));
+  return (
+    isPlainObject(value) && Object.values(value).every((version) => version === null || Number.isSafeInteger(version))
+  );
 }
 
 const NOT_STORED = 'NUL or half a surrogate pair';
