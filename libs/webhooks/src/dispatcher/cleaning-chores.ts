@@ -62,7 +62,7 @@ export function pruneOldAudit({ database }: ChoreParts): Chore {
   };
 }
 
-/** Adds up the statistics of old minutes. */
+/** Adds up the statistics of minutes. */
 export function rollMinutes({ database }: ChoreParts): Chore {
   return {
     name: 'roll-minute-stats',
@@ -75,7 +75,7 @@ export function rollMinutes({ database }: ChoreParts): Chore {
   };
 }
 
-/** Adds up old statistics to hours, and deletes the oldest. */
+/** Adds the statistics up to hours, and deletes the oldest. */
 export function rollHours({ database }: ChoreParts): Chore {
   return {
     name: 'roll-stats',
