@@ -1,5 +1,5 @@
 import { afterAttempts, isOpen, type CircuitPolicy, type HealthSign } from '../../health/circuit.js';
-import { outagesOf, type Outage } from '../../health/outage.js';
+import { outagesOf } from '../../health/outage.js';
 import type { ListenerState } from '../../health/listener-state.js';
 import { STATUS_GONE } from '../../health/next-state.js';
 import type { Database } from '../database/database.js';
