@@ -1,15 +1,40 @@
 // Reads vitest's JSON reports (of `npm test`, `npm run test:browser` and `npm run test:network`) and prints `N passed, N failed` on stdout. On stderr it names
 // each test that failed, and each that failed first and passed when it was repeated. Fails if a test failed, or if a suite that needs
-// something from outside (a server, a language) passed no test: it may have been left out in silence.
-import { readFileSync } from 'node:fs';
+// something from outside (a server, a language) passed no test: it may have been left out in silence. The results of FILE.alone replace
+// those of the same suites in FILE: these suites failed, and ran again alone.
+import { existsSync, readFileSync } from 'node:fs';
 import { relative } from 'node:path';
 
 /**
  * @typedef {{ status: string, fullName: string, failureMessages: string[] }} TestResult
- * @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, success: boolean,
- *   testResults: { name: string, message: string, assertionResults: TestResult[] }[] }[]}
+ * @typedef {{ success: boolean, testResults: { name: string, message: string, assertionResults: TestResult[] }[] }} Report
  */
-const reports = process.argv.slice(2).map((file) => JSON.parse(readFileSync(file, 'utf8')));
+
+/** @returns {Report} */
+const read = (/** @type {string} */ file) => JSON.parse(readFileSync(file, 'utf8'));
+
+/** The report of a run, with the results of the suites that ran again alone. */
+function reportOf(/** @type {string} */ file) {
+  const report = read(file);
+  if (!existsSync(`${file}.alone`)) return report;
+  const alone = read(`${file}.alone`);
+  const repeated = new Set(alone.testResults.map(({ name }) => name));
+  for (const { name, message, assertionResults } of report.testResults) {
+    if (!repeated.has(name)) continue;
+    console.error(`ran again alone: ${relative(process.cwd(), name)}, because of`);
+    const failures = assertionResults.filter(({ status }) => status === 'failed');
+    const reasons = failures.map(
+      ({ fullName, failureMessages }) => `${fullName}\n    ${firstLine(failureMessages[0])}`,
+    );
+    for (const reason of message === '' ? reasons : [message, ...reasons]) console.error(`  ${reason}`);
+  }
+  const others = report.testResults.filter(({ name }) => !repeated.has(name));
+  return { success: alone.success, testResults: [...others, ...alone.testResults] };
+}
+
+const firstLine = (/** @type {string | undefined} */ text) => text?.split('\n', 1)[0] ?? '';
+
+const reports = process.argv.slice(2).map(reportOf);
 const testResults = reports.flatMap((report) => report.testResults);
 const files = testResults.map(({ name, assertionResults }) => ({
   name: relative(process.cwd(), name),
@@ -25,7 +50,7 @@ for (const { name, message, assertionResults } of testResults) {
     const [reason] = failureMessages;
     if (reason === undefined) continue;
     const outcome = status === 'passed' ? 'passed only when it was repeated' : status;
-    console.error(`${outcome}: ${file} > ${fullName}\n  ${reason.split('\n', 1)[0]}`);
+    console.error(`${outcome}: ${file} > ${fullName}\n  ${firstLine(reason)}`);
   }
 }
 
@@ -61,8 +86,7 @@ if (problems.length > 0) {
   console.error(problems.join('\n'));
   process.exitCode = 1;
 }
-/** @param {'numPassedTests' | 'numFailedTests' | 'numPendingTests'} name */
-const sum = (name) => reports.reduce((total, report) => total + report[name], 0);
-const numPendingTests = sum('numPendingTests');
-const skipped = numPendingTests > 0 ? `, ${numPendingTests} skipped` : '';
-console.log(`${sum('numPassedTests')} passed, ${sum('numFailedTests')} failed${skipped}`);
+const statuses = testResults.flatMap(({ assertionResults }) => assertionResults.map(({ status }) => status));
+const count = (/** @type {string[]} */ ...of) => statuses.filter((status) => of.includes(status)).length;
+const left = count('pending', 'skipped', 'todo');
+console.log(`${count('passed')} passed, ${count('failed')} failed${left > 0 ? `, ${left} skipped` : ''}`);
