@@ -43,7 +43,7 @@ export type { ActionDescription, FieldDescription, TypeDescription, Visibility }
 export { CaptureError } from './entities/errors.js';
 export { VersionError, type Downgrade, type OlderVersion, type PayloadVersions } from './entities/payload-versions.js';
 export type { Deprecation } from './entities/wrong-description.js';
-export type { VersionPins } from './events/payload-pins.js';
+export type { VersionPins, VersionPinsInput } from './events/payload-pins.js';
 export { ownerFromRow } from './entities/owner-from-row.js';
 export {
   Webhook,
@@ -124,7 +124,7 @@ export type {
   StatusClass,
   StreamedAttempt,
 } from './deliveries/delivery.js';
-export type { AttemptTrigger } from './store/queue/attempt-trigger.js';
+export type { AttemptTrigger } from './attempt-trigger.js';
 export {
   EventService,
   type EventFilter,

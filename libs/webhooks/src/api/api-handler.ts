@@ -97,14 +97,14 @@ export class ApiHandler {
     try {
       return await this.answer(route, request);
     } catch (error) {
-      return this.problem(error);
+      return this.problem(error, route);
     }
   }
 
-  /** The answer to an error, including errors of guards and body parsers. */
-  problem(error: unknown): HttpAnswer {
+  /** The answer to an error. @param route `undefined` for errors of guards and body parsers */
+  problem(error: unknown, route?: ApiRoute): HttpAnswer {
     const instance = `urn:uuid:${randomUUID()}`;
-    const { problem, headers, isFault } = problemOf(error, instance, this.parts.runtime.clock.now());
+    const { problem, headers, isFault } = problemOf(error, instance, this.parts.runtime.clock.now(), route);
     if (isFault) this.logFault(instance, error);
     return {
       status: problem.status,
