@@ -1,5 +1,11 @@
 export { WebhooksModule } from './webhooks.module.js';
 export { WebhooksWorkerModule } from './webhooks-worker.module.js';
+export {
+  WebhooksShardsModule,
+  type WebhooksShardsAsyncOptions,
+  type WebhooksShardsOptions,
+} from './shards/webhooks-shards.module.js';
+export { WebhooksShards, type ShardOf, type WebhooksShard } from './shards/webhooks-shards.js';
 export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
