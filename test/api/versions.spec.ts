@@ -83,6 +83,9 @@ describeDatabases('the API of types with several versions', (database) => {
     expect(JSON.stringify(first.schema)).toContain('"name"');
     expect(first.examples[0]).not.toHaveProperty('version');
     expect((await call('GET', '/event-types/schemas/book.sold.1.json')).body).toEqual(first.schema);
+    expect((await call('GET', '/event-types/schemas/book.sold.3.json')).body).toEqual(newest.schema);
+    expect((await call('GET', '/event-types/schemas/note.sent.1.json')).status).toBe(200);
+    expect((await call('GET', '/event-types/schemas/book.sold.4.json')).status).toBe(404);
   });
 
   it.each([

@@ -98,6 +98,23 @@ describeDatabases('the channels of a delivery', (database) => {
     });
   });
 
+  it('have why each attempt was made, and who asked for it', async () => {
+    const { id } = await app.listeners.create({ events: ['*'], url: app.receiver.url });
+    app.receiver.respond([{ status: 500 }, { status: 200 }]);
+    await app.webhooks.publish('thing.happened', {});
+    await app.dispatcher.drain();
+    const [delivery] = (await app.deliveries.list()).items;
+    await app.deliveries.withActor('ann@example.com').resend(delivery?.id ?? '');
+    await app.dispatcher.drain();
+    await app.listeners.sendTest(id);
+    await app.dispatcher.drain();
+    expect(attempts().map(({ attempt, trigger, triggeredBy }) => [attempt, trigger, triggeredBy])).toEqual([
+      [1, 'schedule', null],
+      [2, 'resend', 'ann@example.com'],
+      [1, 'test', null],
+    ]);
+  });
+
   it('have the time of each step', async () => {
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
     await app.dataSource.getRepository(Order).save({});

@@ -8,6 +8,7 @@ import { MINUTE, ThreeAttempts } from '../support/logged-orders.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 
 const OWNER = 'acme\nERROR nothing is wrong';
+const ACTOR = 'ann\nERROR nothing is wrong';
 
 interface Line {
   readonly level: string;
@@ -55,6 +56,13 @@ describe('the log of attempts', () => {
     }
   }
 
+  async function resend(status: number): Promise<void> {
+    app.receiver.respond({ status });
+    const [delivery] = (await app.deliveries.list()).items;
+    await app.deliveries.withActor(ACTOR).resend(delivery?.id ?? '');
+    await app.dispatcher.drain();
+  }
+
   describe('as objects', () => {
     let lines: Line[];
 
@@ -86,6 +94,8 @@ describe('the log of attempts', () => {
         url: app.receiver.url,
         owner: OWNER,
         attempt: 1,
+        trigger: 'schedule',
+        triggeredBy: null,
         outcome: 'rejected',
         state: 'due',
         status: 500,
@@ -96,6 +106,14 @@ describe('the log of attempts', () => {
         bytes: app.receiver.requests[0]?.rawBody.length,
       });
       expect(JSON.stringify(lines)).not.toMatch(/hidden|payload/);
+    });
+
+    it('says why an attempt was made, and who asked for it', async () => {
+      await start();
+      await attempts(500);
+      collect();
+      await resend(500);
+      expect(lines).toMatchObject([{ attempt: 2, trigger: 'resend', triggeredBy: ACTOR }]);
     });
 
     it('has an attempt that disables its listener as one error with the reason', async () => {
@@ -151,6 +169,17 @@ describe('the log of attempts', () => {
       const written = output.split('\n').filter(Boolean);
       expect(written).toHaveLength(1);
       expect(written[0]).toContain(`to ${id} (${app.receiver.url}, owner ${JSON.stringify(OWNER)}) was rejected: 500`);
+    });
+
+    it('for people says who asked for an attempt, and does not name the schedule', async () => {
+      overridden(new ConsoleLogger({ colors: false }));
+      await attempts(500);
+      await resend(500);
+      vi.restoreAllMocks();
+      const written = output.split('\n').filter(Boolean);
+      expect(written).toHaveLength(2);
+      expect(written[0]).toContain('Attempt 1 of delivery dlv_');
+      expect(written[1]).toContain(`Attempt 2 (resend by ${JSON.stringify(ACTOR)}) of delivery dlv_`);
     });
 
     it('that writes JSON has the object', async () => {

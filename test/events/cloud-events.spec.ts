@@ -84,9 +84,51 @@ describe('CloudEvents', () => {
     expect(rows[0]?.body).toBeNull();
   });
 
+  it.each(['cloudevents', 'cloudevents-binary'])(
+    'in %s have no `dataschema` without `schemaBaseUrl`',
+    async (format) => {
+      expect(read((await send(format)).first).dataschema).toBeUndefined();
+    },
+  );
+
   it.each(['', 'two words', 'é', 'a\r\nb: c', '%zz', 42])('do not start with the source %j', (cloudEventsSource) => {
     const options = { payload: { cloudEventsSource } } as never;
     expect(() => resolveOptions(options)).toThrow(/payload\.cloudEventsSource/);
     expect(WebhooksModule.forRoot(options)).toBeDefined(); // it is the bootstrap that stops
+  });
+});
+
+describe('CloudEvents with `schemaBaseUrl`', () => {
+  const SCHEMAS = 'https://shop.example.com/webhooks/v1/event-types/schemas';
+  let app: TestApp;
+
+  beforeAll(async () => {
+    const versioned = { type: 'book.sold', version: 2, versions: { 1: (data: object) => data } };
+    app = await startApp({
+      database: { type: 'better-sqlite3', database: ':memory:' },
+      entities: [],
+      webhooks: { publishedTypes: [versioned as never], payload: { schemaBaseUrl: `${SCHEMAS}/` } },
+    });
+  });
+  afterAll(() => app.close());
+
+  it.each([
+    ['cloudevents', 2],
+    ['cloudevents', 1],
+    ['cloudevents-binary', 2],
+    ['cloudevents-binary', 1],
+  ])('name in %s the schema of version %i, which is sent', async (format, version) => {
+    app.receiver.clear();
+    const versions = { 'book.sold': version };
+    const { id } = await app.listeners.create({ url: app.receiver.url, events: ['book.sold'], format, versions });
+    await app.webhooks.publish('book.sold', { title: 'Emma' });
+    await app.dispatcher.drain();
+    await app.listeners.remove(id);
+    const [request] = app.receiver.requests as [ReceivedRequest];
+    const message = { headers: request.headers as Record<string, string>, body: request.rawBody.toString() };
+    const event = HTTP.toEvent(message) as CloudEvent<Record<string, unknown>>;
+    event.validate();
+    expect(event.dataschema).toBe(`${SCHEMAS}/book.sold.${version}.json`);
+    expect(event.data?.['version'] ?? 1).toBe(version);
   });
 });

@@ -107,6 +107,8 @@ const wrong: [key: string, value: string, options: unknown][] = [
   ['wakeUp.url', `'…'`, { wakeUp: { url: new URL('postgres://me:pw@db/app') } }],
   ['proxy', UNKNOWN, { proxy: 'http://me:pw@proxy:3128' }],
   ['payload.cloudEventsSource', `'two words'`, { payload: { cloudEventsSource: 'two words' } }],
+  ['payload.schemaBaseUrl', `'shop.example.com'`, { payload: { schemaBaseUrl: 'shop.example.com' } }],
+  ['payload.schemaBaseUrl', `'https://x/?a=1'`, { payload: { schemaBaseUrl: 'https://x/?a=1' } }],
   ['security.allowHttp', `'yes'`, { security: { allowHttp: 'yes' } }],
   ['security.allowedAddresses', `'localhost'`, { security: { allowedAddresses: ['localhost'] } }],
   ['sqlite.isolate', '1', { sqlite: { isolate: 1 } }],

@@ -1,5 +1,11 @@
 export { WebhooksModule } from './webhooks.module.js';
 export { WebhooksWorkerModule } from './webhooks-worker.module.js';
+export {
+  WebhooksShardsModule,
+  type WebhooksShardsAsyncOptions,
+  type WebhooksShardsOptions,
+} from './shards/webhooks-shards.module.js';
+export { WebhooksShards, type ShardOf, type WebhooksShard } from './shards/webhooks-shards.js';
 export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
@@ -43,7 +49,7 @@ export type { ActionDescription, FieldDescription, TypeDescription, Visibility }
 export { CaptureError } from './entities/errors.js';
 export { VersionError, type Downgrade, type OlderVersion, type PayloadVersions } from './entities/payload-versions.js';
 export type { Deprecation } from './entities/wrong-description.js';
-export type { VersionPins } from './events/payload-pins.js';
+export type { VersionPins, VersionPinsInput } from './events/payload-pins.js';
 export { ownerFromRow } from './entities/owner-from-row.js';
 export {
   Webhook,
@@ -124,7 +130,7 @@ export type {
   StatusClass,
   StreamedAttempt,
 } from './deliveries/delivery.js';
-export type { AttemptTrigger } from './store/queue/attempt-trigger.js';
+export type { AttemptTrigger } from './attempt-trigger.js';
 export {
   EventService,
   type EventFilter,
@@ -181,7 +187,7 @@ export { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js'
 export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
-export type { TlsIdentity } from './sending/guarded-agent.js';
+export type { TlsIdentity } from './sending/connection-options.js';
 export type { AttemptExchange, Outcome, OutcomeKind } from './sending/outcome.js';
 export type { AttemptPhases } from './sending/phases.js';
 export type { SendErrorCode } from './sending/send-error.js';

@@ -60,8 +60,9 @@ export function registerFormats(
   { customers, payload }: Pick<ResolvedWebhooksOptions, 'customers' | 'payload'>,
   types: VersionedTypes,
 ): RegisteredFormats {
-  const binary = new CloudEventsBinaryFormat(payload.cloudEventsSource);
-  const builtIn = [new CloudEventsFormat(payload.cloudEventsSource), binary];
+  const cloudEvents = { source: payload.cloudEventsSource, schemaBaseUrl: payload.schemaBaseUrl };
+  const binary = new CloudEventsBinaryFormat(cloudEvents);
+  const builtIn = [new CloudEventsFormat(cloudEvents), binary];
   const formats = byName([...builtIn, ...own], 'payload format');
   const names = new Set([STANDARD_FORMAT, ...formats.keys()]);
   const isOwnText = (format: string) => format === STANDARD_FORMAT || format === binary.name;

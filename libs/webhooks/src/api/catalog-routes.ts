@@ -61,7 +61,7 @@ export const CATALOG_ROUTES: readonly ApiRoute[] = [
     operation: 'getEventSchema',
     path: '/event-types/schemas/{type}.json',
     summary:
-      'Reads the JSON Schema of the payloads of an event type, or of an older version, such as order.updated.1.json',
+      'Reads the JSON Schema of the payloads of an event type, or of one of its versions, such as order.updated.1.json',
     answer: ANY_DOCUMENT,
     errors: [404],
     run: async (call) => ({ body: schemaOf(await viewFor(call), call.id) }),
@@ -104,8 +104,9 @@ function summaryOf(
 /** @throws ApiError `UNKNOWN_EVENT_TYPE` */
 function schemaOf(view: EventTypesView, name: string): JsonObject {
   const [, type = '', version = ''] = /^(.+)\.(\d+)$/.exec(name) ?? [];
-  const older = view.find(name) ? undefined : view.find(type)?.older.find((one) => String(one.version) === version);
-  return older?.schema ?? typeOf(view, name).schema;
+  const found = view.find(name) ? undefined : view.find(type);
+  const numbered = found && [found, ...found.older].find((one) => String(one.version) === version);
+  return (numbered ?? typeOf(view, name)).schema;
 }
 
 /** @throws ApiError `UNKNOWN_VERSION` */

@@ -1,8 +1,10 @@
+import { LATEST } from '../events/payload-pins.js';
 import { ENABLED_SCHEMA, LISTENER_SCHEMA, SECRET_SCHEMA } from '../listeners/listener-schema.js';
 import { HANDSHAKES } from '../options/handshake-methods.js';
 import { AUDIT_ACTIONS } from '../store/system/audit.js';
 import { CAPABILITIES } from './access.js';
 import type { Schema } from './schema.js';
+import { withShards } from './schemas-of-shards.js';
 import { SHOWN_SESSION_PAGE } from './session-page.js';
 
 const text = (description: string, more: Schema = {}): Schema => ({ type: 'string', description, ...more });
@@ -47,8 +49,10 @@ const STEPS = ['1m', '5m', '1h', '1d'];
 const STATES = ['active', 'pending', 'disabled'];
 export const DELIVERY_STATES = ['due', 'leased', 'held', 'succeeded', 'exhausted', 'discarded'];
 
-const { url, events, where, headers, schemes, format, versions, ordering, sequence } =
-  LISTENER_SCHEMA as unknown as Record<string, Schema>;
+const { url, events, where, headers, schemes, format, ordering, sequence } = LISTENER_SCHEMA as unknown as Record<
+  string,
+  Schema
+>;
 
 const LISTENER: Readonly<Record<string, Schema>> = {
   id: text('lst_ and a UUIDv7.'),
@@ -66,7 +70,13 @@ const LISTENER: Readonly<Record<string, Schema>> = {
   auth: anyObject('The credentials; *** stands for secret values.', { nullable: true }),
   tls: anyObject('Subjects and expiry of the certificates, never the key.', { nullable: true }),
   format: format as Schema,
-  versions: { ...versions, nullable: false } as Schema,
+  versions: {
+    description: 'The pinned version of each type that has several versions, or the value latest.',
+    oneOf: [
+      { type: 'string', enum: [LATEST] },
+      { type: 'object', additionalProperties: { type: 'integer', minimum: 1 } },
+    ],
+  },
   ordering: ordering as Schema,
   sequence: sequence as Schema,
   rateLimit: anyObject('The maximum number of requests in a period.', { nullable: true }),
@@ -159,7 +169,7 @@ const EVENT: Readonly<Record<string, Schema>> = {
 };
 
 /** The schemas of the document, by name. */
-export const COMPONENTS: Readonly<Record<string, Schema>> = {
+export const COMPONENTS: Readonly<Record<string, Schema>> = withShards({
   Listener: shape('A listener, without secrets.', LISTENER),
   ListenerWithSecret: shape('A listener with its secret, which no other answer shows.', {
     ...LISTENER,
@@ -433,7 +443,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     required: ['type', 'title', 'status', 'instance', 'code'],
     additionalProperties: false,
   },
-};
+});
 
 const REFERENCES: Readonly<Record<string, Schema>> = {
   externalId: textOrNull('The id of the listener in another system. For operators.'),

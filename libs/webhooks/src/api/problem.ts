@@ -5,6 +5,7 @@ import { oneLine } from '../foreign-text.js';
 import { UnreadableSecretError } from '../secrets/sealing.js';
 import { isUnavailable } from '../store/database/database-errors.js';
 import { ApiError, retryAfter, type RequestFault } from './api-error.js';
+import type { ApiRoute } from './route.js';
 
 /** The body of an error: a problem document (RFC 9457). */
 export interface Problem {
@@ -30,17 +31,24 @@ export interface ProblemAnswer {
 
 const RETRY_AFTER_MS = 5_000;
 
-/** For error codes of the core: the property of a listener that the code is about. */
-const POINTERS: Readonly<Record<string, string>> = {
-  ...{ INVALID_URL: '/url', URL_SCHEME: '/url', URL_CREDENTIALS: '/url', URL_ADDRESS_BLOCKED: '/url' },
-  ...{ URL_PORT_BLOCKED: '/url', INVALID_EVENT_TYPE: '/events', UNKNOWN_EVENT_TYPE: '/events' },
-  ...{ OWNER_NOT_DECLARED: '/events', INVALID_FILTER: '/where', UNKNOWN_PROPERTY: '/where' },
-  ...{ UNKNOWN_OPERATOR: '/where', UNKNOWN_SCHEME: '/schemes', UNKNOWN_FORMAT: '/format', INVALID_HEADER: '/headers' },
-  ...{ INVALID_SECRET: '/secret', INVALID_AUTH: '/auth', INVALID_TLS: '/tls', INVALID_CERTIFICATE: '/tls' },
-  ...{ INVALID_PRIVATE_KEY: '/tls/key', CERTIFICATE_KEY_MISMATCH: '/tls/key', CERTIFICATE_EXPIRED: '/tls' },
-  ...{ INVALID_RATE_LIMIT: '/rateLimit', INVALID_OVERLAP: '/overlapMs', INVALID_OWNER: '/owner' },
-  ...{ EXTERNAL_ID_TAKEN: '/externalId', HANDSHAKE_REQUIRED: '/handshake', HANDSHAKE_ORIGIN_MISSING: '/handshake' },
+/**
+ * For error codes of the core: the values of a request that the code may be about, below the body or in the query. The first one that the
+ * route has is at fault: an unknown event type is in `events` of a listener, and in `type` of a test.
+ */
+const PLACES: Readonly<Record<string, readonly string[]>> = {
+  ...{ INVALID_URL: ['url'], URL_SCHEME: ['url'], URL_CREDENTIALS: ['url'], URL_ADDRESS_BLOCKED: ['url'] },
+  ...{ URL_PORT_BLOCKED: ['url'], INVALID_EVENT_TYPE: ['events', 'type'], UNKNOWN_EVENT_TYPE: ['events', 'type'] },
+  ...{ OWNER_NOT_DECLARED: ['events', 'type'], INVALID_FILTER: ['where'], UNKNOWN_PROPERTY: ['where'] },
+  ...{ UNKNOWN_OPERATOR: ['where'], UNKNOWN_SCHEME: ['schemes'], UNKNOWN_FORMAT: ['format'] },
+  ...{ INVALID_HEADER: ['headers'], INVALID_SECRET: ['secret'], INVALID_AUTH: ['auth'], INVALID_TLS: ['tls'] },
+  ...{ INVALID_CERTIFICATE: ['tls'], INVALID_PRIVATE_KEY: ['tls/key'], CERTIFICATE_KEY_MISMATCH: ['tls/key'] },
+  ...{ CERTIFICATE_EXPIRED: ['tls'], INVALID_RATE_LIMIT: ['rateLimit'], INVALID_OVERLAP: ['overlapMs'] },
+  ...{ INVALID_OWNER: ['owner'], EXTERNAL_ID_TAKEN: ['externalId'] },
+  ...{ HANDSHAKE_REQUIRED: ['handshake'], HANDSHAKE_ORIGIN_MISSING: ['handshake'] },
 };
+
+/** The part of a route that says which values a request may have. */
+type RequestForm = Pick<ApiRoute, 'body' | 'query'>;
 
 /** Codes for the errors of guards and of the HTTP framework. */
 const CODES: Readonly<Record<number, string>> = {
@@ -53,9 +61,13 @@ const CODES: Readonly<Record<number, string>> = {
   429: 'TOO_MANY_REQUESTS',
 };
 
-/** The answer to any error. If an error is not meant for callers, the answer is a 500 without the text of the error. */
-export function problemOf(error: unknown, instance: string, now: number): ProblemAnswer {
-  if (error instanceof BadRequestError) return ofBadRequest(error, instance, now);
+/**
+ * The answer to any error. If an error is not meant for callers, the answer is a 500 without the text of the error.
+ *
+ * @param form of the route that failed; empty for errors of guards and of the framework
+ */
+export function problemOf(error: unknown, instance: string, now: number, form: RequestForm = {}): ProblemAnswer {
+  if (error instanceof BadRequestError) return ofBadRequest(error, instance, now, form);
   if (error instanceof UnreadableSecretError) {
     const detail = 'The old secret of this listener cannot be read. Rotate it with overlapMs: 0.';
     return { ...answer(409, 'SECRET_UNREADABLE', instance, { detail }), isFault: true };
@@ -73,9 +85,9 @@ export function problemOf(error: unknown, instance: string, now: number): Proble
   return { ...answer(500, 'INTERNAL_ERROR', instance), isFault: true };
 }
 
-function ofBadRequest(error: BadRequestError, instance: string, now: number): ProblemAnswer {
+function ofBadRequest(error: BadRequestError, instance: string, now: number, form: RequestForm): ProblemAnswer {
   const { code, httpStatus, message, details } = error;
-  const own = error instanceof ApiError ? error : { faults: faultsOf(error), headers: {} };
+  const own = error instanceof ApiError ? error : { faults: faultsOf(error, form), headers: {} };
   const retry = typeof details['retryAt'] === 'number' ? retryAfter(details['retryAt'], now) : {};
   const headers = { ...challengeOf(httpStatus), ...retry, ...own.headers };
   return answer(
@@ -87,13 +99,17 @@ function ofBadRequest(error: BadRequestError, instance: string, now: number): Pr
   );
 }
 
-function faultsOf({ code, message, details }: BadRequestError): RequestFault[] {
+function faultsOf({ code, message, details }: BadRequestError, { body, query = {} }: RequestForm): RequestFault[] {
   const { properties } = details;
   if (Array.isArray(properties)) {
     return properties.map((property) => ({ pointer: `/${String(property).slice(0, 64)}`, code, detail: message }));
   }
-  const pointer = POINTERS[code];
-  return pointer === undefined ? [] : [{ pointer, code, detail: message }];
+  for (const place of PLACES[code] ?? []) {
+    const [name = ''] = place.split('/');
+    if (body?.properties && name in body.properties) return [{ pointer: `/${place}`, code, detail: message }];
+    if (name in query) return [{ parameter: name, code, detail: message }];
+  }
+  return [];
 }
 
 function answer(

@@ -1,7 +1,7 @@
 import type { JsonObject } from '../json.js';
 import type { OutcomeKind } from '../sending/outcome.js';
 import type { AttemptPhases } from '../sending/phases.js';
-import type { AttemptTrigger } from '../store/queue/attempt-trigger.js';
+import type { AttemptTrigger } from '../attempt-trigger.js';
 
 /**
  * - `due`: the delivery will be sent now, or at `nextAttemptAt`

@@ -1,3 +1,4 @@
+import type { AttemptTrigger } from '../attempt-trigger.js';
 import type { TraceContext } from '../events/trace-context.js';
 
 /** One instance of the module in this process. All messages of an instance have the same object. */
@@ -47,6 +48,10 @@ export interface RecordedAttempt {
   readonly owner: string | null;
   /** Number of the attempt, from 1. */
   readonly attempt: number;
+  /** Why the attempt was made, as in `Attempt`. */
+  readonly trigger: 'schedule' | AttemptTrigger;
+  /** The name that was given to `withActor()` by who asked for the attempt; `null` without a name. */
+  readonly triggeredBy: string | null;
   readonly outcome: 'accepted' | 'rejected' | 'unreachable' | 'blocked';
   readonly status: number | null;
   readonly errorCode: string | null;

@@ -20,6 +20,8 @@ class AttemptLine {
   readonly url: string;
   readonly owner: string | null;
   readonly attempt: number;
+  readonly trigger: RecordedAttempt['trigger'];
+  readonly triggeredBy: string | null;
   readonly outcome: RecordedAttempt['outcome'];
   readonly state: RecordedAttempt['state'];
   readonly status: number | null;
@@ -41,6 +43,8 @@ class AttemptLine {
     this.url = `${origin}${pathname}`;
     this.owner = recorded.owner;
     this.attempt = recorded.attempt;
+    this.trigger = recorded.trigger;
+    this.triggeredBy = recorded.triggeredBy;
     this.outcome = recorded.outcome;
     this.state = recorded.state;
     this.status = recorded.status;
@@ -52,12 +56,19 @@ class AttemptLine {
     if (disabled !== undefined) this.disabled = disabled;
   }
 
-  /** Loggers for people print this text. JSON escapes line breaks in the owner and the reason. */
+  /** Loggers for people print this text. JSON escapes line breaks in the owner, the reason and the name of who asked for the attempt. */
   [inspect.custom](): string {
     const owner = this.owner === null ? 'no owner' : `owner ${JSON.stringify(this.owner)}`;
     const answer = this.status ?? this.error ?? 'no answer';
     const to = `${this.listener} (${this.url}, ${owner})`;
-    return `Attempt ${this.attempt} of delivery ${this.delivery} (${this.type}, ${this.event}) to ${to} was ${this.outcome}: ${answer}, after ${this.durationMs} ms. ${this.outlook}`;
+    return `Attempt ${this.attempt}${this.cause} of delivery ${this.delivery} (${this.type}, ${this.event}) to ${to} was ${this.outcome}: ${answer}, after ${this.durationMs} ms. ${this.outlook}`;
+  }
+
+  /** Why the attempt was made. Most attempts are made by the schedule, and their line does not say so. */
+  private get cause(): string {
+    if (this.trigger === 'schedule') return '';
+    const by = this.triggeredBy === null ? '' : ` by ${JSON.stringify(this.triggeredBy)}`;
+    return ` (${this.trigger}${by})`;
   }
 
   private get outlook(): string {

@@ -28,6 +28,8 @@ export function recordedAttempt({ laned, outcome, record, signMs }: Attempted, i
     type: delivery.type,
     owner: delivery.owner,
     attempt: numberOf(record),
+    trigger: delivery.trigger ?? 'schedule',
+    triggeredBy: delivery.triggeredBy ?? null,
     outcome: outcome.kind,
     status: outcome.status,
     errorCode: outcome.errorCode,

@@ -3,7 +3,7 @@ import { JSON_CONTENT_TYPE, type PayloadFormat } from '../events/payload-format.
 import type { VersionedTypes } from '../listeners/versioned-types.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { causeHeaders } from './cause-headers.js';
-import { versionHeaders } from './version-headers.js';
+import { sentVersion, versionHeaders } from './version-headers.js';
 import { signingSecrets } from '../secrets/stored-secrets.js';
 import type { SignedRequest } from '../sending/transport.js';
 import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
@@ -56,7 +56,12 @@ export function signDelivery(delivery: ClaimedDelivery, now: number, signers: Si
   const headers: Record<string, string> = Object.assign(
     {},
     listener.headers,
-    format?.headersOf?.({ id, type: delivery.type, createdAt: delivery.event.createdAt }),
+    format?.headersOf?.({
+      id,
+      type: delivery.type,
+      createdAt: delivery.event.createdAt,
+      version: sentVersion(delivery),
+    }),
     { 'content-type': format?.contentType ?? JSON_CONTENT_TYPE },
   );
   if (listener.sendsSequence) headers['webhook-sequence'] = delivery.event.seq;

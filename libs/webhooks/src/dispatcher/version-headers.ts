@@ -3,6 +3,11 @@ import { VERSION_HEADER } from '../events/reserved-names.js';
 import type { VersionedTypes } from '../listeners/versioned-types.js';
 import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
 
+/** The version of the payload that a delivery sends. */
+export function sentVersion({ version, event }: Pick<ClaimedDelivery, 'version' | 'event'>): number {
+  return version ?? versionOf(event.payload);
+}
+
 /**
  * The headers about the version and the end of a type. A type with one version and no deprecation has none.
  *
@@ -10,11 +15,11 @@ import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
  * this library.
  */
 export function versionHeaders(
-  { type, version, event }: Pick<ClaimedDelivery, 'type' | 'version' | 'event'>,
+  delivery: Pick<ClaimedDelivery, 'type' | 'version' | 'event'>,
   types: Pick<VersionedTypes, 'find'>,
 ): Readonly<Record<string, string>> {
-  const sent = version ?? versionOf(event.payload);
-  const known = types.find(type);
+  const sent = sentVersion(delivery);
+  const known = types.find(delivery.type);
   if (!known) return sent === 1 ? {} : { [VERSION_HEADER]: String(sent) };
   const deprecated = known.deprecated ?? known.older.get(sent)?.deprecated;
   return {

@@ -27,9 +27,9 @@ export abstract class PayloadFormat {
   abstract render(event: { id: string; type: string; payload: string; context: JsonObject | null }): string;
   /**
    * Returns headers in addition to the content type. This method runs for each attempt. Use only the given event: then all
-   * attempts have the same headers. No scheme signs these headers.
+   * attempts have the same headers. No scheme signs these headers. `version` is the version of the payload.
    */
-  headersOf?(event: { id: string; type: string; createdAt: number }): Readonly<Record<string, string>>;
+  headersOf?(event: { id: string; type: string; createdAt: number; version: number }): Readonly<Record<string, string>>;
 }
 
 /** The format that sends the stored text of an event, byte for byte. */

@@ -4,6 +4,8 @@
  */
 export type VersionPins = 'latest' | Readonly<Record<string, number>>;
 export const LATEST = 'latest';
+/** The versions in the input of a listener. A type with `null` gets its newest version, as if its version had never been chosen. */
+export type VersionPinsInput = typeof LATEST | Readonly<Record<string, number | null>>;
 
 /** Reads the column of a listener. @param stored `null`: version 1 of every type, which needs no text */
 export function readPins(stored: string | null): VersionPins {

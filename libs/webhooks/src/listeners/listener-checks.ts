@@ -25,6 +25,7 @@ export class ListenerChecks {
       throw new InvalidListenerError(
         'INVALID_LISTENER',
         "`events` is missing. Allowed: a list of event types such as 'order.created', or of patterns such as 'order.*'.",
+        { details: { properties: ['events'] } },
       );
     }
     const patterns = [...new Set(events)];

@@ -178,8 +178,8 @@ export const LISTENER_SCHEMA = {
       { type: 'string', enum: [LATEST], description: 'Always the newest version.' },
       {
         type: 'object',
-        description: 'Versions by event type.',
-        additionalProperties: { type: 'integer', minimum: 1 },
+        description: 'Versions by event type. The value null moves a type to its newest version.',
+        additionalProperties: { type: 'integer', minimum: 1, nullable: true },
       },
     ],
     example: { 'order.updated': 1 },

@@ -15,7 +15,7 @@ import {
   type ValidationError,
 } from 'class-validator';
 import { ORDERINGS, type Ordering } from '../entities/webhook.decorator.js';
-import { LATEST, type VersionPins } from '../events/payload-pins.js';
+import { LATEST, type VersionPinsInput } from '../events/payload-pins.js';
 import { STORED_UNCHANGED } from '../foreign-text.js';
 import { isPlainObject } from '../json.js';
 import { knownNames } from '../known-names.js';
@@ -39,7 +39,9 @@ import {
 
 function isVersionPins(value: unknown): boolean {
   if (value === LATEST) return true;
-  return isPlainObject(value) && Object.values(value).every((version) => Number.isSafeInteger(version));
+  return (
+    isPlainObject(value) && Object.values(value).every((version) => version === null || Number.isSafeInteger(version))
+  );
 }
 
 const NOT_STORED = 'NUL or half a surrogate pair';
@@ -105,10 +107,10 @@ export class UpdateListenerDto implements Partial<ListenerInput> {
     name: 'isVersionPins',
     validator: {
       validate: isVersionPins,
-      defaultMessage: () => "versions must be 'latest', or an object of event types and whole numbers",
+      defaultMessage: () => "versions must be 'latest', or an object of event types and whole numbers or null",
     },
   })
-  versions?: VersionPins | null;
+  versions?: VersionPinsInput | null;
 
   @IsOptional()
   @IsIn(ORDERINGS)

@@ -1,5 +1,5 @@
 import type { EntityClass, Ordering } from '../entities/webhook.decorator.js';
-import type { VersionPins } from '../events/payload-pins.js';
+import type { VersionPins, VersionPinsInput } from '../events/payload-pins.js';
 import type { Json, JsonObject } from '../json.js';
 import type { ListenerAuth } from './credentials/listener-auth.js';
 import type { ListenerTls, ShownListenerTls } from './credentials/listener-tls.js';
@@ -84,11 +84,12 @@ export interface ListenerInput {
    * The versions of the payloads, by event type, for types with several versions. A type that you do not name gets its newest version, and
    * keeps it when the application deploys a newer one. `'latest'`: always the newest version. See `docs/payload.md`.
    *
-   * `update()` changes the types that you name, and keeps the versions of the others. `null` moves all types to their newest version.
+   * `update()` changes the types that you name, and keeps the versions of the others. `{ 'order.updated': null }` moves one type to its
+   * newest version, and `null` moves all types.
    *
    * @example { 'order.updated': 1 }
    */
-  versions?: VersionPins | null;
+  versions?: VersionPinsInput | null;
   /**
    * `'entity'`: the events of one row are sent one at a time, in the order of their commits. `'none'`: only events of entities that set
    * `ordering: 'entity'` are sent in this way. See `docs/ordering.md`.

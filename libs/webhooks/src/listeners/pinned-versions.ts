@@ -1,5 +1,5 @@
 import { versionNumbers } from '../entities/payload-versions.js';
-import { LATEST, pinOf, readPins, writePins, type VersionPins } from '../events/payload-pins.js';
+import { LATEST, pinOf, readPins, writePins, type VersionPins, type VersionPinsInput } from '../events/payload-pins.js';
 import { knownNames, listedNames } from '../known-names.js';
 import { InvalidListenerError } from '../listener-errors.js';
 import { matchesAnyPattern } from '../routing/route-key.js';
@@ -28,22 +28,26 @@ export class PinnedVersions {
 
   /**
    * The pins in stored form. A type that `given` does not name keeps its version. A type that the listener did not receive before gets the
-   * newest version.
+   * newest version, and so does a type for which `given` has `null`.
    *
    * @param given `null`: the newest version of every type
    * @throws InvalidListenerError `UNKNOWN_EVENT_TYPE`, `UNKNOWN_VERSION`
    */
-  stored(given: VersionPins | null | undefined, listener: Subscribed, before?: PinsBefore): string | null {
+  stored(given: VersionPinsInput | null | undefined, listener: Subscribed, before?: PinsBefore): string | null {
     if (given === LATEST) return writePins(LATEST);
     const old = readPins(before?.versions ?? null);
     if (given === undefined && before && old === LATEST) return before.versions;
-    for (const [type, version] of Object.entries(given ?? {})) this.assertOffered(type, version, listener);
+    const named = Object.entries(given ?? {});
+    // A type with `null` may be unknown: a patch may remove a key that is not there (RFC 7396, 2).
+    const removed = new Set(named.filter(([, version]) => version === null).map(([type]) => type));
+    const chosen = named.filter((pin): pin is [string, number] => pin[1] !== null);
+    for (const [type, version] of chosen) this.assertOffered(type, version, listener);
     const pins: Record<string, number> = {};
     for (const type of this.receivedBy(listener)) {
-      const mayKeep = given !== null && old !== LATEST && before && receives(before.patterns, type);
-      pins[type.type] = mayKeep ? pinOf(old, type.type) : type.newest;
+      const isKept = given !== null && !removed.has(type.type) && old !== LATEST;
+      pins[type.type] = isKept && before && receives(before.patterns, type) ? pinOf(old, type.type) : type.newest;
     }
-    return writePins({ ...pins, ...given });
+    return writePins({ ...pins, ...Object.fromEntries(chosen) });
   }
 
   /** The pins in the form that services show: every type with several versions that the listener receives. */

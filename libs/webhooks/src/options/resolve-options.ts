@@ -91,6 +91,13 @@ const PAYLOAD = {
     // The characters of a URI reference (RFC 3986). All these characters are also allowed in a header.
     isAllowed: matches(/^(?:[\w\-.~:/?#[\]@!$&'()*+,;=]|%[0-9A-F]{2}){1,512}$/i),
   }),
+  schemaBaseUrl: optional<string>({
+    allowed:
+      "an https: or http: URL of at most 512 characters without a query, such as 'https://shop.example.com/webhooks/v1/event-types/schemas'",
+    // The characters of a URI (RFC 3986). All these characters are also allowed in a header.
+    isAllowed: matches(/^(?=.{1,512}$)https?:\/\/(?:[\w\-.~:/[\]@!$&'()*+,;=]|%[0-9A-F]{2})+$/i),
+    read: (given) => given.replace(/\/+$/, ''),
+  }),
 } satisfies OptionTable<NonNullable<WebhooksOptions['payload']>>;
 
 const SECRETS = {

@@ -368,6 +368,13 @@ export interface WebhooksOptions {
      * @defaultValue 'urn:nestjs-entity-webhooks'
      */
     cloudEventsSource?: string;
+    /**
+     * The URL below which receivers find the JSON Schemas of payloads, such as the route `event-types/schemas` of the API. Events in the formats
+     * `cloudevents` and `cloudevents-binary` then have the attribute `dataschema`: `{schemaBaseUrl}/order.updated.1.json`.
+     *
+     * @defaultValue no `dataschema`
+     */
+    schemaBaseUrl?: string;
   };
   secrets?: SecretsOptions;
   /** How receivers agree to receive webhooks before the first webhook is sent. See `docs/receiving/README.md`. */

@@ -20,7 +20,7 @@ import { execute, query, type Script } from '../database/script.js';
 import type { ClaimedDelivery, ClaimedHandshake } from './claimed-delivery.js';
 import { discardErased } from './erase-content.js';
 import { type ListenerTarget, TARGET_COLUMNS, type TargetRow, toTarget } from './listener-target.js';
-import type { AttemptTrigger } from './attempt-trigger.js';
+import type { AttemptTrigger } from '../../attempt-trigger.js';
 import type { BodyOf } from './rendered-body.js';
 import { renderWaiting, type Waiting } from './render-waiting.js';
 import { divideSlots, type Room, RoomLeft } from './room.js';

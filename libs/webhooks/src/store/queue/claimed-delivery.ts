@@ -1,4 +1,4 @@
-import type { AttemptTrigger } from './attempt-trigger.js';
+import type { AttemptTrigger } from '../../attempt-trigger.js';
 import type { OutboxLease } from '../outbox/outbox-rows.js';
 import type { ListenerTarget } from './listener-target.js';
 

@@ -7,7 +7,7 @@ import { typed } from '../database/dialect-sql.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
 import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
-import type { Triggered } from './attempt-trigger.js';
+import type { Triggered } from '../../attempt-trigger.js';
 import type { RenderedBody, RenderedEvent } from './rendered-body.js';
 import { execute, query, type Script } from '../database/script.js';
 import { auditText } from '../system/audit.js';

@@ -10,7 +10,7 @@ import { OWN_TEXT, renderFailureOf, type BodyOf, type RenderFailure } from './re
 import type { ReadEvent } from '../outbox/outbox-events.js';
 import { query, type Script, together } from '../database/script.js';
 import { auditText } from '../system/audit.js';
-import type { Triggered } from './attempt-trigger.js';
+import type { Triggered } from '../../attempt-trigger.js';
 
 /** A delivery whose format or version threw. It is `discarded`. */
 export interface Unrendered {

@@ -2,7 +2,7 @@ import { Menu } from '@base-ui/react/menu';
 import type { ReactNode } from 'react';
 import { Button } from '../../design/button.js';
 import { saveText } from '../../design/save-text.js';
-import { failed } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import { t } from '../../words/words.js';
 
@@ -16,13 +16,9 @@ const DOCUMENTS: readonly (readonly [name: string, file: string, read: () => Pro
 
 /** Documents of all types, for tools. */
 export function DocumentMenu(): ReactNode {
-  const save = async (file: string, read: () => Promise<string>) => {
-    try {
-      saveText(file, await read());
-    } catch (error) {
-      failed(t('catalogue.not-downloaded'), error);
-    }
-  };
+  const { run } = useAction(t('catalogue.not-downloaded'), async (file: string, read: () => Promise<string>) =>
+    saveText(file, await read()),
+  );
   return (
     <Menu.Root>
       <Menu.Trigger render={<Button icon="download">{t('catalogue.download')}</Button>} />
@@ -30,7 +26,7 @@ export function DocumentMenu(): ReactNode {
         <Menu.Positioner align="end" sideOffset={6} className="menu-place">
           <Menu.Popup className="menu">
             {DOCUMENTS.map(([name, file, read]) => (
-              <Menu.Item key={file} className="menu-item" onClick={() => void save(file, read)}>
+              <Menu.Item key={file} className="menu-item" onClick={() => void run(file, read)}>
                 <span>{name}</span>
                 <span className="muted">{file}</span>
               </Menu.Item>

@@ -3,7 +3,8 @@ import { Button } from '../../design/button.js';
 import { Confirm } from '../../design/confirm.js';
 import { Copy } from '../../design/copy.js';
 import { saveText } from '../../design/save-text.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
 import { useListenerName } from '../../session/listener-names.js';
 import { useCan } from '../../session/session.js';
@@ -30,9 +31,7 @@ export function DeliveryActions({ delivery, reload }: DeliveryActionsProps): Rea
             label={t('delivery.copy-curl')}
             text={async () => curlScript({ url, eventId: delivery.eventId, body: await bodyOf(delivery) })}
           />
-          <Button icon="download" onClick={() => void download(delivery)}>
-            {t('delivery.download')}
-          </Button>
+          <Download delivery={delivery} />
         </>
       )}
       {can('deliveries:resend') && (
@@ -46,22 +45,14 @@ export function DeliveryActions({ delivery, reload }: DeliveryActionsProps): Rea
 }
 
 function Resend({ delivery: { id, state }, reload }: DeliveryActionsProps): ReactNode {
-  const [isBusy, setBusy] = useState(false);
+  const { isBusy, run } = useAction(t('delivery.not-resent'), async () => {
+    await api.resendDelivery({ id }, { idempotencyKey: newKey() });
+    done(t('delivery.resent'), t('delivery.resent.text'));
+    reload();
+  });
   if (state === 'leased') return null;
-  const resend = async () => {
-    setBusy(true);
-    try {
-      await api.resendDelivery({ id }, { idempotencyKey: newKey() });
-      done(t('delivery.resent'), t('delivery.resent.text'));
-      reload();
-    } catch (error) {
-      failed(t('delivery.not-resent'), error);
-    } finally {
-      setBusy(false);
-    }
-  };
   return (
-    <Button kind="primary" icon="resend" isBusy={isBusy} data-shortcut="r" onClick={() => void resend()}>
+    <Button kind="primary" icon="resend" isBusy={isBusy} data-shortcut="r" onClick={() => void run()}>
       {t('delivery.resend')}
     </Button>
   );
@@ -70,16 +61,12 @@ function Resend({ delivery: { id, state }, reload }: DeliveryActionsProps): Reac
 /** Gives up a delivery that waits. */
 function Discard({ delivery: { id, type, state }, reload }: DeliveryActionsProps): ReactNode {
   const [isAsking, setAsking] = useState(false);
-  if (state !== 'due' && state !== 'held') return null;
   const discard = async () => {
-    try {
-      await api.discardDelivery({ id });
-      done(count('select.discarded', 1));
-    } catch (error) {
-      failed(t('delivery.not-discarded'), error);
-    }
-    reload();
+    await api.discardDelivery({ id });
+    done(count('select.discarded', 1));
   };
+  const { run } = useAction(t('delivery.not-discarded'), discard, reload);
+  if (state !== 'due' && state !== 'held') return null;
   return (
     <>
       <Button kind="danger-quiet" icon="trash" onClick={() => setAsking(true)}>
@@ -92,7 +79,7 @@ function Discard({ delivery: { id, type, state }, reload }: DeliveryActionsProps
         text={<p>{t('delivery.discard.text')}</p>}
         action={t('select.discard')}
         isDangerous
-        run={discard}
+        run={run}
       />
     </>
   );
@@ -102,10 +89,13 @@ function bodyOf({ id }: DeliveryDetails): Promise<string> {
   return api.getDeliveryBody({ id });
 }
 
-async function download(delivery: DeliveryDetails): Promise<void> {
-  try {
-    saveText(`${delivery.eventId}.json`, await bodyOf(delivery));
-  } catch (error) {
-    failed(t('delivery.not-downloaded'), error);
-  }
+function Download({ delivery }: { readonly delivery: DeliveryDetails }): ReactNode {
+  const { isBusy, run } = useAction(t('delivery.not-downloaded'), async () =>
+    saveText(`${delivery.eventId}.json`, await bodyOf(delivery)),
+  );
+  return (
+    <Button icon="download" isBusy={isBusy} onClick={() => void run()}>
+      {t('delivery.download')}
+    </Button>
+  );
 }

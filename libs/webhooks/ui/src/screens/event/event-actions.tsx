@@ -2,7 +2,8 @@ import { useState, type ReactNode } from 'react';
 import { go, href } from '../../app/router.js';
 import { Button } from '../../design/button.js';
 import { Confirm } from '../../design/confirm.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import type { StoredEvent } from '../../session/shapes.js';
@@ -30,15 +31,11 @@ export function EventActions({ event, reload }: EventActionsProps): ReactNode {
 function Send({ event: { id, type } }: { readonly event: StoredEvent }): ReactNode {
   const [isAsking, setAsking] = useState(false);
   const [listenerId, setListenerId] = useState('');
-  const send = async () => {
-    try {
-      const delivery = await api.sendEvent({ id, body: { listenerId } }, { idempotencyKey: newKey() });
-      done(t('event.sent'));
-      go(href(`/deliveries/${delivery.id}`));
-    } catch (error) {
-      failed(t('event.not-sent'), error);
-    }
-  };
+  const { run } = useAction(t('event.not-sent'), async () => {
+    const delivery = await api.sendEvent({ id, body: { listenerId } }, { idempotencyKey: newKey() });
+    done(t('event.sent'));
+    go(href(`/deliveries/${delivery.id}`));
+  });
   return (
     <>
       <Button icon="send" onClick={() => setAsking(true)}>
@@ -51,7 +48,7 @@ function Send({ event: { id, type } }: { readonly event: StoredEvent }): ReactNo
         text={<p>{t('event.send.text')}</p>}
         action={t('event.send')}
         isReady={listenerId !== ''}
-        run={send}
+        run={run}
       >
         <div className="popup-field">
           <ListenerField isRequired type={type} value={listenerId} onChange={setListenerId} />
@@ -64,14 +61,10 @@ function Send({ event: { id, type } }: { readonly event: StoredEvent }): ReactNo
 function Erase({ event: { id, type }, reload }: EventActionsProps): ReactNode {
   const [isAsking, setAsking] = useState(false);
   const erase = async () => {
-    try {
-      await api.eraseEvent({ id });
-      done(t('event.erased'));
-    } catch (error) {
-      failed(t('event.not-erased'), error);
-    }
-    reload();
+    await api.eraseEvent({ id });
+    done(t('event.erased'));
   };
+  const { run } = useAction(t('event.not-erased'), erase, reload);
   return (
     <>
       <Button kind="danger-quiet" icon="trash" onClick={() => setAsking(true)}>
@@ -84,7 +77,7 @@ function Erase({ event: { id, type }, reload }: EventActionsProps): ReactNode {
         text={<p>{t('event.erase.text')}</p>}
         action={t('event.erase')}
         isDangerous
-        run={erase}
+        run={run}
       />
     </>
   );

@@ -1,6 +1,7 @@
-import { useState, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import { Button } from '../../design/button.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import type { Listener } from '../../session/shapes.js';
 import { t } from '../../words/words.js';
@@ -12,21 +13,13 @@ interface AskAgainProps {
 
 /** Tries the handshake now, for example after the receiver was mended. */
 export function AskAgain({ listener: { id }, reload }: AskAgainProps): ReactNode {
-  const [isBusy, setBusy] = useState(false);
   const ask = async () => {
-    setBusy(true);
-    try {
-      await api.startHandshake({ id });
-      done(t('health.pending.asked'));
-    } catch (error) {
-      failed(t('health.pending.not-asked'), error);
-    } finally {
-      setBusy(false);
-      reload();
-    }
+    await api.startHandshake({ id });
+    done(t('health.pending.asked'));
   };
+  const { isBusy, run } = useAction(t('health.pending.not-asked'), ask, reload);
   return (
-    <Button isSmall icon="refresh" isBusy={isBusy} onClick={() => void ask()}>
+    <Button isSmall icon="refresh" isBusy={isBusy} onClick={() => void run()}>
       {t('health.pending.ask')}
     </Button>
   );

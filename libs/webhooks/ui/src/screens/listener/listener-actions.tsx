@@ -2,7 +2,8 @@ import { useState, type ReactNode } from 'react';
 import { go, href } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
 import { Confirm } from '../../design/confirm.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
@@ -36,21 +37,13 @@ export function ListenerActions({ listener, reload }: ListenerActionsProps): Rea
 
 /** Disabling can be taken back, so it asks nothing. */
 function Switch({ listener, reload }: ListenerActionsProps): ReactNode {
-  const [isBusy, setBusy] = useState(false);
   const isDisabled = listener.state === 'disabled';
-  const run = async () => {
-    setBusy(true);
-    try {
-      const { id } = listener;
-      await (isDisabled ? api.enableListener({ id }) : api.disableListener({ id }));
-      reload();
-      done(t(isDisabled ? 'listener.enabled' : 'listener.disabled'));
-    } catch (error) {
-      failed(t('listener.not-changed'), error);
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { isBusy, run } = useAction(t('listener.not-changed'), async () => {
+    const { id } = listener;
+    await (isDisabled ? api.enableListener({ id }) : api.disableListener({ id }));
+    reload();
+    done(t(isDisabled ? 'listener.enabled' : 'listener.disabled'));
+  });
   return (
     <Button icon={isDisabled ? 'play' : 'pause'} isBusy={isBusy} onClick={() => void run()}>
       {t(isDisabled ? 'listener.enable' : 'listener.disable')}
@@ -60,15 +53,11 @@ function Switch({ listener, reload }: ListenerActionsProps): ReactNode {
 
 function Remove({ listener }: { readonly listener: Listener }): ReactNode {
   const [isAsking, setAsking] = useState(false);
-  const remove = async () => {
-    try {
-      await api.deleteListener({ id: listener.id }, { idempotencyKey: newKey() });
-      done(t('listener.removed-now'), titleOf(listener));
-      go(href('/listeners'));
-    } catch (error) {
-      failed(t('listener.not-removed'), error);
-    }
-  };
+  const { run } = useAction(t('listener.not-removed'), async () => {
+    await api.deleteListener({ id: listener.id }, { idempotencyKey: newKey() });
+    done(t('listener.removed-now'), titleOf(listener));
+    go(href('/listeners'));
+  });
   return (
     <>
       <Button
@@ -86,7 +75,7 @@ function Remove({ listener }: { readonly listener: Listener }): ReactNode {
         action={t('listener.remove')}
         typed={hostOf(listener.url)}
         isDangerous
-        run={remove}
+        run={run}
       />
     </>
   );

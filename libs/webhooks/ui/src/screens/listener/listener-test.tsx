@@ -4,7 +4,7 @@ import { Button, LinkButton } from '../../design/button.js';
 import { Choice } from '../../design/choice.js';
 import { Card } from '../../design/page.js';
 import { Empty } from '../../design/states.js';
-import { failed } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
 import { useEventTypes } from '../../session/event-types.js';
 import { useCan } from '../../session/session.js';
@@ -19,20 +19,12 @@ const POLL_MS = 1000;
 export function ListenerTest({ listener }: { readonly listener: Listener }): ReactNode {
   const types = useEventTypes().filter(({ type }) => isSubscribed(listener.events, type));
   const [type, setType] = useState('');
-  const [isBusy, setBusy] = useState(false);
   const [sent, setSent] = useState<readonly string[]>([]);
-  const send = async () => {
-    setBusy(true);
-    try {
-      const body = type === '' ? {} : { type };
-      const { deliveryId } = await api.testListener({ id: listener.id, body }, { idempotencyKey: newKey() });
-      setSent((before) => [deliveryId, ...before]);
-    } catch (error) {
-      failed(t('test.not-sent'), error);
-    } finally {
-      setBusy(false);
-    }
-  };
+  const { isBusy, run } = useAction(t('test.not-sent'), async () => {
+    const body = type === '' ? {} : { type };
+    const { deliveryId } = await api.testListener({ id: listener.id, body }, { idempotencyKey: newKey() });
+    setSent((before) => [deliveryId, ...before]);
+  });
   if (listener.state !== 'active') {
     return (
       <Card>
@@ -52,7 +44,7 @@ export function ListenerTest({ listener }: { readonly listener: Listener }): Rea
               options={types.map((one) => [one.type, one.type])}
               onChange={setType}
             />
-            <Button kind="primary" icon="send" isBusy={isBusy} onClick={() => void send()}>
+            <Button kind="primary" icon="send" isBusy={isBusy} onClick={() => void run()}>
               {t('test.send')}
             </Button>
           </div>

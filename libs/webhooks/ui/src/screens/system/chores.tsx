@@ -1,10 +1,11 @@
-import { useState, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import type { OperationTypes } from 'nestjs-entity-webhooks/client';
 import { Badge } from '../../design/badge.js';
 import { Button } from '../../design/button.js';
 import { Card } from '../../design/page.js';
 import { Upcoming } from '../../design/time.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import { t } from '../../words/words.js';
@@ -17,19 +18,11 @@ interface ChoresProps {
 /** Periodic work, when it is due, and a button that makes it due now. */
 export function Chores({ chores, reload }: ChoresProps): ReactNode {
   const can = useCan();
-  const [isBusy, setBusy] = useState(false);
-  const run = async () => {
-    setBusy(true);
-    try {
-      await api.runChores();
-      done(t('system.chores.started'));
-    } catch (error) {
-      failed(t('system.chores.not-started'), error);
-    } finally {
-      setBusy(false);
-      reload();
-    }
+  const start = async () => {
+    await api.runChores();
+    done(t('system.chores.started'));
   };
+  const { isBusy, run } = useAction(t('system.chores.not-started'), start, reload);
   return (
     <Card
       title={t('system.chores')}

@@ -1,11 +1,12 @@
-import { useState, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import type { OperationTypes } from 'nestjs-entity-webhooks/client';
 import { Button } from '../../design/button.js';
 import { visible } from '../../design/code.js';
 import { Card } from '../../design/page.js';
 import { Empty } from '../../design/states.js';
 import { Ago } from '../../design/time.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import { useLoaded } from '../../session/use-loaded.js';
@@ -84,19 +85,11 @@ function Table({ items, reload }: { readonly items: readonly Item[]; readonly re
 }
 
 function Retry({ id, reload }: { readonly id: string; readonly reload: () => void }): ReactNode {
-  const [isBusy, setBusy] = useState(false);
-  const run = async () => {
-    setBusy(true);
-    try {
-      await api.retryDamaged({ id });
-      done(t('system.damaged.retried'));
-    } catch (error) {
-      failed(t('system.damaged.not-retried'), error);
-    } finally {
-      setBusy(false);
-      reload();
-    }
+  const retry = async () => {
+    await api.retryDamaged({ id });
+    done(t('system.damaged.retried'));
   };
+  const { isBusy, run } = useAction(t('system.damaged.not-retried'), retry, reload);
   return (
     <Button isSmall icon="refresh" isBusy={isBusy} onClick={() => void run()}>
       {t('system.damaged.retry')}

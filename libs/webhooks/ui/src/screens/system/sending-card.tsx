@@ -3,7 +3,8 @@ import { Button } from '../../design/button.js';
 import { visible } from '../../design/code.js';
 import { Confirm } from '../../design/confirm.js';
 import { Icon } from '../../design/icon.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import type { Sending } from '../../session/shapes.js';
@@ -38,19 +39,18 @@ export function SendingCard({ sending, reload }: SendingCardProps): ReactNode {
   );
 }
 
-async function set(body: { paused: boolean; reason?: string }, reload: () => void): Promise<void> {
-  try {
+function useSending(reload: () => void): (body: { paused: boolean; reason?: string }) => Promise<void> {
+  const set = async (body: { paused: boolean; reason?: string }) => {
     await api.setSending({ body });
     done(t(body.paused ? 'system.paused' : 'system.resumed'));
-  } catch (error) {
-    failed(t('system.not-changed'), error);
-  }
-  reload();
+  };
+  return useAction(t('system.not-changed'), set, reload).run;
 }
 
 function Pause({ reload }: { readonly reload: () => void }): ReactNode {
   const [isAsking, setAsking] = useState(false);
   const [reason, setReason] = useState('');
+  const set = useSending(reload);
   const given = reason.trim();
   return (
     <>
@@ -64,7 +64,7 @@ function Pause({ reload }: { readonly reload: () => void }): ReactNode {
         text={<p>{t('system.pause.text')}</p>}
         action={t('system.pause')}
         isDangerous
-        run={() => set({ paused: true, ...(given !== '' && { reason: given }) }, reload)}
+        run={() => set({ paused: true, ...(given !== '' && { reason: given }) })}
       >
         <div className="field popup-field">
           <label htmlFor="reason">{t('system.pause.reason')}</label>
@@ -87,6 +87,7 @@ function Pause({ reload }: { readonly reload: () => void }): ReactNode {
 }
 
 function Resume({ reload }: { readonly reload: () => void }): ReactNode {
+  const set = useSending(reload);
   const [isAsking, setAsking] = useState(false);
   return (
     <>
@@ -99,7 +100,7 @@ function Resume({ reload }: { readonly reload: () => void }): ReactNode {
         title={t('system.resume.title')}
         text={<p>{t('system.resume.text')}</p>}
         action={t('system.resume')}
-        run={() => set({ paused: false }, reload)}
+        run={() => set({ paused: false })}
       />
     </>
   );

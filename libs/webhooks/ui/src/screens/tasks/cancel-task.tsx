@@ -1,7 +1,8 @@
 import { useState, type ReactNode } from 'react';
 import { Button } from '../../design/button.js';
 import { Confirm } from '../../design/confirm.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import type { Task } from '../../session/shapes.js';
@@ -18,16 +19,12 @@ interface CancelTaskProps {
 export function CancelTask({ task, reload }: CancelTaskProps): ReactNode {
   const can = useCan();
   const [isAsking, setAsking] = useState(false);
-  if (!isActive(task) || !can(KINDS[task.kind].capability)) return null;
   const cancel = async () => {
-    try {
-      await api.cancelTask({ id: task.id });
-      done(t('tasks.cancelled'));
-    } catch (error) {
-      failed(t('tasks.not-cancelled'), error);
-    }
-    reload();
+    await api.cancelTask({ id: task.id });
+    done(t('tasks.cancelled'));
   };
+  const { run } = useAction(t('tasks.not-cancelled'), cancel, reload);
+  if (!isActive(task) || !can(KINDS[task.kind].capability)) return null;
   return (
     <>
       <Button icon="cross" onClick={() => setAsking(true)}>
@@ -40,7 +37,7 @@ export function CancelTask({ task, reload }: CancelTaskProps): ReactNode {
         text={<p>{t('tasks.cancel.text')}</p>}
         action={t('tasks.cancel')}
         isDangerous
-        run={cancel}
+        run={run}
       />
     </>
   );

@@ -2,7 +2,8 @@ import { useState, type ReactNode } from 'react';
 import { Button } from '../../design/button.js';
 import { Confirm } from '../../design/confirm.js';
 import { Card } from '../../design/page.js';
-import { done, failed } from '../../design/toast.js';
+import { done } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
 import { useListenerName } from '../../session/listener-names.js';
 import { absolute } from '../../words/dates.js';
@@ -82,16 +83,12 @@ function Start({ body, counted, onCreated }: StartProps): ReactNode {
   const [isAsking, setAsking] = useState(false);
   const listener = useListenerName(body.listenerId ?? '');
   const { isDangerous } = KINDS[body.kind];
-  const create = async () => {
-    try {
-      const answer = await api.createTask({ body }, { idempotencyKey: newKey() });
-      if (!('id' in answer)) return;
-      done(t('task.created-now'));
-      onCreated(answer.id);
-    } catch (error) {
-      failed(t('task.not-created'), error);
-    }
-  };
+  const { run } = useAction(t('task.not-created'), async () => {
+    const answer = await api.createTask({ body }, { idempotencyKey: newKey() });
+    if (!('id' in answer)) return;
+    done(t('task.created-now'));
+    onCreated(answer.id);
+  });
   return (
     <>
       <Button kind={isDangerous ? 'danger' : 'primary'} onClick={() => setAsking(true)}>
@@ -105,7 +102,7 @@ function Start({ body, counted, onCreated }: StartProps): ReactNode {
         action={t('task.start')}
         {...typedFor(counted.count, listener?.url)}
         isDangerous={isDangerous}
-        run={create}
+        run={run}
       />
     </>
   );

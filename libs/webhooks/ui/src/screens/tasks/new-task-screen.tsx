@@ -3,7 +3,7 @@ import { changeQuery, go, href, usePlace } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
 import { Card, Page } from '../../design/page.js';
 import { Empty } from '../../design/states.js';
-import { failed } from '../../design/toast.js';
+import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
 import { useCan } from '../../session/session.js';
 import { t } from '../../words/words.js';
@@ -44,7 +44,6 @@ function Form({ kinds }: { readonly kinds: readonly TaskKind[] }): ReactNode {
   const kind = kinds.find((one) => one === query.get('kind')) ?? (kinds[0] as TaskKind);
   const [values, setValues] = useState<Values>(() => valuesOf(query));
   const [counted, setCounted] = useState<Counted | null>(null);
-  const [isBusy, setBusy] = useState(false);
   useEffect(() => {
     // A reload keeps the form, and a link can fill it.
     const timer = setTimeout(() => changeQuery({ ...NONE, ...values }, '/tasks/new'), TYPING_MS);
@@ -53,24 +52,19 @@ function Form({ kinds }: { readonly kinds: readonly TaskKind[] }): ReactNode {
   const body = bodyOf(kind, values);
   const key = JSON.stringify(body);
   const change = (field: Field, value: string) => setValues((before) => ({ ...before, [field]: value }));
-  const count = async () => {
-    setBusy(true);
-    try {
-      const answer = await api.createTask({ body: { ...body, dryRun: true } });
-      if ('count' in answer) setCounted({ ...answer, key });
-    } catch (error) {
+  const { isBusy, run } = useAction(t('task.not-counted'), async () => {
+    const answer = await api.createTask({ body: { ...body, dryRun: true } }).catch((error: unknown) => {
       setCounted(null);
-      failed(t('task.not-counted'), error);
-    } finally {
-      setBusy(false);
-    }
-  };
+      throw error;
+    });
+    if ('count' in answer) setCounted({ ...answer, key });
+  });
   return (
     <form
       className="task-form"
       onSubmit={(event) => {
         event.preventDefault();
-        void count();
+        void run();
       }}
     >
       <div className="stack">
