@@ -98,9 +98,7 @@ describeDatabases("the customer's view of an attempt", (database) => {
     const [forOperators] = ofOperators;
     expect(forOperators?.errorDetail).toContain('10.11.12.13');
     expect(forOperators?.durationMs).toBeTypeOf('number');
-    expect((await app.deliveries.list()).items).toMatchObject([
-      { lastDurationMs: ofOperators.at(-1)?.durationMs },
-    ]);
+    expect((await app.deliveries.list()).items).toMatchObject([{ lastDurationMs: ofOperators.at(-1)?.durationMs }]);
     expect(forOperators?.phases).toEqual({
       connection: 'none',
       ...{ dnsMs: null, connectMs: null, tlsMs: null, firstByteMs: null },
