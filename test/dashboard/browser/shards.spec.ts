@@ -1,45 +1,23 @@
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { WebhooksDashboardModule } from 'nestjs-entity-webhooks/dashboard';
-import { createSqlite, type FreshDatabase } from '../../support/fresh-database.js';
-import { startShardedApi, type ShardedApi } from '../../shards/sharded-api.js';
-import { buildPages } from '../built-pages.js';
+import { startShardedShop, type ShardedShop } from '../sharded-shop.js';
 import { describeInBrowser, useBrowser } from './browser.js';
 import { openPage, type OpenPage } from './page-of.js';
 
 describeInBrowser('the dashboard of two shards, in the browser', () => {
   const browser = useBrowser();
-  let fresh: FreshDatabase[];
-  let api: ShardedApi;
+  let api: ShardedShop;
   let opened: OpenPage;
   beforeAll(async () => {
-    await buildPages();
-    fresh = [await createSqlite(), await createSqlite()];
-    const [eu, us] = fresh.map(({ options }) => options) as [FreshDatabase['options'], FreshDatabase['options']];
-    api = await startShardedApi({ databases: { eu, us }, imports: [WebhooksDashboardModule.forRoot()] });
-    for (const shard of [api.eu, api.us]) {
-      const owner = `${shard.name}-1`;
-      await shard.listeners.create({ owner, name: `of ${shard.name}`, url: api.receiver.url, events: ['order.*'] });
-      await shard.order(owner);
-      shard.dispatcher.start();
-    }
+    api = await startShardedShop();
   });
-  afterAll(async () => {
-    await api?.close();
-    for (const { drop } of fresh) await drop();
-  });
+  afterAll(() => api?.close());
   afterEach(async () => {
     opened?.complaints.none();
     await opened?.context.close();
   });
 
-  const open = (path: string) => openPage(browser, { origin: api.origin, tokenOf: operatorToken }, 'operator', path);
-  const operatorToken = async () => {
-    const { can } = (await api.call('GET', '/me', { as: 'operator' })).body as { can: string[] };
-    const body = { kind: 'operator', can: can.filter((one) => one !== 'sessions:create') };
-    return (await api.call('POST', '/sessions', { as: 'operator', body })).body.token as string;
-  };
-
+  const open = (path: string) => openPage(browser, api, 'operator', path);
   /** Opens another screen and comes back. A reload would lose the token. */
   const readAgain = async (page: Page) => {
     await page.getByRole('link', { name: 'Tasks' }).click();
