@@ -187,7 +187,7 @@ export { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js'
 export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
-export type { TlsIdentity } from './sending/guarded-agent.js';
+export type { TlsIdentity } from './sending/connection-options.js';
 export type { AttemptExchange, Outcome, OutcomeKind } from './sending/outcome.js';
 export type { AttemptPhases } from './sending/phases.js';
 export type { SendErrorCode } from './sending/send-error.js';
