@@ -6,6 +6,7 @@ import { Card, Facts, type FactList } from '../../design/page.js';
 import { At } from '../../design/time.js';
 import { useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
+import { inShard } from '../../session/shards.js';
 import { duration } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 import { handshakes } from '../editor/handshakes.js';
@@ -88,9 +89,9 @@ function rateText({ limit, perSeconds }: NonNullable<Listener['rateLimit']>): st
 }
 
 /** What customers neither see nor set. */
-function ownerFactsOf({ owner, externalId, metadata }: Listener): FactList {
+function ownerFactsOf({ owner, shard, externalId, metadata }: Listener): FactList {
   return [
-    [t('column.owner'), owner ?? t('listener.no-owner')],
+    [t('column.owner'), inShard(owner ?? t('listener.no-owner'), { shard })],
     [t('listener.external-id'), externalId],
     [t('listener.metadata'), metadata === null ? null : <code key="metadata">{JSON.stringify(metadata)}</code>],
   ];
