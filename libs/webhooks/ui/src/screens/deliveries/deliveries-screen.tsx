@@ -171,7 +171,7 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
     { name: t('column.attempts'), width: '64px', isOnlyWide: true, cell: ({ attemptCount }) => attemptCount },
     {
       name: t('delivery.duration'),
-      width: 'minmax(64px, 0.9fr)',
+      width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
       cell: (delivery) => <Took delivery={delivery} />,
     },
