@@ -23,8 +23,8 @@ export interface PartitionParts {
   /** The longer age of retention, in ms; `null`: nothing is ever deleted. */
   readonly keptMs: number | null;
   readonly daysAhead: number;
-  /** Whether only days without rows are dropped: with an archive, the archiver drops the others. @defaultValue false */
-  readonly onlyEmpty?: boolean;
+  /** Whether only days without rows are dropped: if the application archives, the archiver drops the others. @defaultValue never */
+  readonly onlyEmpty?: (now: number) => Script<boolean>;
 }
 
 /** The result of one transaction. */
@@ -78,17 +78,18 @@ export class PartitionChore {
     }
     const past = keptMs === null ? [] : pastDays(partitions, now - keptMs);
     const day = past.find((one) => !this.days.dropped.has(one));
-    if (day !== undefined) return yield* this.drop(partitions, day, position);
+    if (day !== undefined) return yield* this.drop(partitions, day, position, now);
     return { position: 0, isDone: true, committed: () => this.end() };
   }
 
-  private *drop(partitions: readonly Partition[], day: number, position: number): Script<PartitionBatch> {
-    const { database, onlyEmpty } = this.parts;
+  private *drop(partitions: readonly Partition[], day: number, position: number, now: number): Script<PartitionBatch> {
+    const { database } = this.parts;
     const ended = (result: DayResult) => ({
       ...{ position: 0, isDone: false },
       committed: () => this.tried('dropped', day, result),
     });
     if (yield* isUnfinished(database, partitions, day)) return ended('kept');
+    const onlyEmpty = this.parts.onlyEmpty !== undefined && (yield* this.parts.onlyEmpty(now));
     if (!onlyEmpty) {
       const last = yield* forgetKeys(database, partitions, { day, afterSeq: position, limit: KEYS_PER_BATCH });
       if (last !== null) return { position: last, isDone: false };

@@ -42,6 +42,7 @@ import { pruneTasks } from '../store/queue/task-rows.js';
 import type { Script } from '../store/database/script.js';
 import { DAYS_AHEAD, PartitionChore, rowsBefore } from './partition-chore.js';
 import type { Archiver } from './archiver.js';
+import { archivesOf, type Archives } from './archives.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { OperationalEvents } from './operational-events.js';
 import { Signal } from './signal.js';
@@ -54,7 +55,7 @@ export interface UpkeepParts {
   readonly clock: WebhookClock;
   readonly maxAgeMs: number;
   readonly retention: ResolvedWebhooksOptions['retention'];
-  /** Deletes the old rows in place of the chores; `null` if the application has no archive. */
+  /** Deletes the old rows in place of the chores; `null` if this process has no archive. */
   readonly archiver: Archiver | null;
   readonly logger: LoggerService;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
@@ -102,7 +103,7 @@ const DAILY_MS = DAY;
 const LONG_OUTBOX = 1_000_000;
 /** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;
-/** With an archive, the archiver deletes the rows. */
+/** While the application archives, only the archiver deletes the rows. */
 const NOTHING_PRUNED = { deliveries: 0, events: 0, hasMore: false };
 /** How long a task that has ended is listed. */
 const TASKS_KEPT_FOR_MS = 30 * DAY;
@@ -116,7 +117,8 @@ const TASKS_KEPT_FOR_MS = 30 * DAY;
  * too old, when the shorter retention period is over, and when both retention periods are over. The last pass begins daily at the first
  * event that still exists. Few of the old events still exist, for example because they had unfinished deliveries.
  *
- * With an archive, these passes delete nothing: see {@link Archiver}.
+ * With an archive, these passes delete nothing: see {@link Archiver}. A process without an archive deletes nothing either while another
+ * process archives.
  *
  * After each batch, a chore pauses. The pause has the length of the batch. So a chore uses at most half of one
  * connection's time.
@@ -162,6 +164,7 @@ export class Upkeep {
   async runDue(): Promise<UpkeepResult> {
     if (!this.loop) this.isStopping = false;
     const total = { discarded: 0, deliveries: 0, events: 0 };
+    await this.parts.archiver?.mark();
     await this.warnOfBacklog();
     for (const chore of await this.due()) await this.attend(chore, total);
     const archived = await this.parts.archiver?.runDue();
@@ -171,6 +174,8 @@ export class Upkeep {
   }
 
   private async run(): Promise<void> {
+    // At once, because a process without an archive may already look for old rows.
+    await this.guarded('archive', async () => this.parts.archiver?.mark());
     while (!this.isStopping) {
       // The pause is random. Otherwise processes that started together would all search at the same time.
       await this.signal.wait(LOOK_EVERY_MS * (0.5 + Math.random()));
@@ -320,19 +325,19 @@ function reportedLag(lagMs: number, { paused, since }: SendingState, isReported:
 
 function choresOf(parts: UpkeepParts): Chore[] {
   const { database, operational, tablePaths, retention, logger } = parts;
-  const onlyEmpty = parts.archiver !== null;
+  const archives = archivesOf(parts);
   const keptMs = retention ? Math.max(retention.succeededMs, retention.failedMs) : null;
   return [
     // First, so that a day is dropped before retention reads its rows.
     ...(database.isPartitioned
-      ? [new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD, onlyEmpty })]
+      ? [new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD, onlyEmpty: archives })]
       : []),
-    ...cleaning(parts),
+    ...cleaning(parts, archives),
     ...(operational ? [lagChore(database, operational, tablePaths)] : []),
   ];
 }
 
-function cleaning({ database, maxAgeMs, retention, archiver }: UpkeepParts): Chore[] {
+function cleaning({ database, maxAgeMs, retention, archiver }: UpkeepParts, archives: Archives): Chore[] {
   /** The time that sending was paused does not count: a pause must not discard deliveries. */
   function* tooOldBefore(now: number): Script<number> {
     return now - maxAgeMs - pausedTime(yield* readSending(database), now, maxAgeMs);
@@ -402,6 +407,7 @@ function cleaning({ database, maxAgeMs, retention, archiver }: UpkeepParts): Cho
     name: 'prune',
     everyMs: OFTEN_MS,
     *batch(afterSeq, now) {
+      if (yield* archives(now)) return { position: afterSeq, isDone: true };
       const before = limit(now, Math.min(succeededMs, failedMs));
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
       const { hasMore, ...pruned } = yield* prune(database, events, limits(now));
@@ -418,7 +424,9 @@ function cleaning({ database, maxAgeMs, retention, archiver }: UpkeepParts): Cho
       const ageLimit = yield* tooOldBefore(now);
       const tooOld = events.filter(({ agedFrom }) => agedFrom < ageLimit);
       const { discarded, firstLeft } = yield* discardPending(database, tooOld, now);
-      const { hasMore, ...pruned } = archiver ? NOTHING_PRUNED : yield* prune(database, events, limits(now));
+      const { hasMore, ...pruned } = (yield* archives(now))
+        ? NOTHING_PRUNED
+        : yield* prune(database, events, limits(now));
       const result = { discarded, ...pruned };
       if (hasMore || (firstLeft !== null && discarded.size > 0)) {
         return { position: afterSeq, isDone: false, ...result };
