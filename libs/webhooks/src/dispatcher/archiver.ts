@@ -66,7 +66,7 @@ export class Archiver {
 
   constructor(private readonly parts: ArchiverParts) {}
 
-  /** Tells the processes without an archive that they must not delete rows. @throws errors of the database */
+  /** Marks that this process archives, so that processes without an archive delete no rows. @throws errors of the database */
   async mark(): Promise<void> {
     const { clock, database } = this.parts;
     await database.transaction(() => markArchiving(database, clock.now()), 'work');
