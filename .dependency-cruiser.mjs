@@ -24,6 +24,8 @@ const LAYERS = [
     ['dashboard'],
     ['index', 'keys'],
   ],
+  // Several instances that share the owners.
+  [['shards']],
   // Files of the root that put an instance together.
   [['runtime']],
   [['dispatcher', 'dispatcher/wake-ups'], ['publishing']],

@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 383,
+    files: 399,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
@@ -50,7 +50,7 @@ const CLOSURES = {
   './testing': { files: 51, packages: ['@nestjs/typeorm', 'sql-template-tag', 'typeorm'] },
   './receiver': { files: 25, packages: [] },
   './receiver/nest': {
-    files: 61,
+    files: 63,
     packages: ['@nestjs/common', '@nestjs/core', '@nestjs/event-emitter', '@nestjs/typeorm', 'rxjs', 'typeorm'],
   },
   // The view routes an event in flight again, and reads which deliveries have a row.
@@ -64,8 +64,8 @@ const CLOSURES = {
   './otel': { files: 36, packages: ['@nestjs/common', '@opentelemetry/api', 'sql-template-tag', 'uuid'] },
   './terminus': { files: 6, packages: ['@nestjs/common', '@nestjs/core', '@nestjs/terminus'] },
   './bullmq': { files: 15, packages: ['@nestjs/common', 'bullmq'] },
-  './migrations': { files: 47, packages: ['sql-template-tag', 'typeorm'] },
-  './catalog': { files: 49, packages: ['typeorm'] },
+  './migrations': { files: 52, packages: ['sql-template-tag', 'typeorm'] },
+  './catalog': { files: 52, packages: ['typeorm'] },
 };
 
 let failed = 0;

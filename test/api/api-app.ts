@@ -178,7 +178,7 @@ function appModule(options: ApiAppOptions): Type {
   return AppModule;
 }
 
-async function call(
+export async function call(
   origin: string,
   method: string,
   path: string,

@@ -7,6 +7,8 @@ import { violations, type Schema } from '../../libs/webhooks/src/api/schema.js';
 import { apiRoutes } from '../../libs/webhooks/src/api/webhooks-api.module.js';
 import { Order, Rate, startApiApp, type Answer, type ApiApp, type ApiAppOptions, type Platform } from './api-app.js';
 import { countStatements } from './statements.js';
+import { startShardedApi } from '../shards/sharded-api.js';
+import { createPair, PAIRS } from '../shards/sharded-app.js';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { EventService } from 'nestjs-entity-webhooks';
 import { MANAGE, OPERATE, VIEW } from 'nestjs-entity-webhooks/api';
@@ -16,6 +18,7 @@ const REQUESTS = Number(process.env.FUZZ_REQUESTS ?? (process.env.FUZZ_SECONDS =
 const SEED = process.env.FUZZ_SEED === undefined ? {} : { seed: Number(process.env.FUZZ_SEED) };
 const MANY = 1_000_000;
 const ROUTES = apiRoutes(true);
+const ROUTES_OF_SHARDS = apiRoutes(true, true);
 
 const OPTIONS: ApiAppOptions = {
   api: { limits: { readsPerMinute: MANY, writesPerMinute: MANY, previewsPerMinute: MANY, urlChecksPerMinute: MANY } },
@@ -346,8 +349,11 @@ const headerText = anyText.map((text) => text.replaceAll(/[^\x20-\x7e]/g, '').tr
 
 const OTHER_IDS = ['order.updated', 'lst_0', 'dlv_0'];
 
-function requests(idsOf: (route: ApiRoute) => readonly string[]): fc.Arbitrary<RandomRequest> {
-  return fc.constantFrom(...ROUTES).chain((route) => {
+function requests(
+  routes: readonly ApiRoute[],
+  idsOf: (route: ApiRoute) => readonly string[],
+): fc.Arbitrary<RandomRequest> {
+  return fc.constantFrom(...routes).chain((route) => {
     const names = [...Object.keys(route.query ?? {}), 'other'];
     return fc.record({
       route: fc.constant(route),
@@ -399,17 +405,40 @@ function queryText(schema: Schema = {}): fc.Arbitrary<string> {
   return mostly(fc.constant(usual), anyText).map(String);
 }
 
-describe.each(PLACES)('random requests (%s, %s)', (platform, name, database) => {
-  let fresh: FreshDatabase;
+/** An API of one instance, or of two shards. */
+interface Place {
+  readonly title: string;
+  readonly routes: readonly ApiRoute[];
+  readonly start: () => Promise<{ api: ApiApp; drop: () => Promise<void> }>;
+}
+
+const OF_ONE = PLACES.map(([platform, name, database]): Place => {
+  const start = async () => {
+    const fresh = await database.create();
+    return { api: await startApiApp({ ...OPTIONS, platform, database: fresh.options }), drop: fresh.drop };
+  };
+  return { title: `${platform}, ${name}`, routes: ROUTES, start };
+});
+
+const OF_SHARDS = PAIRS.slice(0, 1).map(([name, eu, us]): Place => {
+  const start = async () => {
+    const pair = await createPair(eu, us);
+    const sharded = await startShardedApi({ databases: pair.options, webhooks: OPTIONS.webhooks });
+    return { api: { ...sharded.eu, ...sharded }, drop: pair.drop };
+  };
+  return { title: `two shards, ${name}`, routes: ROUTES_OF_SHARDS, start };
+});
+
+describe.each([...OF_ONE, ...OF_SHARDS])('random requests ($title)', ({ title, routes, start }) => {
+  let drop: () => Promise<void>;
   let api: ApiApp;
   const answers = new Map<number, number>();
   beforeAll(async () => {
-    fresh = await database.create();
-    api = await startApiApp({ ...OPTIONS, platform, database: fresh.options });
+    ({ api, drop } = await start());
   });
   afterAll(async () => {
     await api.close();
-    await fresh.drop();
+    await drop();
   });
 
   it('never cause a 5xx, and every answer is as documented', { timeout: 60_000 + REQUESTS * 60 }, async () => {
@@ -434,7 +463,7 @@ describe.each(PLACES)('random requests (%s, %s)', (platform, name, database) => 
       return [path.startsWith('/events') ? event : delivery];
     };
     const called = new Set<string>();
-    const property = fc.asyncProperty(requests(idsOf), async (given) => {
+    const property = fc.asyncProperty(requests(routes, idsOf), async (given) => {
       called.add(given.route.operation);
       const answer = await send(api, given);
       answers.set(answer.status, (answers.get(answer.status) ?? 0) + 1);
@@ -446,7 +475,7 @@ describe.each(PLACES)('random requests (%s, %s)', (platform, name, database) => 
     const succeeded = [200, 201, 202, 204].reduce((sum, status) => sum + (answers.get(status) ?? 0), 0);
     expect(succeeded).toBeGreaterThan(REQUESTS / PLACES.length / 10);
     if (process.env.FUZZ_SECONDS !== undefined || process.env.FUZZ_REQUESTS !== undefined)
-      console.log(`fuzz: API on ${platform}, ${name}: ${JSON.stringify(Object.fromEntries([...answers].toSorted()))}`);
+      console.log(`fuzz: API on ${title}: ${JSON.stringify(Object.fromEntries([...answers].toSorted()))}`);
   });
 });
 

@@ -351,12 +351,10 @@ describe.each(['express', 'fastify'] satisfies Platform[])('the stream over HTTP
   });
 
   it('reads for all its readers at once, and nothing while there is none', async () => {
-    const { streams } = api.app.get<{ parts: { streams: { polling: Promise<void>; readers: Set<unknown> } } }>(
-      HANDLER,
-      {
-        strict: false,
-      },
-    ).parts;
+    interface Polled {
+      instances: { main: { streams: { polling: Promise<void>; readers: Set<unknown> } } };
+    }
+    const { streams } = api.app.get<Polled>(HANDLER, { strict: false }).instances.main;
     const statementsOfPoll = async (...users: string[]): Promise<number> => {
       const all = await Promise.all(users.map((user) => reading(clientOf(api.origin, user))));
       await expect.poll(() => streams.readers.size).toBe(users.length);

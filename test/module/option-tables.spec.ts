@@ -18,6 +18,7 @@ import {
   resolveIncomingWebhooksOptions,
 } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
 import { TELEMETRY_OPTIONS } from '../../libs/webhooks/src/otel/webhooks-telemetry.module.js';
+import { SHARDS_OPTIONS } from '../../libs/webhooks/src/shards/webhooks-shards.module.js';
 import { VERIFY_OPTIONS } from '../../libs/webhooks/src/verify/webhooks-verify.module.js';
 
 const SECRET = generateSecret();
@@ -31,6 +32,7 @@ const MODULES: [name: string, table: AnyOptionTable, required: object][] = [
   ['WebhooksDashboardModule', DASHBOARD_OPTIONS, {}],
   ['bullmqEngine()', BULLMQ_OPTIONS, { connection: {} }],
   ['WebhooksTelemetryModule', TELEMETRY_OPTIONS, {}],
+  ['WebhooksShardsModule', SHARDS_OPTIONS, { dataSources: ['eu'], shardOf: () => 'eu' }],
   [
     'WebhooksApiModule',
     API_OPTIONS,

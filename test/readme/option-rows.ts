@@ -20,6 +20,7 @@ const FILES = [
   'api/api-options.ts',
   'bullmq/bullmq-engine-options.ts',
   'dashboard/dashboard-options.ts',
+  'shards/webhooks-shards.module.ts',
 ];
 
 /** An option with its comment in the interface. */

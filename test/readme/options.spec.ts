@@ -11,6 +11,7 @@ import { WEBHOOKS_MODULE_OPTIONS } from '../../libs/webhooks/src/options/resolve
 import type { AnyOptionTable } from '../../libs/webhooks/src/option-table.js';
 import { INCOMING_WEBHOOKS_OPTIONS } from '../../libs/webhooks/src/receiver/nest/incoming-webhooks-options.js';
 import { TELEMETRY_OPTIONS } from '../../libs/webhooks/src/otel/webhooks-telemetry.module.js';
+import { SHARDS_OPTIONS } from '../../libs/webhooks/src/shards/webhooks-shards.module.js';
 import { VERIFY_OPTIONS } from '../../libs/webhooks/src/verify/webhooks-verify.module.js';
 import { WORKSPACE } from '../support/scratch-project.js';
 import { documentedOptions, optionRows } from './option-rows.js';
@@ -19,6 +20,7 @@ const PAGES: [page: string, type: string, table: AnyOptionTable][] = [
   ['options.md', 'WebhooksModuleOptions', WEBHOOKS_MODULE_OPTIONS],
   ['receiving/nest.md', 'IncomingWebhooksModuleOptions', INCOMING_WEBHOOKS_OPTIONS],
   ['api.md', 'WebhooksApiOptions', API_OPTIONS],
+  ['scaling.md', 'WebhooksShardsOptions', SHARDS_OPTIONS],
   ['bullmq.md', 'BullmqEngineOptions', BULLMQ_OPTIONS],
   ['dashboard.md', 'WebhooksDashboardOptions', DASHBOARD_OPTIONS],
   ['verify.md', 'WebhooksVerifyOptions', VERIFY_OPTIONS],

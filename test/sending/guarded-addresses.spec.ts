@@ -5,7 +5,7 @@ import { createServer as createTcpServer, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 
 import { AddressGuard } from '../../libs/webhooks/src/sending/address-guard.js';
-import { guardedLookup } from '../../libs/webhooks/src/sending/guarded-agent.js';
+import { guardedLookup } from '../../libs/webhooks/src/sending/guarded-connector.js';
 import { FakeDns } from '../../libs/webhooks/src/testing/index.js';
 import { cleanUpAfterEach, LOOPBACK, listen, setup, request } from './transport-setup.js';
 

@@ -1,5 +1,11 @@
 export { WebhooksModule } from './webhooks.module.js';
 export { WebhooksWorkerModule } from './webhooks-worker.module.js';
+export {
+  WebhooksShardsModule,
+  type WebhooksShardsAsyncOptions,
+  type WebhooksShardsOptions,
+} from './shards/webhooks-shards.module.js';
+export { WebhooksShards, type ShardOf, type WebhooksShard } from './shards/webhooks-shards.js';
 export type { WebhookFeature } from './entities/webhook-feature.js';
 export {
   getDeliveriesToken,
@@ -181,7 +187,7 @@ export { StandardScheme, StandardV1aScheme } from './signing/standard-scheme.js'
 export { StripeScheme } from './signing/stripe-scheme.js';
 
 export type { EgressProxyOptions } from './sending/egress-proxy.js';
-export type { TlsIdentity } from './sending/guarded-agent.js';
+export type { TlsIdentity } from './sending/connection-options.js';
 export type { AttemptExchange, Outcome, OutcomeKind } from './sending/outcome.js';
 export type { AttemptPhases } from './sending/phases.js';
 export type { SendErrorCode } from './sending/send-error.js';

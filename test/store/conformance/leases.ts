@@ -7,7 +7,8 @@ import { takeTurn } from '../../../libs/webhooks/src/store/database/chores.js';
 import { readReadyAt, readReadyListeners } from '../../../libs/webhooks/src/store/listeners/ready-listeners.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
-import { addEvents, addListener, deliveriesOf, failureOf, LEASE_MS, outboxOf, roomFor } from '../support.js';
+import { settleLeases } from '../../../libs/webhooks/src/store/outbox/outbox-rows.js';
+import { addEvents, addListener, attemptOf, deliveriesOf, failureOf, LEASE_MS, outboxOf, roomFor } from '../support.js';
 import { START, withToken, type StoreSuite } from './store-suite.js';
 
 export function describeLeases(suite: StoreSuite): void {
@@ -48,6 +49,55 @@ export function describeLeases(suite: StoreSuite): void {
       expect(await reclaim(START + LEASE_MS, 2)).toHaveLength(2);
       expect(await reclaim(START + LEASE_MS, 2)).toHaveLength(1);
       expect((await claim(START + LEASE_MS)).deliveries).toHaveLength(3);
+    });
+  });
+
+  describe('an event of a process that gives its unsent deliveries back', () => {
+    const release = async (...given: ClaimedDelivery[]) => {
+      await database.transaction(() => releaseDeliveries(database, given, START));
+      settleLeases(given);
+    };
+    const ofTwoListeners = async () => {
+      await addListener(database, START);
+      await addListener(database, START);
+      await addEvents(database, 1);
+      return (await fan({ room: roomFor(2) })).leased as [ClaimedDelivery, ClaimedDelivery];
+    };
+    const idsOf = (deliveries: readonly ClaimedDelivery[]) => deliveries.map(({ id }) => id).toSorted();
+
+    it('has no lease any more if none of its requests has begun: another process claims all of them at once', async () => {
+      const both = await ofTwoListeners();
+      await release(...both);
+      expect(await outboxOf(database)).toEqual([]);
+      const { deliveries } = await claim(START);
+      expect(idsOf(deliveries)).toEqual(idsOf(both));
+      expect(await fan({ room: roomFor(2), now: START + LEASE_MS })).toMatchObject({ events: 0, leased: [] });
+    });
+
+    it('has no lease any more if they are given back one after the other', async () => {
+      const [first, second] = await ofTwoListeners();
+      await release(first);
+      expect(await outboxOf(database)).toHaveLength(1);
+      await release(second);
+      expect(await outboxOf(database)).toEqual([]);
+      expect((await claim(START)).deliveries).toHaveLength(2);
+    });
+
+    it('keeps its lease while one of its requests is under way: another process claims only the others', async () => {
+      const [begun, unsent] = await ofTwoListeners();
+      await release(unsent);
+      expect(await fan({ room: roomFor(2), now: START + LEASE_MS - 1 })).toMatchObject({ events: 0, leased: [] });
+      expect(idsOf((await claim(START)).deliveries)).toEqual([unsent.id]);
+      const { moved } = await record([attemptOf(begun, START)], START);
+      expect(idsOf([...moved])).toEqual([begun.id]);
+      expect(await outboxOf(database)).toEqual([]);
+    });
+
+    it('is routed again when that lease expires without a record: only the request under way is repeated', async () => {
+      const [begun, unsent] = await ofTwoListeners();
+      await release(unsent);
+      const { leased } = await fan({ room: roomFor(2), now: START + LEASE_MS });
+      expect(idsOf(leased)).toEqual([begun.id]);
     });
   });
 

@@ -21,9 +21,13 @@ export const ABOUT_ROUTES: readonly ApiRoute[] = [
     capability: null,
     status: 200,
     answer: ref('Me'),
+    reach: 'all',
     errors: [],
     run: ({ principal: { page, ...principal }, parts, listeners }) => ({
-      body: { ...principal, instance: parts.instance, ...listeners.choices(), ...page },
+      body: {
+        ...{ ...principal, instance: parts.instance, ...listeners.choices(), ...page },
+        ...(principal.kind === 'operator' && parts.shards.length ? { shards: parts.shards } : {}),
+      },
     }),
   },
   {
@@ -119,9 +123,11 @@ export const SESSION_ROUTES: readonly ApiRoute[] = [
     summary: 'Revokes a session. An unknown id is no error',
     capability: 'sessions:create',
     status: 204,
+    // A revocation that a shard does not have would end when the others do not answer.
+    reach: { merge: () => undefined, needsAll: true },
     errors: [],
     async run({ parts, system, id }) {
-      await sessionsOf(parts).revoke({ id: id.slice(0, 64) });
+      await sessionsOf(parts).revoke(parts.runtime.database, { id: id.slice(0, 64) });
       await system.note({ action: 'session.revoked', target: id.slice(0, 64) });
       return {};
     },
@@ -138,7 +144,7 @@ export const SESSION_ROUTES: readonly ApiRoute[] = [
     async run({ parts, system, query }) {
       if (query['owner'] === undefined) throw invalidRequest([{ parameter: 'owner', detail: 'is required' }]);
       const owner = query['owner'] as string;
-      await sessionsOf(parts).revoke({ owner });
+      await sessionsOf(parts).revoke(parts.runtime.database, { owner });
       await system.note({ action: 'sessions.revoked', target: owner });
       return {};
     },

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { ConfigurationError } from '../errors.js';
 import { ownerText } from '../owner.js';
 import { kindOf } from '../show.js';
@@ -97,6 +98,12 @@ export interface Principal {
 
 const NO_SESSION = { expiresAt: null, page: NO_PAGE } as const;
 const OPERATOR: Principal = { kind: 'operator', owner: null, actor: null, can: CAPABILITIES, ...NO_SESSION };
+
+/** The caller without a login, with `catalog: { public: true }`: an owner with a random name, to whom nothing belongs. */
+export const ANYBODY: Principal = {
+  ...{ kind: 'owner', owner: randomUUID(), actor: null, can: ['catalog:read'] },
+  ...NO_SESSION,
+};
 
 /**
  * Checks the result of `access()`, so that a mistake in that function gives nobody access.

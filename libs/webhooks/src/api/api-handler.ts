@@ -2,14 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { oneLine } from '../foreign-text.js';
 import { PerMinute } from '../per-minute.js';
 import { WebhooksLogger } from '../webhooks-logger.js';
-import { OPEN_ACCESS, principalOf, type AccessResolver, type Principal } from './access.js';
+import { ANYBODY, OPEN_ACCESS, principalOf, type AccessResolver, type Principal } from './access.js';
 import { ApiError, retryAfter } from './api-error.js';
 import { etagOf, isKnown } from './etag.js';
 import { Idempotency, readIdempotencyKey } from './idempotency.js';
+import type { RunOn, ServedInstances } from './instances.js';
 import { problemOf } from './problem.js';
 import { assertNoForgery, headerOf, readBody, readIfMatch, readQuery, type HttpRequest } from './read-request.js';
 import { neededBy, type ApiAnswer, type ApiCall, type ApiParts, type ApiRoute } from './route.js';
-import { NO_PAGE } from './session-page.js';
 import { TOKEN_PREFIX, unauthenticated } from './sessions.js';
 import type { ReservedStream } from './streams.js';
 
@@ -44,16 +44,6 @@ const LIMITS = {
 } as const;
 const BEARER = /^Bearer\s+(\S+)\s*$/i;
 
-/** The caller without a login, with `catalog: { public: true }`: an owner with a random name, to whom nothing belongs. */
-const ANYBODY: Principal = {
-  kind: 'owner',
-  owner: randomUUID(),
-  actor: null,
-  can: ['catalog:read'],
-  expiresAt: null,
-  page: NO_PAGE,
-};
-
 /** The session token of a request; `undefined` if the request has none. */
 export function sessionTokenOf(request: HttpRequest): string | undefined {
   const [, token] = BEARER.exec(headerOf(request, 'authorization') ?? '') ?? [];
@@ -66,18 +56,15 @@ export function sessionTokenOf(request: HttpRequest): string | undefined {
 export class ApiHandler {
   private readonly logger = new WebhooksLogger('WebhooksApi');
   private readonly counts = new PerMinute();
-  private readonly idempotency: Idempotency;
 
   constructor(
-    private readonly parts: ApiParts,
+    private readonly instances: ServedInstances,
     private readonly options: {
       readonly access: AccessResolver | typeof OPEN_ACCESS;
       readonly catalog: { readonly public: boolean };
       readonly limits: Readonly<Record<(typeof LIMITS)[keyof typeof LIMITS][0], number>>;
     },
-  ) {
-    this.idempotency = new Idempotency(parts.runtime);
-  }
+  ) {}
 
   /** Call this method once, when the application starts. */
   warnIfOpen(): void {
@@ -89,7 +76,7 @@ export class ApiHandler {
 
   /** Ends the streams, because the HTTP server waits for open connections before it closes. */
   async close(): Promise<void> {
-    await this.parts.streams.close();
+    await this.instances.close();
   }
 
   /** Never throws: every error becomes an answer. */
@@ -104,7 +91,8 @@ export class ApiHandler {
   /** The answer to an error. @param route `undefined` for errors of guards and body parsers */
   problem(error: unknown, route?: ApiRoute): HttpAnswer {
     const instance = `urn:uuid:${randomUUID()}`;
-    const { problem, headers, isFault } = problemOf(error, instance, this.parts.runtime.clock.now(), route);
+    const now = this.instances.main.runtime.clock.now();
+    const { problem, headers, isFault } = problemOf(error, instance, now, route);
     if (isFault) this.logFault(instance, error);
     return {
       status: problem.status,
@@ -125,20 +113,18 @@ export class ApiHandler {
     if (needed.length && !needed.some((one) => principal.can.includes(one))) {
       throw new ApiError('CAPABILITY_MISSING', 403, `This call needs the capability ${needed.join(' or ')}.`);
     }
-    const query = readQuery(request, route);
-    const body = readBody(request, route);
-    const call: ApiCall = {
+    const asked = {
       principal,
-      parts: this.parts,
-      ...this.servicesOf(principal),
       id: Object.values(request.params ?? {})[0] ?? '',
-      query,
-      body,
+      query: readQuery(request, route),
+      body: readBody(request, route),
       ifRevision: readIfMatch(request, route),
-      header: (name) => headerOf(request, name),
+      header: (name: string) => headerOf(request, name),
       checkSession: this.checkOf(request),
     };
-    const answer = await this.run(route, request, call);
+    const on: RunOn = (parts, { query = asked.query, run = route.run } = {}) =>
+      this.run({ ...route, run }, request, { ...asked, query, parts, ...servicesOf(parts, principal) });
+    const answer = httpAnswer(route, await this.instances.answer(route, asked, on));
     if (request.method === 'HEAD') return withoutStream(answer);
     return route.isCatalog ? validated(request, answer) : answer;
   }
@@ -154,29 +140,30 @@ export class ApiHandler {
 
   private checkOf(request: HttpRequest): ApiCall['checkSession'] {
     const token = sessionTokenOf(request);
-    const { sessions } = this.parts;
+    const { sessions } = this.instances.main;
     return sessions && token !== undefined ? () => sessions.verify(token) : null;
   }
 
   private isOfSession(request: HttpRequest): boolean {
-    return this.parts.sessions !== null && sessionTokenOf(request) !== undefined;
+    return this.instances.main.sessions !== null && sessionTokenOf(request) !== undefined;
   }
 
-  private async run(route: ApiRoute, request: HttpRequest, call: ApiCall): Promise<HttpAnswer> {
+  private async run(route: ApiRoute, request: HttpRequest, call: ApiCall): Promise<ApiAnswer> {
     const key = route.isIdempotent ? readIdempotencyKey(headerOf(request, 'idempotency-key')) : undefined;
-    if (key === undefined) return httpAnswer(route, await route.run(call));
+    if (key === undefined) return route.run(call);
     const { kind, owner, actor } = call.principal;
     const parts = [kind, owner ?? '', actor ?? '', route.operation, call.id, key];
     const run = async () => route.run(call);
     const body = JSON.stringify(call.body);
-    const { answer, isReplayed } = await this.idempotency.once({ parts, owner, body }, route.status, run);
-    return httpAnswer(route, answer, isReplayed ? { 'Idempotency-Replayed': 'true' } : {});
+    const idempotency = new Idempotency(call.parts.runtime);
+    const { answer, isReplayed } = await idempotency.once({ parts, owner, body }, route.status, run);
+    return isReplayed ? { ...answer, headers: { ...answer.headers, 'Idempotency-Replayed': 'true' } } : answer;
   }
 
   /** @throws ApiError `UNAUTHENTICATED`, `CROSS_SITE_REQUEST` */
   private async principalOf(request: HttpRequest): Promise<Principal> {
     const token = sessionTokenOf(request);
-    const { sessions } = this.parts;
+    const { sessions } = this.instances.main;
     if (sessions && token !== undefined) return sessions.verify(token);
     assertNoForgery(request);
     const { access } = this.options;
@@ -186,36 +173,13 @@ export class ApiHandler {
     return principal;
   }
 
-  /** For an owner, every service is bound to that owner. */
-  private servicesOf({
-    owner,
-    actor,
-  }: Principal): Pick<ApiCall, 'listeners' | 'deliveries' | 'events' | 'tasks' | 'system'> {
-    const { runtime } = this.parts;
-    // The audit log must name who made a change, even if `access()` gave no name.
-    const name = actor ?? (owner === null ? 'an operator' : `owner ${owner}`);
-    const listeners = runtime.listeners.withActor(name);
-    const deliveries = runtime.deliveries.withActor(name);
-    const system = runtime.system.withActor(name);
-    const events = runtime.events.withActor(name);
-    const tasks = runtime.tasks.withActor(name);
-    if (owner === null) return { listeners, deliveries, events, tasks, system };
-    return {
-      listeners: listeners.forOwner(owner),
-      deliveries: deliveries.forOwner(owner),
-      events: events.forOwner(owner),
-      tasks: tasks.forOwner(owner),
-      system: system.forOwner(owner),
-    };
-  }
-
   /** @throws ApiError `TOO_MANY_REQUESTS` */
   private count({ kind, owner, actor }: Principal, { method, limit: own }: ApiRoute): void {
     const counted = own ?? (method === 'GET' ? 'reads' : 'writes');
     const [option, requests] = LIMITS[counted];
     const limit = this.options.limits[option];
     const name = JSON.stringify([counted, kind, owner, actor]);
-    const now = this.parts.runtime.clock.now();
+    const now = this.instances.main.runtime.clock.now();
     const retryAt = this.counts.take(new Map([[name, limit]]), now);
     if (retryAt === null) return;
     throw new ApiError(
@@ -227,10 +191,31 @@ export class ApiHandler {
   }
 }
 
+/** For an owner, every service is bound to that owner. */
+function servicesOf(
+  { runtime }: ApiParts,
+  { owner, actor }: Principal,
+): Pick<ApiCall, 'listeners' | 'deliveries' | 'events' | 'tasks' | 'system'> {
+  // The audit log must name who made a change, even if `access()` gave no name.
+  const name = actor ?? (owner === null ? 'an operator' : `owner ${owner}`);
+  const listeners = runtime.listeners.withActor(name);
+  const deliveries = runtime.deliveries.withActor(name);
+  const system = runtime.system.withActor(name);
+  const events = runtime.events.withActor(name);
+  const tasks = runtime.tasks.withActor(name);
+  if (owner === null) return { listeners, deliveries, events, tasks, system };
+  return {
+    listeners: listeners.forOwner(owner),
+    deliveries: deliveries.forOwner(owner),
+    events: events.forOwner(owner),
+    tasks: tasks.forOwner(owner),
+    system: system.forOwner(owner),
+  };
+}
+
 function httpAnswer(
   route: ApiRoute,
   { status = route.status, body, text, contentType = JSON_TYPE, headers = {}, stream }: ApiAnswer,
-  more: Readonly<Record<string, string>> = {},
 ): HttpAnswer {
   if (stream) {
     const streamed = { ...HEADERS, ...STREAMED, 'Content-Type': `${route.answerType}; charset=utf-8` };
@@ -239,7 +224,7 @@ function httpAnswer(
   const content = text ?? (body === undefined ? undefined : JSON.stringify(body));
   return {
     status,
-    headers: { ...HEADERS, ...headers, ...more, ...(content === undefined ? {} : { 'Content-Type': contentType }) },
+    headers: { ...HEADERS, ...headers, ...(content === undefined ? {} : { 'Content-Type': contentType }) },
     text: content,
   };
 }

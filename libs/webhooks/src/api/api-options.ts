@@ -39,6 +39,12 @@ export interface WebhooksApiOptions {
    */
   dataSource?: string;
   /**
+   * Whether the API serves every shard of `WebhooksShardsModule`, in place of one data source. See `docs/api.md`.
+   *
+   * @defaultValue false
+   */
+  shards?: boolean;
+  /**
    * Guards of the application, classes or instances. They run in this order. They do not run for requests with a session token.
    *
    * @defaultValue none
@@ -151,6 +157,7 @@ export const API_OPTIONS = {
   }),
   path: pathOption('webhooks'),
   dataSource: DATA_SOURCE,
+  shards: flag(false),
   guards: option<readonly (Type<CanActivate> | CanActivate)[]>(Object.freeze([]), {
     allowed: 'an array of guards',
     isAllowed: (given) => Array.isArray(given) && given.every(isGuard),

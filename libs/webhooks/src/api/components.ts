@@ -4,6 +4,7 @@ import { HANDSHAKES } from '../options/handshake-methods.js';
 import { AUDIT_ACTIONS } from '../store/system/audit.js';
 import { CAPABILITIES } from './access.js';
 import type { Schema } from './schema.js';
+import { withShards } from './schemas-of-shards.js';
 import { SHOWN_SESSION_PAGE } from './session-page.js';
 
 const text = (description: string, more: Schema = {}): Schema => ({ type: 'string', description, ...more });
@@ -168,7 +169,7 @@ const EVENT: Readonly<Record<string, Schema>> = {
 };
 
 /** The schemas of the document, by name. */
-export const COMPONENTS: Readonly<Record<string, Schema>> = {
+export const COMPONENTS: Readonly<Record<string, Schema>> = withShards({
   Listener: shape('A listener, without secrets.', LISTENER),
   ListenerWithSecret: shape('A listener with its secret, which no other answer shows.', {
     ...LISTENER,
@@ -442,7 +443,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     required: ['type', 'title', 'status', 'instance', 'code'],
     additionalProperties: false,
   },
-};
+});
 
 const REFERENCES: Readonly<Record<string, Schema>> = {
   externalId: textOrNull('The id of the listener in another system. For operators.'),

@@ -4,7 +4,7 @@ import type { WebhookPageOptions } from '../store/database/page.js';
 import { DELIVERY_STATES, ref } from './components.js';
 import type { ApiRoute } from './route.js';
 import type { Schema } from './schema.js';
-import { OWNER_FILTER, PAGE, PERIOD, withoutOwner, withTimes } from './queries.js';
+import { OWNER_FILTER, PAGE, pageAnswer, PERIOD, withoutOwner, withTimes } from './queries.js';
 
 const ID: Schema = { type: 'string', maxLength: 64 };
 const TYPE: Schema = { type: 'string', maxLength: 128, description: 'Only of this event type.' };
@@ -35,13 +35,14 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     },
     status: 200,
     answer: ref('DeliveryPage'),
+    reach: 'pages',
     errors: [400],
     async run(call) {
       const { error, status, ...rest } = withTimes(withoutOwner(call));
       const filter: DeliveryFilter & WebhookPageOptions = rest;
       if (error !== undefined) filter.errorCode = error as string;
       if (status !== undefined) filter.status = statusOf(status as string);
-      return { body: await call.deliveries.list(filter) };
+      return pageAnswer(await call.deliveries.list(filter));
     },
   },
   {
@@ -107,10 +108,11 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     query: { type: TYPE, ...OWNER_FILTER, ...PERIOD, ...PAGE },
     status: 200,
     answer: ref('EventPage'),
+    reach: 'pages',
     errors: [400],
     async run(call) {
       const filter: EventFilter & WebhookPageOptions = withTimes(withoutOwner(call));
-      return { body: await call.events.list(filter) };
+      return pageAnswer(await call.events.list(filter));
     },
   },
   {

@@ -1,12 +1,13 @@
 import { openApiDocument } from './openapi.js';
 import type { ApiRoute } from './route.js';
 
-/** The route of the OpenAPI document, which describes all routes, this one included. */
-export function documentRoute(routes: readonly ApiRoute[]): ApiRoute {
+/** The route of the OpenAPI document, which describes all routes, this one included. @param query the parameters of every route */
+export function documentRoute(routes: readonly ApiRoute[], query: NonNullable<ApiRoute['query']>): ApiRoute {
   const route: ApiRoute = {
     operation: 'getOpenApi',
     method: 'GET',
     path: '/openapi.json',
+    query,
     summary: 'Describes this API, in OpenAPI 3.1',
     capability: 'catalog:read',
     status: 200,

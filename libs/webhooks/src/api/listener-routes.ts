@@ -7,7 +7,7 @@ import { ApiError } from './api-error.js';
 import { CREATE_LISTENER, ref, UPDATE_LISTENER } from './components.js';
 import { mergePatch } from './merge-patch.js';
 import type { ApiAnswer, ApiCall, ApiRoute } from './route.js';
-import { OWNER_FILTER, PAGE, withoutOwner } from './queries.js';
+import { OWNER_FILTER, PAGE, pageAnswer, withoutOwner } from './queries.js';
 import type { UrlVerdict } from './url-verdict.js';
 
 const LISTENER_ROUTE = { path: '/listeners/{id}', capability: 'listeners:write', status: 200 } as const;
@@ -44,6 +44,7 @@ export const LISTENER_ROUTES: readonly ApiRoute[] = [
     },
     status: 200,
     answer: ref('ListenerPage'),
+    reach: 'pages',
     errors: [400],
     async run(call) {
       const { q, health, ...rest } = withoutOwner(call);
@@ -52,7 +53,7 @@ export const LISTENER_ROUTES: readonly ApiRoute[] = [
       if (health !== undefined) filter.failing = true;
       const page = await call.listeners.list(filter);
       const healthOf = await call.listeners.health(page.items);
-      return { body: { ...page, items: page.items.map((one) => ({ ...one, health: healthOf.get(one.id) })) } };
+      return pageAnswer(page, (one) => ({ ...one, health: healthOf.get(one.id) }));
     },
   },
   {
@@ -67,6 +68,7 @@ export const LISTENER_ROUTES: readonly ApiRoute[] = [
     status: 201,
     answer: ref('ListenerWithSecret'),
     isIdempotent: true,
+    reach: 'one',
     errors: [400, 409],
     async run({ listeners, body }) {
       const listener = await listeners.create(body as unknown as CreateListenerInput);

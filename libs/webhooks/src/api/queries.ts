@@ -1,15 +1,20 @@
-import type { ApiCall } from './route.js';
+import { positionOfItem, type WebhookPage } from '../store/database/page.js';
+import type { ApiAnswer, ApiCall } from './route.js';
 import type { Schema } from './schema.js';
 
 type Query = Readonly<Record<string, Schema>>;
 
 export const PAGE: Query = {
   limit: { type: 'integer', minimum: 1, maximum: 200, default: 50, description: 'Items of the page.' },
-  cursor: { type: 'string', maxLength: 100, description: 'next of the previous page.' },
+  cursor: { type: 'string', maxLength: 4_000, description: 'next of the previous page.' },
 };
 
 export const OWNER_FILTER: Query = {
   owner: { type: 'string', minLength: 1, maxLength: 255, description: 'Only of this owner. For operators.' },
+};
+
+export const SHARD: Query = {
+  shard: { type: 'string', minLength: 1, maxLength: 255, description: 'Only this shard. For operators.' },
 };
 
 export const PERIOD: Query = {
@@ -31,4 +36,12 @@ export function withTimes({ since, until, ...rest }: Readonly<Record<string, unk
     ...(since === undefined ? {} : { since: new Date(since as string) }),
     ...(until === undefined ? {} : { until: new Date(until as string) }),
   };
+}
+
+/** The answer of a list. @param toShown the form of an item in the answer */
+export function pageAnswer<T extends object>(
+  { items, next }: WebhookPage<T>,
+  toShown: (item: T) => object = (item) => item,
+): ApiAnswer {
+  return { body: { items: items.map(toShown), next }, positions: items.map(positionOfItem) };
 }

@@ -2,6 +2,7 @@ import type { DeliveryService } from '../deliveries/delivery.service.js';
 import type { EventService } from '../deliveries/event.service.js';
 import type { TaskService } from '../deliveries/task.service.js';
 import type { ListenerService } from '../listeners/listener.service.js';
+import type { PagePosition } from '../store/database/page.js';
 import type { SystemService } from '../system/system.service.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import type { Capability, Principal } from './access.js';
@@ -18,6 +19,8 @@ export interface ApiParts {
   readonly eventTypes: EventTypes;
   readonly senderAddresses: readonly string[];
   readonly instance: string;
+  /** The names of the shards; empty if the module serves one instance. */
+  readonly shards: readonly string[];
 }
 
 /** One request that has passed every check. If the principal is an owner, the services are bound to this owner. */
@@ -54,9 +57,38 @@ export interface ApiAnswer {
   readonly headers?: Readonly<Record<string, string>>;
   /** The listener whose secret is in the body. The secret is not stored with the answer for repeated requests. */
   readonly secretOf?: string;
+  /** For a list: the position of each item; `undefined` for items that have no row yet. */
+  readonly positions?: readonly (PagePosition | undefined)[];
   /** A stream of events while the connection is open, instead of a `body`. */
   readonly stream?: ReservedStream;
 }
+
+/** The body of an answer, and the shard that it is from. */
+export interface ShardBody {
+  readonly shard: string;
+  readonly body: unknown;
+}
+
+/** How one answer is made from the answers of all shards. */
+export interface Merging {
+  /** Reads in place of {@link ApiRoute.run}. */
+  readonly read?: (call: ApiCall) => Promise<ApiAnswer>;
+  /** Makes the body. At least one shard has answered. */
+  readonly merge: (bodies: readonly ShardBody[]) => object | undefined;
+  /** Whether the call fails if a shard does not answer. Otherwise the answer names this shard as missing. */
+  readonly needsAll?: boolean;
+}
+
+/**
+ * How an operator's call reaches the shards, if the module serves several. A call that names an owner or a shard reaches only this shard.
+ *
+ * - `any`: every shard would give the same answer
+ * - `all`: the parts of all shards together answer
+ * - `holder`: the shard that has the id of the path
+ * - `one`: the caller must name the shard, unless the body names a listener or an event
+ * - `pages`: a list, merged from the lists of all shards
+ */
+export type Reach = 'any' | 'all' | 'holder' | 'one' | 'pages' | Merging;
 
 export type ApiMethod = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 
@@ -98,6 +130,8 @@ export interface ApiRoute {
   readonly isCatalog?: boolean;
   /** A separate limit, instead of the limit of reads or of changes: the request changes nothing, and costs more than a read. */
   readonly limit?: 'previews' | 'urlChecks';
+  /** By default: `holder` for a path with an id, otherwise `any`. */
+  readonly reach?: Reach;
   /** More error statuses, for the OpenAPI document. */
   readonly errors: readonly number[];
   readonly run: (call: ApiCall) => Promise<ApiAnswer> | ApiAnswer;

@@ -50,7 +50,11 @@ export class Sessions {
 
   /** @param instance a token of one instance is not valid for another */
   constructor(
-    private readonly parts: { readonly database: Database; readonly clock: WebhookClock },
+    private readonly parts: {
+      readonly clock: WebhookClock;
+      /** The databases that know revocations of an owner's sessions; `null`: of sessions of operators. */
+      readonly databasesOf: (owner: string | null) => readonly Database[] | Promise<readonly Database[]>;
+    },
     private readonly options: { readonly keys: readonly SessionKey[]; readonly maxTtlMs: number },
     instance: string,
   ) {
@@ -84,8 +88,7 @@ export class Sessions {
     if (id === undefined || owner === undefined || !can || !isTime(createdAt) || !isTime(expiresAt))
       throw unauthenticated();
     if (expiresAt <= this.parts.clock.now()) throw unauthenticated();
-    const { database } = this.parts;
-    if (await database.single(() => isRevoked(database, { id, owner, createdAt }))) throw unauthenticated();
+    if (await this.isRevoked({ id, owner, createdAt })) throw unauthenticated();
     return {
       kind: kind === 'operator' ? 'operator' : 'owner',
       owner,
@@ -96,9 +99,20 @@ export class Sessions {
     };
   }
 
-  async revoke(revoked: RevokedSessions): Promise<void> {
-    const { database, clock } = this.parts;
-    const now = clock.now();
+  /** Any database that answers may know the revocation. @throws the error of a database if none answers */
+  private async isRevoked(session: { id: string; owner: string | null; createdAt: number }): Promise<boolean> {
+    const databases = await this.parts.databasesOf(session.owner);
+    const answers = await Promise.allSettled(
+      databases.map((database) => database.single(() => isRevoked(database, session))),
+    );
+    const known = answers.filter((answer) => answer.status === 'fulfilled');
+    if (!known.length) throw (answers[0] as PromiseRejectedResult).reason;
+    return known.some(({ value }) => value);
+  }
+
+  /** Stores a revocation in one of the databases. */
+  async revoke(database: Database, revoked: RevokedSessions): Promise<void> {
+    const now = this.parts.clock.now();
     await database.transaction(() =>
       revokeSessions(database, revoked, { now, expiresAt: now + this.options.maxTtlMs }),
     );

@@ -20,7 +20,7 @@ export function writeCursor({ at, positions }: StreamCursor): string {
 
 /** @throws ApiError `INVALID_REQUEST` */
 export function readCursor(text: string): StreamCursor {
-  const [, at, parts = ''] = FORM.exec(Buffer.from(text.slice(0, 256), 'base64url').toString()) ?? [];
+  const [, at, parts = ''] = FORM.exec(Buffer.from(text.slice(0, 4_096), 'base64url').toString()) ?? [];
   if (at === undefined) {
     throw invalidRequest([
       { parameter: 'Last-Event-ID', detail: 'must be the id of an event of this stream, unchanged' },

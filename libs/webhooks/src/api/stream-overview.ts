@@ -1,3 +1,4 @@
+import type { WebhookClock } from '../clock.js';
 import { SECOND } from '../time.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import type { StreamChange, StreamSource } from './stream-source.js';
@@ -7,6 +8,11 @@ const EVERY_MS = 10 * SECOND;
 
 /** The overview, every 10 seconds. A position is a time, in steps of 10 seconds. */
 export function overviews({ clock, system }: Pick<WebhooksRuntime, 'clock' | 'system'>): StreamSource {
+  return overviewsOf(clock, (owner) => (owner === null ? system : system.forOwner(owner)).overview());
+}
+
+/** @param overviewOf reads the overview of an owner; `null`: of an operator */
+export function overviewsOf(clock: WebhookClock, overviewOf: (owner: string | null) => Promise<object>): StreamSource {
   return {
     key: 'o',
     event: 'overview',
@@ -21,7 +27,7 @@ export function overviews({ clock, system }: Pick<WebhooksRuntime, 'clock' | 'sy
       const owners = new Set(scopes.filter(({ listenerId }) => listenerId === null).map(({ owner }) => owner));
       const changes: StreamChange[] = [];
       for (const owner of owners) {
-        const overview = await (owner === null ? system : system.forOwner(owner)).overview();
+        const overview = await overviewOf(owner);
         changes.push({
           id: `overview.${upTo}.${owner ?? ''}`,
           position: upTo,

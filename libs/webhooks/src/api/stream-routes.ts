@@ -22,6 +22,7 @@ export const STREAM_ROUTES: readonly ApiRoute[] = [
       description: 'Events delivery, listener, task, overview and reset; each with an id for Last-Event-ID.',
     },
     answerType: 'text/event-stream',
+    reach: 'all',
     errors: [400, 404],
     run: openStream,
   },

@@ -10,11 +10,10 @@ import { taskChanges } from './stream-tasks.js';
  * `client/stream-events.ts`.
  */
 export function streamSources(runtime: WebhooksRuntime): readonly StreamSource[] {
-  return [
-    newDeliveries(runtime),
-    attempts(runtime),
-    listenerChanges(runtime),
-    taskChanges(runtime),
-    overviews(runtime),
-  ];
+  return [...rowSources(runtime), overviews(runtime)];
+}
+
+/** The sources that read rows, and no sums. */
+export function rowSources(runtime: WebhooksRuntime): readonly StreamSource[] {
+  return [newDeliveries(runtime), attempts(runtime), listenerChanges(runtime), taskChanges(runtime)];
 }

@@ -3,8 +3,16 @@ import { CREATE_LISTENER, ref } from './components.js';
 import type { AuditFilter } from '../system/audit-log.js';
 import type { StatsOptions } from '../system/statistics.js';
 import type { WebhookPageOptions } from '../store/database/page.js';
-import { PAGE, withTimes } from './queries.js';
-import type { ApiCall, ApiRoute } from './route.js';
+import {
+  mergeDamaged,
+  mergeItems,
+  mergeOverviews,
+  mergePreviews,
+  mergeSending,
+  mergeStatistics,
+} from './merge-answers.js';
+import { PAGE, pageAnswer, withTimes } from './queries.js';
+import type { ApiAnswer, ApiCall, ApiRoute } from './route.js';
 import type { Schema } from './schema.js';
 import { AUDIT_ACTIONS } from '../store/system/audit.js';
 
@@ -25,6 +33,10 @@ function statsOptions({ query }: ApiCall): StatsOptions {
   return withTimes(query);
 }
 
+async function readFigures(call: ApiCall): Promise<ApiAnswer> {
+  return { body: await call.system.figures(statsOptions(call)) };
+}
+
 export const SYSTEM_ROUTES: readonly ApiRoute[] = [
   {
     operation: 'getOverview',
@@ -34,6 +46,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     capability: 'stats:read',
     status: 200,
     answer: ref('Overview'),
+    reach: { merge: mergeOverviews },
     errors: [],
     run: async ({ system }) => ({ body: await system.overview() }),
   },
@@ -45,6 +58,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     capability: 'system:read',
     status: 200,
     answer: ref('Sending'),
+    reach: { merge: mergeSending },
     errors: [],
     run: async ({ system }) => ({ body: await system.sending() }),
   },
@@ -66,6 +80,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     isBodyRequired: true,
     status: 200,
     answer: ref('Sending'),
+    reach: { merge: mergeSending },
     errors: [400],
     async run({ system, body }) {
       const { paused, ...options } = body as { paused: boolean; reason?: string };
@@ -81,6 +96,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     query: STATS,
     status: 200,
     answer: ref('Statistics'),
+    reach: { read: readFigures, merge: mergeStatistics },
     errors: [400],
     run: async (call) => ({ body: await call.system.statistics(statsOptions(call)) }),
   },
@@ -132,6 +148,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     isBodyRequired: true,
     status: 200,
     answer: ref('Preview'),
+    reach: { merge: mergePreviews },
     errors: [400],
     async run({ listeners, body }) {
       const { owner, ...input } = withTimes(body) as Record<string, unknown> & { owner?: string };
@@ -155,10 +172,11 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     },
     status: 200,
     answer: ref('AuditPage'),
+    reach: 'pages',
     errors: [400],
     async run({ system, query }) {
       const filter: AuditFilter & WebhookPageOptions = withTimes(query);
-      return { body: await system.audit(filter) };
+      return pageAnswer(await system.audit(filter));
     },
   },
   {
@@ -169,6 +187,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     capability: 'system:read',
     status: 200,
     answer: ref('Chores'),
+    reach: { merge: mergeItems },
     errors: [],
     run: async ({ system }) => ({ body: { items: await system.chores() } }),
   },
@@ -180,6 +199,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     capability: 'system:write',
     status: 202,
     answer: ref('Chores'),
+    reach: { merge: mergeItems },
     errors: [],
     run: async ({ system }) => ({ body: { items: await system.runChores() } }),
   },
@@ -191,6 +211,7 @@ export const SYSTEM_ROUTES: readonly ApiRoute[] = [
     capability: 'system:read',
     status: 200,
     answer: ref('Damaged'),
+    reach: { merge: mergeDamaged },
     errors: [],
     run: async ({ system }) => ({ body: await system.damaged() }),
   },

@@ -6,7 +6,7 @@ import type { WebhookPageOptions } from '../store/database/page.js';
 import type { Capability, Principal } from './access.js';
 import { ApiError } from './api-error.js';
 import { ref } from './components.js';
-import { PAGE, withoutOwner, withTimes } from './queries.js';
+import { PAGE, pageAnswer, withoutOwner, withTimes } from './queries.js';
 import type { ApiCall, ApiRoute } from './route.js';
 import type { Schema } from './schema.js';
 
@@ -80,6 +80,7 @@ export const TASK_ROUTES: readonly ApiRoute[] = [
     answer: ref('Task'),
     otherAnswer: { status: 200, answer: ref('TaskCount') },
     isIdempotent: true,
+    reach: 'one',
     errors: [404, 409],
     async run(call) {
       const { principal, tasks, body } = call;
@@ -104,10 +105,11 @@ export const TASK_ROUTES: readonly ApiRoute[] = [
     },
     status: 200,
     answer: ref('TaskPage'),
+    reach: 'pages',
     errors: [400],
     async run({ tasks, query }) {
       const page = await tasks.list(query as { state?: TaskState; kind?: TaskKind } & WebhookPageOptions);
-      return { body: { ...page, items: page.items.map(shownTask) } };
+      return pageAnswer(page, shownTask);
     },
   },
   {

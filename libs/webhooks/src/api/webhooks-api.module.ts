@@ -11,7 +11,7 @@ import { ApplicationConfig, HttpAdapterHost } from '@nestjs/core';
 import { ConfigurationError } from '../errors.js';
 import { DEFAULT_INSTANCE, runtimeToken } from '../instance.js';
 import { resolveTable, type Resolved } from '../option-table.js';
-import { WebhooksLogger } from '../webhooks-logger.js';
+import { WebhooksShards } from '../shards/webhooks-shards.js';
 import type { WebhooksRuntime } from '../webhooks-runtime.js';
 import { ApiHandler } from './api-handler.js';
 import { API_OPTIONS, type WebhooksApiOptions } from './api-options.js';
@@ -21,14 +21,12 @@ import { documentRoute } from './document-route.js';
 import { CATALOG_ROUTES } from './catalog-routes.js';
 import { ABOUT_ROUTES, SESSION_ROUTES } from './about-routes.js';
 import { DELIVERY_ROUTES } from './delivery-routes.js';
-import { EventTypes } from './event-types.js';
 import { LISTENER_ROUTES } from './listener-routes.js';
 import { SYSTEM_ROUTES } from './system-routes.js';
 import type { ApiRoute } from './route.js';
-import { Sessions } from './sessions.js';
+import { SHARD } from './queries.js';
+import { shardedInstances, singleInstance } from './serve-instances.js';
 import { STREAM_ROUTES } from './stream-routes.js';
-import { streamSources } from './stream-sources.js';
-import { Streams } from './streams.js';
 import { TASK_ROUTES } from './task-routes.js';
 
 const PLACE = Symbol('nestjs-entity-webhooks:api-place');
@@ -39,8 +37,12 @@ interface ApiPlace {
   readonly controller: Type;
 }
 
-/** Every route. The routes for sessions exist only if the option `sessions` is set. @internal */
-export function apiRoutes(hasSessions: boolean): readonly ApiRoute[] {
+/**
+ * Every route. The routes for sessions exist only if the option `sessions` is set. With `isSharded`, each route has the parameter `shard`.
+ *
+ * @internal
+ */
+export function apiRoutes(hasSessions: boolean, isSharded = false): readonly ApiRoute[] {
   const sessionRoutes = hasSessions ? SESSION_ROUTES : [];
   const routes = [
     ...ABOUT_ROUTES,
@@ -52,7 +54,9 @@ export function apiRoutes(hasSessions: boolean): readonly ApiRoute[] {
     ...STREAM_ROUTES,
     ...sessionRoutes,
   ];
-  return [...routes, documentRoute(routes)];
+  const more = isSharded ? SHARD : {};
+  const all = routes.map((route) => ({ ...route, query: { ...route.query, ...more } }));
+  return [...all, documentRoute(all, more)];
 }
 
 /**
@@ -84,9 +88,10 @@ export class WebhooksApiModule implements NestModule, OnModuleDestroy {
   static forRoot(given: WebhooksApiOptions): DynamicModule {
     assertAccess(given);
     const options = resolveTable(API_OPTIONS, given, { name: 'WebhooksApiModule' });
-    const { path, dataSource, guards, imports, decorators, sessions, catalog } = options;
+    const { path, dataSource, guards, imports, decorators, sessions, catalog, shards } = options;
+    assertNoDataSource(given);
     const hasSessions = sessions !== null;
-    const controller = apiController(apiRoutes(hasSessions), {
+    const controller = apiController(apiRoutes(hasSessions, shards), {
       ...{ path, guards, decorators, hasSessions },
       isCatalogPublic: catalog.public,
       instance: dataSource,
@@ -148,26 +153,40 @@ function assertAccess(given: Partial<WebhooksApiOptions> | undefined): void {
   );
 }
 
+/** @throws ConfigurationError `INVALID_OPTION` */
+function assertNoDataSource({ dataSource, shards }: WebhooksApiOptions): void {
+  if (shards !== true || dataSource === undefined) return;
+  throw new ConfigurationError(
+    'INVALID_OPTION',
+    'Invalid value true for `shards` of WebhooksApiModule. Allowed: false, if `dataSource` is set. Remove `dataSource` to serve every shard of WebhooksShardsModule.',
+    { details: { key: 'shards' } },
+  );
+}
+
 function handlerProvider(options: Resolved<typeof API_OPTIONS>): FactoryProvider {
-  const { access, catalog, dataSource, limits, senderAddresses = [], sessions } = options;
+  const { access, catalog, dataSource, limits, shards: isSharded } = options;
   return {
     provide: HANDLER,
-    useFactory: (runtime: WebhooksRuntime | undefined) => {
-      if (!runtime) throw withoutInstance(dataSource);
-      const kept = sessions && new Sessions(runtime, sessions, dataSource);
-      const eventTypes = new EventTypes(runtime.catalog);
-      const streams = streamsOf(runtime, limits.streams);
-      const parts = { runtime, sessions: kept, eventTypes, senderAddresses, streams, instance: dataSource };
-      return new ApiHandler(parts, { access, catalog, limits });
+    useFactory: (runtime: WebhooksRuntime | undefined, shards: WebhooksShards | undefined) => {
+      if (isSharded && !shards) throw withoutShards();
+      if (!isSharded && !runtime) throw withoutInstance(dataSource);
+      const instances = isSharded
+        ? shardedInstances(shards as WebhooksShards, options)
+        : singleInstance(runtime as WebhooksRuntime, options);
+      return new ApiHandler(instances, { access, catalog, limits });
     },
-    inject: [{ token: runtimeToken(dataSource), optional: true }],
+    inject: [
+      { token: runtimeToken(dataSource), optional: true },
+      { token: WebhooksShards, optional: true },
+    ],
   };
 }
 
-function streamsOf(runtime: WebhooksRuntime, perPrincipal: number): Streams {
-  const { clock } = runtime;
-  const logger = new WebhooksLogger('WebhooksApi');
-  return new Streams(streamSources(runtime), { now: () => clock.now(), logger, perPrincipal });
+function withoutShards(): ConfigurationError {
+  return new ConfigurationError(
+    'WEBHOOKS_MODULE_MISSING',
+    'WebhooksApiModule serves all shards, but no WebhooksShardsModule is imported. Import WebhooksShardsModule.forRoot({ dataSources, shardOf }) in your root module, or remove `shards` from WebhooksApiModule.forRoot().',
+  );
 }
 
 function withoutInstance(dataSource: string): ConfigurationError {

@@ -1,4 +1,5 @@
-import type { EntityDefinition, OutField } from '../entities/entity-definition.js';
+import type { EntityDefinition } from '../entities/entity-definition.js';
+import type { OutField } from '../entities/out-field.js';
 import { declaredOf, formOfField } from '../entities/field-form.js';
 import type { JsonObject } from '../json.js';
 

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export type { ClientPage, ClientTask, InJson, OperationTypes } from './operation-types.js';
+export type { ClientPage, ClientTask, InJson, InShard, OfShards, OperationTypes } from './operation-types.js';
 export type { StreamOptions } from './stream.js';
 export type {
   StreamDelivery,

@@ -17,7 +17,14 @@ import type { ListenerPreview, PreviewInput } from '../listeners/listener-previe
 import type { AuditAction } from '../store/system/audit.js';
 import type { AuditItem } from '../system/audit-log.js';
 import type { Statistics, StatsBy, StatsStep } from '../system/statistics.js';
-import type { DamagedItem, Sending, SystemChore, SystemOverview } from '../system/system-overview.js';
+import type {
+  DamagedItem,
+  DispatcherProcess,
+  FailingListenerSummary,
+  Sending,
+  SystemChore,
+  SystemOverview,
+} from '../system/system-overview.js';
 
 /** A value after it was sent as JSON: a `Date` is a string. */
 export type InJson<T> = T extends Date
@@ -28,9 +35,21 @@ export type InJson<T> = T extends Date
       ? { [Key in keyof T]: InJson<T[Key]> }
       : T;
 
+/** What an API over several shards adds to objects, for operators. */
+export interface InShard {
+  /** The shard that has the object. */
+  readonly shard?: string;
+}
+
+/** What an API over several shards adds to answers that are merged from several of them. */
+export interface OfShards {
+  /** The shards that did not answer, so their part is missing. */
+  readonly missing?: readonly string[];
+}
+
 /** One page of a list. */
-export interface ClientPage<T> {
-  readonly items: readonly InJson<T>[];
+export interface ClientPage<T> extends OfShards {
+  readonly items: readonly (InJson<T> & InShard)[];
   /** Pass it as `cursor` to get the next page; `null` on the last page. */
   readonly next: string | null;
 }
@@ -87,7 +106,20 @@ interface NewClientTask extends ClientTaskFilter {
 }
 
 /** A task, with the property names of the API. */
-export type ClientTask = Omit<InJson<Task>, 'filter'> & { readonly filter: ClientTaskFilter };
+export type ClientTask = Omit<InJson<Task>, 'filter'> & InShard & { readonly filter: ClientTaskFilter };
+
+type ClientOverview = Omit<InJson<SystemOverview>, 'processes' | 'failing'> &
+  InShard &
+  OfShards & {
+    readonly processes: readonly (InJson<DispatcherProcess> & InShard)[];
+    readonly failing: readonly (InJson<FailingListenerSummary> & InShard)[];
+  };
+
+type ClientSending = InJson<Sending> &
+  InShard &
+  OfShards & { readonly shards?: readonly (InJson<Sending> & InShard)[] };
+
+type ClientChores = OfShards & { readonly items: readonly (InJson<SystemChore> & InShard)[] };
 
 interface StatsQuery extends Period {
   step?: StatsStep;
@@ -112,6 +144,8 @@ export interface OperationTypes {
       readonly can: readonly Capability[];
       readonly expiresAt: string | null;
       readonly instance: string;
+      /** The names of the shards. Only for operators of an API that serves several shards. */
+      readonly shards?: readonly string[];
       /** Payload formats and signature schemes that the caller may give to listeners. */
       readonly formats: readonly string[];
       readonly schemes: readonly string[];
@@ -144,19 +178,22 @@ export interface OperationTypes {
     };
     answer: ClientPage<Listener & { readonly health: ListenerHealth }>;
   };
-  createListener: { input: { body: NewListener }; answer: InJson<ListenerWithSecret> };
+  createListener: { input: { body: NewListener }; answer: InJson<ListenerWithSecret> & InShard };
   checkUrl: { input: { body: { url: string } }; answer: UrlVerdict };
-  getListener: { input: OneListener; answer: InJson<Listener & { readonly health: ListenerHealth }> };
-  updateListener: { input: OneListener & { body: UpdateListenerInput }; answer: InJson<Listener> };
+  getListener: { input: OneListener; answer: InJson<Listener & { readonly health: ListenerHealth }> & InShard };
+  updateListener: { input: OneListener & { body: UpdateListenerInput }; answer: InJson<Listener> & InShard };
   deleteListener: { input: OneListener; answer: undefined };
-  enableListener: { input: OneListener & { body?: { held?: 'release' | 'discard' } }; answer: InJson<Listener> };
-  disableListener: { input: OneListener & { body?: { reason?: string } }; answer: InJson<Listener> };
+  enableListener: {
+    input: OneListener & { body?: { held?: 'release' | 'discard' } };
+    answer: InJson<Listener> & InShard;
+  };
+  disableListener: { input: OneListener & { body?: { reason?: string } }; answer: InJson<Listener> & InShard };
   rotateSecret: {
     input: OneListener & { body?: { overlapMs?: number; secret?: string } };
     answer: InJson<Listener> & { readonly secret: string | null };
   };
-  rotateSigningKey: { input: OneListener & { body?: { overlapMs?: number } }; answer: InJson<Listener> };
-  startHandshake: { input: OneListener; answer: InJson<Listener> };
+  rotateSigningKey: { input: OneListener & { body?: { overlapMs?: number } }; answer: InJson<Listener> & InShard };
+  startHandshake: { input: OneListener; answer: InJson<Listener> & InShard };
   testListener: {
     input: OneListener & { body?: { type?: string; version?: number } };
     answer: { readonly deliveryId: string };
@@ -176,40 +213,40 @@ export interface OperationTypes {
     };
     answer: ClientPage<Delivery>;
   };
-  getDelivery: { input: { id: string }; answer: InJson<DeliveryDetails> };
+  getDelivery: { input: { id: string }; answer: InJson<DeliveryDetails> & InShard };
   getDeliveryBody: { input: { id: string }; answer: string };
-  resendDelivery: { input: { id: string }; answer: InJson<Delivery> };
-  discardDelivery: { input: { id: string }; answer: InJson<Delivery> };
+  resendDelivery: { input: { id: string }; answer: InJson<Delivery> & InShard };
+  discardDelivery: { input: { id: string }; answer: InJson<Delivery> & InShard };
   listEvents: {
     input: { query?: PageQuery & Period & { type?: string; owner?: string } };
     answer: ClientPage<StoredEventSummary>;
   };
   getEvent: {
     input: { id: string };
-    answer: InJson<StoredEvent> & { readonly deliveries: Readonly<Record<DeliveryState, number>> };
+    answer: InJson<StoredEvent> & InShard & { readonly deliveries: Readonly<Record<DeliveryState, number>> };
   };
   listDeliveriesOfEvent: {
     input: { id: string; query?: PageQuery & { state?: DeliveryState } };
     answer: ClientPage<Delivery>;
   };
-  sendEvent: { input: { id: string; body: { listenerId: string } }; answer: InJson<Delivery> };
+  sendEvent: { input: { id: string; body: { listenerId: string } }; answer: InJson<Delivery> & InShard };
   eraseEvent: { input: { id: string }; answer: undefined };
   /** With `dryRun`, the answer is a count. Otherwise the answer is the task. */
   createTask: { input: { body: NewClientTask }; answer: ClientTask | InJson<TaskCount> };
   listTasks: {
     input: { query?: PageQuery & { state?: TaskState; kind?: TaskKind } };
-    answer: { readonly items: readonly ClientTask[]; readonly next: string | null };
+    answer: OfShards & { readonly items: readonly ClientTask[]; readonly next: string | null };
   };
   getTask: { input: { id: string }; answer: ClientTask };
   cancelTask: { input: { id: string }; answer: ClientTask };
-  getOverview: { input: undefined; answer: InJson<SystemOverview> };
-  getSending: { input: undefined; answer: InJson<Sending> };
-  setSending: { input: { body: { paused: boolean; reason?: string } }; answer: InJson<Sending> };
-  getStatistics: { input: { query?: StatsQuery }; answer: InJson<Statistics> };
+  getOverview: { input: undefined; answer: ClientOverview };
+  getSending: { input: undefined; answer: ClientSending };
+  setSending: { input: { body: { paused: boolean; reason?: string } }; answer: ClientSending };
+  getStatistics: { input: { query?: StatsQuery }; answer: InJson<Statistics> & InShard & OfShards };
   getListenerStatistics: { input: OneListener & { query?: StatsQuery }; answer: InJson<Statistics> };
   previewListener: {
     input: { body: Omit<PreviewInput, 'since'> & { owner?: string; since?: Date | string } };
-    answer: InJson<ListenerPreview>;
+    answer: InJson<ListenerPreview> & OfShards;
   };
   listAudit: {
     input: {
@@ -217,13 +254,14 @@ export interface OperationTypes {
     };
     answer: ClientPage<AuditItem>;
   };
-  listChores: { input: undefined; answer: { readonly items: readonly InJson<SystemChore>[] } };
-  runChores: { input: undefined; answer: { readonly items: readonly InJson<SystemChore>[] } };
+  listChores: { input: undefined; answer: ClientChores };
+  runChores: { input: undefined; answer: ClientChores };
   listDamaged: {
     input: undefined;
-    answer: { readonly items: readonly InJson<DamagedItem>[]; readonly capped: boolean };
+    answer: OfShards & { readonly items: readonly (InJson<DamagedItem> & InShard)[]; readonly capped: boolean };
   };
-  retryDamaged: { input: { id: string }; answer: undefined };
+  /** An id `img_…` needs `shard`, if the API serves several shards. */
+  retryDamaged: { input: { id: string; query?: { shard?: string } }; answer: undefined };
   createSession: {
     input: { body: NewSession };
     answer: { readonly id: string; readonly token: string; readonly expiresAt: string };

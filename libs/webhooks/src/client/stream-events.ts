@@ -1,7 +1,7 @@
 import type { Delivery, StreamedAttempt } from '../deliveries/delivery.js';
 import type { Listener } from '../listeners/listener.js';
 import type { SystemOverview } from '../system/system-overview.js';
-import type { ClientTask, InJson } from './operation-types.js';
+import type { ClientTask, InJson, InShard } from './operation-types.js';
 
 /** Selects the events of a stream. */
 export interface StreamFilter {
@@ -12,7 +12,7 @@ export interface StreamFilter {
 }
 
 /** A delivery was created, or an attempt of it has ended. */
-export interface StreamDelivery {
+export interface StreamDelivery extends InShard {
   /** Id of the change. */
   readonly id: string;
   /** The delivery with its current state. */
@@ -22,7 +22,7 @@ export interface StreamDelivery {
 }
 
 /** A listener was created, changed, enabled, disabled or removed. Call `getListener()` for its other properties. */
-export interface StreamListener {
+export interface StreamListener extends InShard {
   /** Id of the change. */
   readonly id: string;
   readonly listener: InJson<Pick<Listener, 'id' | 'owner' | 'state' | 'disabledReason' | 'revision' | 'updatedAt'>> & {
@@ -31,7 +31,7 @@ export interface StreamListener {
 }
 
 /** A task was created, made progress or ended. */
-export interface StreamTask {
+export interface StreamTask extends InShard {
   /** Id of the change. */
   readonly id: string;
   readonly task: ClientTask;

@@ -14,6 +14,12 @@ export interface WebhooksClientOptions {
    * @defaultValue no token: the application's own login applies, such as a cookie
    */
   token?: string | (() => string | Promise<string>);
+  /**
+   * For operators of an API that serves several shards: each call concerns only this shard.
+   *
+   * @defaultValue all shards
+   */
+  shard?: string;
   /** Additional headers for each request. */
   headers?: Readonly<Record<string, string>>;
   /** @defaultValue the global `fetch` */
@@ -107,11 +113,11 @@ async function openStream(
   lastId: string | undefined,
   signal: AbortSignal,
 ): Promise<Response> {
-  const { fetch: send = fetch, url } = options;
+  const { fetch: send = fetch } = options;
   const headers = await headersOf(options, {}, false);
   headers['accept'] = 'text/event-stream';
   if (lastId !== undefined) headers['last-event-id'] = lastId;
-  const response = await send(urlOf(url, OPERATIONS.stream[1], input), { headers, signal });
+  const response = await send(urlOf(options, OPERATIONS.stream[1], input), { headers, signal });
   if (response.ok) return response;
   throw new WebhooksApiError(response.status, await problemOf(response));
 }
@@ -123,9 +129,9 @@ async function request(
   call: CallOptions = {},
 ): Promise<unknown> {
   const [method, path] = OPERATIONS[name];
-  const { fetch: send = fetch, url } = options;
+  const { fetch: send = fetch } = options;
   const hasBody = method === 'POST' || method === 'PATCH' || method === 'PUT';
-  const response = await send(urlOf(url, path, input), {
+  const response = await send(urlOf(options, path, input), {
     method,
     headers: await headersOf(options, call, hasBody),
     // Fastify refuses an empty body of the type JSON.
@@ -137,9 +143,13 @@ async function request(
   return TEXTS.has(name) ? response.text() : response.json();
 }
 
-function urlOf(root: string, path: string, { id = '', type = '', query = {} }: Input): string {
+function urlOf(
+  { url: root, shard }: WebhooksClientOptions,
+  path: string,
+  { id = '', type = '', query = {} }: Input,
+): string {
   const filled = path.replace('{id}', encodeURIComponent(id)).replace('{type}', encodeURIComponent(type));
-  const given = Object.entries(query).filter(([, value]) => value !== undefined);
+  const given = Object.entries<unknown>({ shard, ...query }).filter(([, value]) => value !== undefined);
   const texts = given.map(([key, value]): [string, string] => [
     key,
     value instanceof Date ? value.toISOString() : String(value),

@@ -2,7 +2,6 @@ import type { LoggerService } from '@nestjs/common';
 import type { Database } from '../store/database/database.js';
 import type { Script } from '../store/database/script.js';
 import { isArchiving } from '../store/queue/archive-state.js';
-import type { Archiver } from './archiver.js';
 
 /** Whether the application archives old rows, so that chores must not delete them. */
 export type Archives = (now: number) => Script<boolean>;
@@ -10,7 +9,7 @@ export type Archives = (now: number) => Script<boolean>;
 interface ArchivesParts {
   readonly database: Database;
   /** `null` if this process has no archive. */
-  readonly archiver: Archiver | null;
+  readonly archiver: object | null;
   readonly logger: LoggerService;
 }
 

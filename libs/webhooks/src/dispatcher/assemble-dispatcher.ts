@@ -21,7 +21,7 @@ import { Claims } from './claims.js';
 import { ExpectedWork } from './expected-work.js';
 import { Handshakes } from './handshakes.js';
 import { Heartbeat } from './heartbeat.js';
-import { Lanes } from './lanes.js';
+import { Lanes, type LanesOptions } from './lanes.js';
 import type { LifecycleEvent } from './lifecycle-events.js';
 import { LoopPhase } from './loop-phase.js';
 import { Loop } from './loop.js';
@@ -74,44 +74,76 @@ export interface DispatcherParts {
 
 /** Builds the parts of a dispatcher, and connects them. */
 export function assembleDispatcher(parts: DispatcherParts) {
-  const { database, options, logger } = parts;
-  const { concurrency, concurrencyPerListener, concurrencyPerOwner, eventsPerBatch, maxAgeMs, pollIntervalMs } =
-    options;
-  const phase = new LoopPhase();
-  const troubles = new Troubles(logger, parts.diagnostics);
-  const waiting = new WaitingListeners(logger);
-  const authorized = new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing });
-  const lanes: Lanes = new Lanes({
-    concurrency,
-    concurrencyPerListener,
-    concurrencyPerOwner,
-    waiting: { fresh: 3 * eventsPerBatch, backlog: eventsPerBatch },
+  const { eventsPerBatch, maxAgeMs, pollIntervalMs, timeoutMs, concurrency } = parts.options;
+  const shared = assembleShared(parts, {
     send: (laned, free) => sender.attempt(laned, free),
     expired: (laned) => releases.add([laned]),
-    hasRoomAgain: () => {
-      expected.expectReady(0);
-      expected.signal.raise();
-    },
   });
-  const engine: Engine | null = openEngine(parts, () => {
-    expected.expectReady(0);
-    expected.signal.raise();
-  });
-  const expected: ExpectedWork = new ExpectedWork({
-    clock: parts.clock,
-    lanes,
-    pollIntervalMs,
-    maxBatches: maxBatches(database, options.poolSize),
-    engine,
-  });
-  const shared = { ...parts, lanes, troubles, waiting, authorized, phase, expected, engine, leases: new OneAtATime() };
+  const { lanes, phase, expected, authorized, engine } = shared;
   const releases: Releases = new Releases(shared);
   const sendingSwitch = new SendingSwitch({ ...shared, releases, maxAgeMs, pollIntervalMs });
   const heartbeat = new Heartbeat({ ...shared, concurrency });
   const stats = new AttemptStats(shared);
-  const recorder = new Recorder({
+  const recorder = assembleRecorder({ ...shared, stats, releases, sendingSwitch });
+  const sender: Sender = new Sender({ ...shared, recorder, releases, sendingSwitch });
+  const handshakes = new Handshakes({
     ...shared,
-    stats,
+    transport: authorized,
+    hideTiming: (began) => sender.hideTiming(began),
+    expect: (at, listenerId) => {
+      expected.expectReady(at, [listenerId]);
+      expected.signal.raise();
+    },
+  });
+  const claims = new Claims({ ...shared, handshakes, releases });
+  const router = assembleRouter(shared, claims);
+  const search = new WorkSearch({ ...shared, router, claims });
+  const working = {
+    ...shared,
+    ...{ stats, sendingSwitch, heartbeat, recorder, releases, sender, handshakes, claims, router, search },
+  };
+  const rounds = new Rounds({ ...working, eventsPerBatch, pollIntervalMs, timeoutMs });
+  const loop = new Loop({ ...working, rounds, timeoutMs });
+  return { lanes, phase, expected, authorized, recorder, rounds, loop, sendingSwitch, stats, engine };
+}
+
+type Shared = ReturnType<typeof assembleShared>;
+
+/** The parts that most of the other parts need. @param calls what the lanes call in parts that are made later */
+function assembleShared(parts: DispatcherParts, calls: Pick<LanesOptions, 'send' | 'expired'>) {
+  const { database, options, logger } = parts;
+  const { concurrency, concurrencyPerListener, concurrencyPerOwner, eventsPerBatch, pollIntervalMs } = options;
+  const wake = () => {
+    expected.expectReady(0);
+    expected.signal.raise();
+  };
+  const lanes = new Lanes({
+    ...{ concurrency, concurrencyPerListener, concurrencyPerOwner, ...calls },
+    waiting: { fresh: 3 * eventsPerBatch, backlog: eventsPerBatch },
+    hasRoomAgain: wake,
+  });
+  const engine = openEngine(parts, wake);
+  const expected: ExpectedWork = new ExpectedWork({
+    ...{ clock: parts.clock, lanes, pollIntervalMs, engine },
+    maxBatches: maxBatches(database, options.poolSize),
+  });
+  return {
+    ...parts,
+    ...{ lanes, expected, engine },
+    phase: new LoopPhase(),
+    troubles: new Troubles(logger, parts.diagnostics),
+    waiting: new WaitingListeners(logger),
+    authorized: new AuthorizedTransport({ ...parts, sealing: parts.signers.sealing }),
+    leases: new OneAtATime(),
+  };
+}
+
+function assembleRecorder(
+  parts: Shared & { stats: AttemptStats; releases: Releases; sendingSwitch: SendingSwitch },
+): Recorder {
+  const { lanes, expected, phase, releases, sendingSwitch } = parts;
+  return new Recorder({
+    ...parts,
     lastPause: () => sendingSwitch.lastPause,
     // Retry even while the dispatcher stops, until the time limit of `stop()`. If an attempt is not recorded, its request is sent again.
     keepsRunning: () => phase.isRunning,
@@ -125,41 +157,16 @@ export function assembleDispatcher(parts: DispatcherParts) {
     stopped: (listenerId) => releases.add(lanes.evict(listenerId)),
     idle: () => expected.signal.raise(),
   });
-  const sender: Sender = new Sender({ ...shared, recorder, releases, sendingSwitch });
-  const handshakes = new Handshakes({
-    ...shared,
-    transport: authorized,
-    hideTiming: (began) => sender.hideTiming(began),
-    expect: (at, listenerId) => {
-      expected.expectReady(at, [listenerId]);
-      expected.signal.raise();
-    },
-  });
-  const claims = new Claims({ ...shared, handshakes, releases });
-  const router = new Router({
+}
+
+function assembleRouter(shared: Shared, claims: Claims): Router {
+  return new Router({
     ...shared,
     routed: (batch) => {
-      troubles.succeeded('claiming');
+      shared.troubles.succeeded('claiming');
       claims.take(batch);
     },
   });
-  const search = new WorkSearch({ ...shared, router, claims });
-  const working = {
-    ...shared,
-    stats,
-    sendingSwitch,
-    heartbeat,
-    recorder,
-    releases,
-    sender,
-    handshakes,
-    claims,
-    router,
-    search,
-  };
-  const rounds = new Rounds({ ...working, eventsPerBatch, pollIntervalMs, timeoutMs: options.timeoutMs });
-  const loop = new Loop({ ...working, rounds, timeoutMs: options.timeoutMs });
-  return { lanes, phase, expected, authorized, recorder, rounds, loop, sendingSwitch, stats, engine };
 }
 
 /** Makes the engine of the option `dispatcher.engine`. @param wake called when the engine has work, or is no longer available */

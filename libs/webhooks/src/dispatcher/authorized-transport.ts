@@ -9,7 +9,7 @@ import {
 import { openTls } from '../listeners/credentials/listener-tls.js';
 import type { Sealing } from '../secrets/sealing.js';
 import { MAX_RESPONSE_BYTES } from '../sending/guarded-client.js';
-import type { TlsIdentity } from '../sending/guarded-agent.js';
+import type { TlsIdentity } from '../sending/connection-options.js';
 import { MAX_DETAIL_LENGTH, showsTiming, type AttemptExchange, type Outcome } from '../sending/outcome.js';
 import type { SignedRequest, WebhookTransport } from '../sending/transport.js';
 import type { ListenerTarget } from '../store/queue/listener-target.js';

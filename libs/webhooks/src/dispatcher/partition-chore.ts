@@ -15,6 +15,8 @@ import {
   type Partition,
 } from '../store/queue/partitions.js';
 import { DAY, MINUTE } from '../time.js';
+import type { Archives } from './archives.js';
+import type { Chore, ChoreBatch } from './chore.js';
 
 /** Dependencies of {@link PartitionChore}. @internal */
 export interface PartitionParts {
@@ -24,15 +26,7 @@ export interface PartitionParts {
   readonly keptMs: number | null;
   readonly daysAhead: number;
   /** Whether only days without rows are dropped: if the application archives, the archiver drops the others. @defaultValue never */
-  readonly onlyEmpty?: (now: number) => Script<boolean>;
-}
-
-/** The result of one transaction. */
-interface PartitionBatch {
-  readonly position: number;
-  readonly isDone: boolean;
-  /** To call when the transaction is committed: a script may run twice. */
-  readonly committed?: () => void;
+  readonly onlyEmpty?: Archives;
 }
 
 /** How many days have a partition before they begin. If no dispatcher runs for longer, rows go to the default partition. */
@@ -56,7 +50,7 @@ export function rowsBefore(before: number): number {
  * The chore of partitioned tables: makes the days that are ahead, and drops the days that are past every age of retention. Each transaction
  * makes or drops one day. @internal
  */
-export class PartitionChore {
+export class PartitionChore implements Chore {
   readonly name = 'partitions';
   readonly everyMs = LOOK_EVERY_MS;
   /** The days that this run has tried. A day that was not made or dropped is tried again by the next run. */
@@ -68,7 +62,7 @@ export class PartitionChore {
   constructor(private readonly parts: PartitionParts) {}
 
   /** One transaction of the chore. @param position the event whose idempotency key was deleted last */
-  *batch(position: number, now: number): Script<PartitionBatch> {
+  *batch(position: number, now: number): Script<ChoreBatch> {
     const { database, keptMs, daysAhead } = this.parts;
     const partitions = yield* readPartitions(database);
     const missing = missingDays(partitions, now, daysAhead).find((day) => !this.days.made.has(day));
@@ -82,7 +76,7 @@ export class PartitionChore {
     return { position: 0, isDone: true, committed: () => this.end() };
   }
 
-  private *drop(partitions: readonly Partition[], day: number, position: number, now: number): Script<PartitionBatch> {
+  private *drop(partitions: readonly Partition[], day: number, position: number, now: number): Script<ChoreBatch> {
     const { database } = this.parts;
     const ended = (result: DayResult) => ({
       ...{ position: 0, isDone: false },

@@ -1,8 +1,7 @@
-import type { LoggerService } from '@nestjs/common';
 import type { WebhookClock } from '../clock.js';
 import type { Diagnostics } from '../diagnostics/diagnostics.js';
+import { messageOf } from '../foreign-text.js';
 import { newLease } from '../ids.js';
-import type { ResolvedWebhooksOptions } from '../options/resolve-options.js';
 import {
   advanceChore,
   claimChore,
@@ -12,58 +11,24 @@ import {
   resumeChore,
   type ChoreState,
 } from '../store/database/chores.js';
-import { type Database } from '../store/database/database.js';
-import { pause, MINUTE, HOUR, DAY } from '../time.js';
-import {
-  discardPending,
-  LISTENERS_PER_BATCH,
-  prune,
-  pruneListeners,
-  readOldEvents,
-  TOO_OLD,
-} from '../store/queue/old-events.js';
-import { readBacklog } from '../store/queue/read-backlog.js';
 import { hasMoreRows } from '../store/outbox/outbox-rows.js';
-import { pruneImages } from '../store/outbox/images.js';
-import { eraseSecrets } from '../store/listeners/listener-rows.js';
-import { KEY_KNOWN_FOR_MS, pruneAnswers } from '../store/requests/idempotency.js';
-import { AUDIT_KEPT_MS, pruneAudit } from '../store/system/audit.js';
-import { pausedTime, readSending, type SendingState } from '../store/system/sending.js';
-import {
-  pruneStats,
-  rollStats,
-  STATS_FINE_FOR_MS,
-  STATS_FINE_SPAN_MS,
-  STATS_KEPT_MS,
-  STATS_MINUTES_FOR_MS,
-} from '../store/system/stats.js';
-import { pruneRevocations } from '../store/requests/revoked-sessions.js';
-import { pruneTasks } from '../store/queue/task-rows.js';
-import type { Script } from '../store/database/script.js';
-import { DAYS_AHEAD, PartitionChore, rowsBefore } from './partition-chore.js';
-import type { Archiver } from './archiver.js';
-import { archivesOf, type Archives } from './archives.js';
-import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
-import type { OperationalEvents } from './operational-events.js';
-import { Signal } from './signal.js';
+import { TOO_OLD } from '../store/queue/old-events.js';
+import { MINUTE, pause } from '../time.js';
 import { TroubleLog } from '../webhooks-logger.js';
-import { messageOf } from '../foreign-text.js';
+import type { Archiver } from './archiver.js';
+import { archivesOf } from './archives.js';
+import type { Chore, ChoreBatch, ChoreParts } from './chore.js';
+import { choresOf } from './upkeep-chores.js';
+import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
+import { Signal } from './signal.js';
 
 /** Dependencies of the upkeep. @internal */
-export interface UpkeepParts {
-  readonly database: Database;
-  readonly clock: WebhookClock;
-  readonly maxAgeMs: number;
-  readonly retention: ResolvedWebhooksOptions['retention'];
+export interface UpkeepParts extends Omit<ChoreParts, 'archives'> {
   /** Deletes the old rows in place of the chores; `null` if this process has no archive. */
   readonly archiver: Archiver | null;
-  readonly logger: LoggerService;
+  readonly clock: WebhookClock;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
   readonly diagnostics: Diagnostics;
-  /** `null` if the option `operationalEvents` is off. */
-  readonly operational: OperationalEvents | null;
-  /** The tables whose images this process converts. */
-  readonly tablePaths: () => readonly string[];
 }
 
 /** The work that the chores did in this process. */
@@ -76,49 +41,16 @@ export interface UpkeepResult {
   readonly events: number;
 }
 
-/** Result of one transaction of a chore. */
-interface Batch {
-  /** Sequence of an event or a listener, after which the next batch begins. */
-  readonly position: number;
-  /** Whether no work is left until the chore is due again. */
-  readonly isDone: boolean;
-  readonly discarded?: ReadonlyMap<string, number>;
-  readonly deliveries?: number;
-  readonly events?: number;
-  /** To call after the commit, because the transaction may run twice. */
-  readonly committed?: () => void;
-}
-
-interface Chore {
-  readonly name: string;
-  readonly everyMs: number;
-  batch(position: number, now: number): Script<Batch>;
-}
-
 /** How often to search for due chores. A search is one cheap query. */
 const LOOK_EVERY_MS = MINUTE;
-const OFTEN_MS = 5 * MINUTE;
-const DAILY_MS = DAY;
 /** If the outbox contains at least this many events, a warning is logged. */
 const LONG_OUTBOX = 1_000_000;
 /** Lease of a chore. If its process dies, another process continues after this time. */
 const LEASE_MS = MINUTE;
-/** While the application archives, only the archiver deletes the rows. */
-const NOTHING_PRUNED = { deliveries: 0, events: 0, hasMore: false };
-/** How long a task that has ended is listed. */
-const TASKS_KEPT_FOR_MS = 30 * DAY;
 
 /**
  * Runs periodic chores in processes whose dispatcher runs. Only one process at a time runs a chore. A row stores
  * the lease and the position of the chore. So the next process continues at that position.
- *
- * One chore erases rotated secrets that are no longer valid. It passes along the listeners daily, and then deletes expired rows of the API.
- * The other chores pass along the events in the order of their sequence. They pass each event three times: when its pending deliveries are
- * too old, when the shorter retention period is over, and when both retention periods are over. The last pass begins daily at the first
- * event that still exists. Few of the old events still exist, for example because they had unfinished deliveries.
- *
- * With an archive, these passes delete nothing: see {@link Archiver}. A process without an archive deletes nothing either while another
- * process archives.
  *
  * After each batch, a chore pauses. The pause has the length of the batch. So a chore uses at most half of one
  * connection's time.
@@ -133,7 +65,7 @@ export class Upkeep {
 
   /** @internal */
   constructor(private readonly parts: UpkeepParts) {
-    this.chores = choresOf(parts);
+    this.chores = choresOf({ ...parts, archives: archivesOf(parts) });
   }
 
   /** Starts the upkeep. Does nothing if the upkeep already runs. */
@@ -262,7 +194,7 @@ export class Upkeep {
     }
   }
 
-  private publishDone(chore: string, { events = 0, deliveries = 0 }: Batch): void {
+  private publishDone(chore: string, { events = 0, deliveries = 0 }: ChoreBatch): void {
     const { diagnostics } = this.parts;
     if (diagnostics.listens('upkeep')) diagnostics.publish('upkeep', { chore, deleted: { events, deliveries } });
   }
@@ -290,154 +222,4 @@ export class Upkeep {
     this.troubles.set(name, trouble);
     return trouble;
   }
-}
-
-/** A lag of this length or longer is high. The alert rules in docs/grafana have the same thresholds. */
-const HIGH_OUTBOX_LAG_MS = MINUTE;
-const HIGH_QUEUE_LAG_MS = 5 * MINUTE;
-/** Positions of the chore that watches the lag. */
-const [NORMAL, HIGH] = [0, 1];
-
-function lagChore(database: Database, operational: OperationalEvents, tablePaths: () => readonly string[]): Chore {
-  return {
-    name: 'lag',
-    everyMs: MINUTE,
-    *batch(position, now) {
-      const backlog = yield* readBacklog(database, now, tablePaths());
-      const queueLagMs = reportedLag(backlog.queueLagMs, yield* readSending(database), position === HIGH, now);
-      // A high lag becomes normal at half of the threshold. So a lag near the threshold causes only a few events.
-      const part = position === HIGH ? 0.5 : 1;
-      const isHigh = backlog.outboxLagMs >= part * HIGH_OUTBOX_LAG_MS || queueLagMs >= part * HIGH_QUEUE_LAG_MS;
-      if (isHigh !== (position === HIGH)) yield* operational.lag(isHigh, backlog, now);
-      return { position: isHigh ? HIGH : NORMAL, isDone: true };
-    },
-  };
-}
-
-/**
- * The lag of the queue that people should know of. While an operator has paused sending, deliveries are late on purpose. After the pause, the
- * lag counts from its end, so that the dispatchers have time to send what waited. A lag that is reported already stays as it is.
- */
-function reportedLag(lagMs: number, { paused, since }: SendingState, isReported: boolean, now: number): number {
-  if (isReported || since === null) return lagMs;
-  return paused ? 0 : Math.min(lagMs, now - since);
-}
-
-function choresOf(parts: UpkeepParts): Chore[] {
-  const { database, operational, tablePaths, retention, logger } = parts;
-  const archives = archivesOf(parts);
-  const keptMs = retention ? Math.max(retention.succeededMs, retention.failedMs) : null;
-  return [
-    // First, so that a day is dropped before retention reads its rows.
-    ...(database.isPartitioned
-      ? [new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD, onlyEmpty: archives })]
-      : []),
-    ...cleaning(parts, archives),
-    ...(operational ? [lagChore(database, operational, tablePaths)] : []),
-  ];
-}
-
-function cleaning({ database, maxAgeMs, retention, archiver }: UpkeepParts, archives: Archives): Chore[] {
-  /** The time that sending was paused does not count: a pause must not discard deliveries. */
-  function* tooOldBefore(now: number): Script<number> {
-    return now - maxAgeMs - pausedTime(yield* readSending(database), now, maxAgeMs);
-  }
-  const expire: Chore = {
-    name: 'discard-waiting',
-    everyMs: OFTEN_MS,
-    *batch(afterSeq, now) {
-      const before = yield* tooOldBefore(now);
-      const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
-      const { discarded, firstLeft } = yield* discardPending(database, events, now);
-      if (firstLeft === null) return { position: events.at(-1)?.seq ?? afterSeq, isDone: isEnd, discarded };
-      // Go back to the first event with pending work, for example a leased delivery, because this chore passes an
-      // event only once.
-      return { position: Math.max(afterSeq, firstLeft - 1), isDone: discarded.size === 0, discarded };
-    },
-  };
-  const erase: Chore = {
-    name: 'erase-secrets',
-    everyMs: DAILY_MS,
-    *batch(after, now) {
-      const last = yield* eraseSecrets(database, { now, after });
-      if (last === null) {
-        yield* pruneAnswers(database, now - KEY_KNOWN_FOR_MS);
-        yield* pruneRevocations(database, now);
-        yield* pruneTasks(database, now - TASKS_KEPT_FOR_MS);
-      }
-      return { position: last ?? 0, isDone: last === null };
-    },
-  };
-  const audit: Chore = {
-    name: 'prune-audit',
-    everyMs: DAILY_MS,
-    *batch(position, now) {
-      return { position, isDone: !(yield* pruneAudit(database, now - AUDIT_KEPT_MS)) };
-    },
-  };
-  const minutes: Chore = {
-    name: 'roll-minute-stats',
-    everyMs: HOUR,
-    *batch(position, now) {
-      const before = now - STATS_MINUTES_FOR_MS;
-      const { last, hasMore } = yield* rollStats(database, position, { before, spanMs: STATS_FINE_SPAN_MS });
-      return { position: last, isDone: !hasMore };
-    },
-  };
-  const stats: Chore = {
-    name: 'roll-stats',
-    everyMs: HOUR,
-    *batch(position, now) {
-      const { last, hasMore } = yield* rollStats(database, position, { before: now - STATS_FINE_FOR_MS, spanMs: HOUR });
-      const mayPrune = yield* pruneStats(database, now - STATS_KEPT_MS);
-      return { position: last, isDone: !hasMore && !mayPrune };
-    },
-  };
-  if (!retention) return [expire, erase, audit, minutes, stats];
-  const { succeededMs, failedMs } = retention;
-  const keptMs = Math.max(succeededMs, failedMs);
-  /** Whole days are dropped at the longer age, so rows of that age are deleted only if a day could not be dropped. */
-  const limit = (now: number, ageMs: number) =>
-    database.isPartitioned && ageMs === keptMs ? rowsBefore(now - ageMs) : now - ageMs;
-  const limits = (now: number) => ({
-    succeededBefore: limit(now, succeededMs),
-    failedBefore: limit(now, failedMs),
-  });
-  const early: Chore = {
-    name: 'prune',
-    everyMs: OFTEN_MS,
-    *batch(afterSeq, now) {
-      if (yield* archives(now)) return { position: afterSeq, isDone: true };
-      const before = limit(now, Math.min(succeededMs, failedMs));
-      const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
-      const { hasMore, ...pruned } = yield* prune(database, events, limits(now));
-      if (hasMore) return { position: afterSeq, isDone: false, ...pruned };
-      return { position: events.at(-1)?.seq ?? afterSeq, isDone: isEnd, ...pruned };
-    },
-  };
-  const late: Chore = {
-    name: 'prune-rest',
-    everyMs: DAILY_MS,
-    *batch(afterSeq, now) {
-      const before = limit(now, keptMs);
-      const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before });
-      const ageLimit = yield* tooOldBefore(now);
-      const tooOld = events.filter(({ agedFrom }) => agedFrom < ageLimit);
-      const { discarded, firstLeft } = yield* discardPending(database, tooOld, now);
-      const { hasMore, ...pruned } = (yield* archives(now))
-        ? NOTHING_PRUNED
-        : yield* prune(database, events, limits(now));
-      const result = { discarded, ...pruned };
-      if (hasMore || (firstLeft !== null && discarded.size > 0)) {
-        return { position: afterSeq, isDone: false, ...result };
-      }
-      const position = events.at(-1)?.seq ?? afterSeq;
-      if (!isEnd) return { position, isDone: false, ...result };
-      yield* pruneImages(database, now - failedMs);
-      const listeners = yield* pruneListeners(database, before);
-      if (listeners === LISTENERS_PER_BATCH) return { position, isDone: false, ...result };
-      return { position: 0, isDone: true, ...result };
-    },
-  };
-  return [expire, erase, audit, minutes, stats, ...(archiver ? [] : [early]), late];
 }

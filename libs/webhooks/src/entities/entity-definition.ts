@@ -1,66 +1,18 @@
-import { getMetadataArgsStorage, type EntityMetadata, type ObjectLiteral } from 'typeorm';
-import { ConfigurationError } from '../errors.js';
-import type { Json } from '../json.js';
+import type { EntityMetadata, ObjectLiteral } from 'typeorm';
+import type { ConfigurationError } from '../errors.js';
 import { EVERY_OWNER, type Audience } from '../events/webhook-event.js';
+import type { Json } from '../json.js';
 import { knownNames } from '../known-names.js';
 import { isOwnerText, OWNER_TEXTS } from '../owner.js';
-import { dialectOf } from '../dialect.js';
-import { dataSourceOf } from '../typeorm-compat.js';
-import {
-  canonicalValue,
-  isNumericColumn,
-  isScalarColumn,
-  mayLoseMicroseconds,
-  Unserializable,
-  valueKindOf,
-  type ColumnMetadata,
-  type ValueKind,
-} from './canonical-value.js';
-import { DESCRIPTION_KEYS, wrongActionDescription, wrongDescription, wrongFieldDescription } from './described-type.js';
+import { canonicalValue, isScalarColumn, Unserializable, type ColumnMetadata } from './canonical-value.js';
+import { checkWebhookOptions, wrongOption } from './check-webhook-options.js';
+import { wrongActionDescription, wrongDescription, wrongFieldDescription } from './described-type.js';
 import { CaptureError } from './errors.js';
-import {
-  compositeKey,
-  firstOwnColumn,
-  foreignKeyOf,
-  hasOwnColumn,
-  keyOfRelation,
-  relationsAt,
-  typingColumn,
-  referredPath,
-} from './foreign-keys.js';
-import { exposureOf } from './exposed-properties.js';
-import { isOwnerFromRow } from './owner-from-row.js';
+import { foreignKeyOf, hasOwnColumn, keyOfRelation, referredPath } from './foreign-keys.js';
+import { linkedIds } from './linked-ids.js';
+import { allFields, columnFields, visibilityOf, type OutField, type RelationMetadata } from './out-field.js';
+import { ENTITY_ACTIONS, type CaptureMode, type EntityAction, type WebhookOptions } from './webhook.decorator.js';
 import type { WrongDescription } from './wrong-description.js';
-import {
-  CAPTURE_MODES,
-  ENTITY_ACTIONS,
-  hiddenProperties,
-  ORDERINGS,
-  type CaptureMode,
-  type EntityAction,
-  type WebhookOptions,
-} from './webhook.decorator.js';
-
-type RelationMetadata = EntityMetadata['relations'][number];
-
-/** One property of the payload. */
-export interface OutField {
-  /**
-   * The path in the payload, such as `status` or `address.city`. For a relation: the path of the relation's property. In the payload, the
-   * value at this path is the id of the other row, or the ids of all linked rows.
-   */
-  readonly path: string;
-  readonly parts: readonly string[];
-  readonly column: ColumnMetadata;
-  readonly relation: RelationMetadata | null;
-  /** Whether the value is the list of the sorted ids of the rows that a `@JoinTable` links to this row. */
-  readonly isLinks: boolean;
-  readonly kind: ValueKind;
-  readonly numeric: boolean;
-  readonly routable: boolean;
-  /** Whether the database or TypeORM sets this field (update date, version). A change of such a field alone makes no event. */
-  readonly automatic: boolean;
-}
 
 /**
  * A row from the database: the hydrated entity, and the values that are lost when TypeORM hydrates an entity (foreign keys,
@@ -75,29 +27,6 @@ export interface RowImage {
 
 /** How an owner is declared; see `docs/owners.md`. */
 export type Ownership = 'undeclared' | 'declared' | 'every';
-
-/**
- * Other keys are rejected. Otherwise a misspelt option would be ignored silently, and its default would apply. For a misspelt
- * `fields`, for example, all columns would be sent.
- */
-const OPTION_KEYS: readonly string[] = [
-  'name',
-  'on',
-  'fields',
-  'owner',
-  'when',
-  'ordering',
-  'readInserted',
-  'ignore',
-  'coalesce',
-  'exactPrevious',
-  'capture',
-  'describe',
-  'events',
-  ...(DESCRIPTION_KEYS as (keyof WebhookOptions)[]),
-] satisfies (keyof WebhookOptions)[];
-
-const SWITCHES = ['readInserted', 'coalesce', 'exactPrevious'] as const;
 
 /** An entity whose changes are captured: its options, resolved against TypeORM's metadata once, at bootstrap. */
 export class EntityDefinition {
@@ -132,30 +61,8 @@ export class EntityDefinition {
     readonly options: WebhookOptions,
     readonly capture: CaptureMode = 'orm',
   ) {
-    if (!/^[a-z0-9_]+$/.test(name) || name.length > 100) {
-      throw this.wrong('name', name, 'Allowed: 1 to 100 lower-case letters, digits and underscores');
-    }
-    const misspelt = Object.keys(options).find((key) => !OPTION_KEYS.includes(key));
-    if (misspelt !== undefined) {
-      throw new ConfigurationError(
-        'INVALID_WEBHOOK_OPTIONS',
-        `Unknown option \`${misspelt}\` in @Webhook() of ${metadata.name}.${knownNames(misspelt, OPTION_KEYS)}`,
-        { details: { entity: metadata.name, option: misspelt } },
-      );
-    }
-    const unknown = options.on?.filter((action) => !ENTITY_ACTIONS.includes(action));
-    if (unknown?.length) throw this.wrong('on', unknown.join(', '), `Allowed: ${quoted(ENTITY_ACTIONS)}`);
-    const { ordering = 'none' } = options;
-    if (!ORDERINGS.includes(ordering)) throw this.wrong('ordering', ordering, `Allowed: ${quoted(ORDERINGS)}`);
-    if (!CAPTURE_MODES.includes(capture)) throw this.wrong('capture', capture, `Allowed: ${quoted(CAPTURE_MODES)}`);
-    if (capture === 'trigger') this.refuseWhatTriggersCannot();
-    else this.refuseKeysOfMicroseconds();
+    checkWebhookOptions({ metadata, name, options, capture });
     this.actions = new Set(options.on ?? ENTITY_ACTIONS);
-    for (const option of SWITCHES) {
-      const value: unknown = options[option];
-      if (value !== undefined && typeof value !== 'boolean')
-        throw this.wrong(option, String(value), 'Allowed: true, false');
-    }
     this.fields = this.resolveFields();
     this.linkFields = this.fields.filter(({ isLinks }) => isLinks);
     for (const field of this.linkFields) this.refuseLinks(field);
@@ -281,47 +188,13 @@ export class EntityDefinition {
     }
   }
 
-  private refuseWhatTriggersCannot(): void {
-    const { owner } = this.options;
-    const { name, tableType } = this.metadata;
-    if (tableType === 'view') throw this.wrong('capture', 'trigger', "Row triggers do not work on a view: use 'orm'");
-    if (typeof owner !== 'function' || isOwnerFromRow(owner)) return;
-    throw new ConfigurationError(
-      'OWNER_NOT_PURE',
-      `Invalid \`owner\` in @Webhook() of ${name}: a plain function, with \`capture: 'trigger'\`. The function would run after the commit, perhaps in another process, and other data than the row may have changed by then. Allowed: a column, or a function that reads only the row and is marked as such: owner: ownerFromRow(row => …).`,
-      { details: { entity: name, option: 'owner' } },
-    );
-  }
-
-  /**
-   * A Date holds milliseconds. Rows whose keys differ only in microseconds would look like the same row. So events would be lost.
-   * TypeORM also could not find a row by the key that TypeORM has read.
-   */
-  private refuseKeysOfMicroseconds(): void {
-    const { name, primaryColumns } = this.metadata;
-    const dialect = dialectOf(dataSourceOf(this.metadata).options.type);
-    const column = primaryColumns.find((one) => mayLoseMicroseconds(one.referencedColumn ?? one, dialect));
-    if (!column) return;
-    throw new ConfigurationError(
-      'KEY_NOT_EXACT',
-      `The primary key of ${name} contains a time with microseconds (${column.propertyPath}), but a JavaScript Date holds milliseconds: TypeORM can neither find such a row by the key that it has read, nor distinguish two rows of the same millisecond. Declare \`precision: 3\`, use another key, or set capture: 'trigger' for this entity.`,
-      { details: { entity: name, column: column.propertyPath } },
-    );
-  }
-
   private resolveFields(): OutField[] {
-    const isExposed = exposureOf(this.metadata.target);
-    const hidden = hiddenProperties(this.metadata.target);
-    const leaves = (field: OutField) =>
-      field.column.isSelect &&
-      !field.parts.some((_, depth) => hidden.has(field.parts.slice(0, depth + 1).join('.'))) &&
-      isExposed(field.parts[0] ?? '') &&
-      !isHiddenInEmbedded(field);
+    const leaves = visibilityOf(this.metadata);
     const { fields: named } = this.options;
     // Links are read and locked with each write of their row. This costs time, so links are fields only if the
     // option names them.
-    if (!named) return this.columnFields().filter(leaves);
-    const all = this.allFields();
+    if (!named) return columnFields(this.metadata).filter(leaves);
+    const all = allFields(this.metadata);
 
     const chosen = new Set<OutField>();
     for (const name of named) {
@@ -354,7 +227,7 @@ export class EntityDefinition {
   private resolveIgnored(): Set<OutField> {
     const { ignore = [] } = this.options;
     if (!Array.isArray(ignore)) throw this.wrong('ignore', String(ignore), 'Allowed: a list of properties');
-    const all = this.allFields();
+    const all = allFields(this.metadata);
     const ignored = new Set<string>();
     for (const name of ignore as string[]) {
       const matching = all.filter(({ path }) => path === name || path.startsWith(`${name}.`));
@@ -362,32 +235,6 @@ export class EntityDefinition {
       for (const { path } of matching) ignored.add(path);
     }
     return new Set(this.fields.filter(({ path }) => ignored.has(path)));
-  }
-
-  private allFields(): OutField[] {
-    return [...this.columnFields(), ...this.allLinks()];
-  }
-
-  private allLinks(): OutField[] {
-    return this.metadata.manyToManyRelations.flatMap((relation): OutField[] => {
-      const column = relation.junctionEntityMetadata?.inverseColumns[0]?.referencedColumn;
-      if (!relation.isManyToManyOwner || !column) return [];
-      const { propertyPath: path } = relation;
-      const typed = column.referencedColumn ?? column;
-      return [
-        {
-          path,
-          parts: path.split('.'),
-          column: typed,
-          relation,
-          isLinks: true,
-          kind: valueKindOf(typed),
-          numeric: false,
-          routable: false,
-          automatic: false,
-        },
-      ];
-    });
   }
 
   private refuseLinks({ path, relation }: OutField): void {
@@ -403,32 +250,6 @@ export class EntityDefinition {
     const isKey = primaryColumns.every(({ propertyPath }) => referred.includes(propertyPath));
     if (isKey && referred.length === primaryColumns.length) return;
     throw this.wrong('fields', path, 'Its @JoinTable() must refer to the primary key and to no other column');
-  }
-
-  private columnFields(): OutField[] {
-    return this.metadata.columns.flatMap((column): OutField[] => {
-      // TypeORM itself adds virtual columns without a relation: discriminators, closure columns and nested-set columns.
-      if (column.isDiscriminator) return [];
-      if (!column.isVirtual) return this.isOfChild(column) ? [] : [columnField(column, column.propertyPath, null)];
-      // Several relations may share this column. A foreign key of several columns makes only one field.
-      return relationsAt(column).flatMap((relation) => {
-        const own = firstOwnColumn(relation) ?? column;
-        return this.isOfChild(own) ? [] : [columnField(typingColumn(own), relation.propertyPath, relation)];
-      });
-    });
-  }
-
-  /**
-   * Whether a child in a single table declares the column. In TypeORM, the parent has every column of its children. But the parent does
-   * not have the decorators with which the children hide columns.
-   */
-  private isOfChild(column: ColumnMetadata): boolean {
-    const { target } = this.metadata;
-    const embedded = column.embeddedMetadata?.embeddedMetadataTree[0];
-    if (!embedded) return extendsClass(column.relationMetadata?.target ?? column.target, target);
-    const declared = getMetadataArgsStorage().embeddeds.filter((args) => args.propertyName === embedded.propertyName);
-    const isOwn = declared.some((args) => args.target === target || extendsClass(target, args.target));
-    return !isOwn && declared.some((args) => extendsClass(args.target, target));
   }
 
   private checkDescriptions(): void {
@@ -449,7 +270,7 @@ export class EntityDefinition {
     const column = this.metadata.findColumnWithPropertyPathStrict(owner);
     const relation = this.metadata.findRelationWithPropertyPath(owner);
     if (!column && !relation) {
-      const names = this.columnFields().map(({ path }) => path);
+      const names = columnFields(this.metadata).map(({ path }) => path);
       throw this.wrong(
         'owner',
         String(owner),
@@ -466,7 +287,7 @@ export class EntityDefinition {
   }
 
   private unknownProperty(option: string, name: string): ConfigurationError {
-    const names = this.allFields().map(({ path }) => path);
+    const names = allFields(this.metadata).map(({ path }) => path);
     return this.wrong(
       option,
       name,
@@ -475,37 +296,8 @@ export class EntityDefinition {
   }
 
   private wrong(option: string, value: string, fix: string): ConfigurationError {
-    return new ConfigurationError(
-      'INVALID_WEBHOOK_OPTIONS',
-      `Invalid value '${value}' for \`${option}\` in @Webhook() of ${this.metadata.name}. ${fix}.`,
-      { details: { entity: this.metadata.name, option } },
-    );
+    return wrongOption(this.metadata, option, value, fix);
   }
-}
-
-/** @param column the column that decides the kind of the values; for a relation, the referenced column */
-function columnField(column: ColumnMetadata, path: string, relation: RelationMetadata | null): OutField {
-  return {
-    path,
-    parts: path.split('.'),
-    column,
-    relation,
-    isLinks: false,
-    kind: valueKindOf(column),
-    numeric: isNumericColumn(column),
-    routable: isScalarColumn(column) && (relation?.joinColumns.length ?? 1) === 1,
-    automatic: column.isUpdateDate || column.isVersion,
-  };
-}
-
-/** Whether a decorator on the class of an embedded, at any depth, hides the field. */
-function isHiddenInEmbedded({ column, relation }: OutField): boolean {
-  const { embeddedMetadata, propertyName } = relation ?? column;
-  const tree = embeddedMetadata?.embeddedMetadataTree ?? [];
-  return tree.some(({ type }, depth) => {
-    const property = tree[depth + 1]?.propertyName ?? propertyName;
-    return hiddenProperties(type).has(property) || !exposureOf(type)(property);
-  });
 }
 
 /**
@@ -523,28 +315,4 @@ function decided(answer: unknown): boolean {
     throw new TypeError('`when` returned a Promise. Return a boolean.');
   }
   return Boolean(answer);
-}
-
-function quoted(values: readonly string[]): string {
-  return values.map((value) => `'${value}'`).join(', ');
-}
-
-function extendsClass(child: unknown, parent: unknown): boolean {
-  return typeof child === 'function' && typeof parent === 'function' && child.prototype instanceof parent;
-}
-
-/** @param value one id for each link: the value of the junction's column, or an object of key parts */
-function linkedIds({ relation, column, kind }: OutField, value: unknown): Json[] {
-  const joinColumns = relation?.junctionEntityMetadata?.inverseColumns ?? [];
-  const ids = (value as readonly unknown[] | undefined) ?? [];
-  return ids
-    .map((id) => (joinColumns.length > 1 ? compositeKey(joinColumns, id) : canonicalValue(id, kind, column)))
-    .toSorted(byValue);
-}
-
-/** Sorts numbers by size, and all other values by text. So the order is the same on every database and with every collation. */
-function byValue(a: Json, b: Json): number {
-  if (typeof a === 'number' && typeof b === 'number') return a - b;
-  const [x, y] = [a, b].map((id) => (typeof id === 'string' ? id : JSON.stringify(id))) as [string, string];
-  return x < y ? -1 : x > y ? 1 : 0;
 }

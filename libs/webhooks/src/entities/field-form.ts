@@ -1,6 +1,7 @@
 import type { Json, JsonObject } from '../json.js';
 import type { ColumnMetadata } from './canonical-value.js';
-import type { EntityDefinition, OutField } from './entity-definition.js';
+import type { EntityDefinition } from './entity-definition.js';
+import type { OutField } from './out-field.js';
 import { setPath } from './set-path.js';
 import { typingColumn, withPart } from './foreign-keys.js';
 import { exampleOfSchema } from './schema-example.js';

@@ -1,5 +1,6 @@
 import type { DataSource } from 'typeorm';
-import type { EntityDefinition, OutField, Ownership } from '../entities/entity-definition.js';
+import type { EntityDefinition, Ownership } from '../entities/entity-definition.js';
+import type { OutField } from '../entities/out-field.js';
 import type { EntityRegistry } from '../entities/entity-registry.js';
 import { keyText } from '../entities/canonical-value.js';
 import { ENTITY_ACTIONS, type EntityClass } from '../entities/webhook.decorator.js';

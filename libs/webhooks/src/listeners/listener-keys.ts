@@ -1,12 +1,8 @@
 import { InvalidListenerError } from '../listener-errors.js';
 import { assertSigningKey } from '../signing/ed25519-key.js';
 import { MIN_SECRET_BYTES, generateSecret } from '../signing/secret.js';
-import {
-  type ListenerRow,
-  type OwnerScope,
-  type ResealedPage,
-  resealListeners,
-} from '../store/listeners/listener-rows.js';
+import { type ListenerRow, type OwnerScope } from '../store/listeners/listener-rows.js';
+import { type ResealedPage, resealListeners } from '../store/listeners/listener-secrets.js';
 import { DAY } from '../time.js';
 import { writeAudit, type AuditAction } from '../store/system/audit.js';
 import type { ListenerChanges } from './listener-changes.js';

@@ -1,5 +1,5 @@
 import type { MigrationInterface, QueryRunner } from 'typeorm';
-import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/tables.js';
+import { inState, isSet, isUnfinishedAndOrdered } from '../store/database/index-conditions.js';
 import { assertPartitions, tablePathOf, type WebhookMigrationsOptions } from '../store/database/table-names.js';
 import { createSchema, createTable, migrationName, type FrozenTable } from '../store/database/create-table.js';
 import { assertNewShape } from '../store/database/old-shape.js';

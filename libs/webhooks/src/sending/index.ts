@@ -1,6 +1,6 @@
 export { AddressGuard } from './address-guard.js';
 export { type EgressProxyOptions } from './egress-proxy.js';
-export type { ConnectionOptions, TlsIdentity } from './guarded-agent.js';
+export type { ConnectionOptions, TlsIdentity } from './connection-options.js';
 export { HttpTransport } from './http-transport.js';
 export { assertListenerHeaders } from './listener-headers.js';
 export { assertListenerUrl } from './listener-url.js';

@@ -1,4 +1,4 @@
-import type { TlsIdentity } from './guarded-agent.js';
+import type { TlsIdentity } from './connection-options.js';
 import type { Outcome } from './outcome.js';
 
 /** The request of one attempt, signed and ready to send. */

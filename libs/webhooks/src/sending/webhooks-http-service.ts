@@ -9,7 +9,7 @@ import axios, {
   type InternalAxiosRequestConfig,
 } from 'axios';
 
-import type { ConnectionOptions, TlsIdentity } from './guarded-agent.js';
+import type { ConnectionOptions, TlsIdentity } from './connection-options.js';
 import { GuardedClient, type PostHeaders } from './guarded-client.js';
 import { failedPost, type PostResult } from './post-result.js';
 import type { ResolvedSecurityOptions } from './security-options.js';

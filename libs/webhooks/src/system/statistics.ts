@@ -34,6 +34,8 @@ export type StatsBy = 'outcome' | 'listener' | 'type' | 'error';
 const BYS: readonly StatsBy[] = ['outcome', 'listener', 'type', 'error'];
 /** The most types or errors with a separate series. */
 const KEYS_SHOWN = 10;
+/** The most listeners with a separate series. */
+export const LISTENERS_SHOWN = 10;
 /** The key of the series of all attempts, and the key of the series of listeners without a separate series. */
 const ALL = 'all';
 const OTHERS = 'other';
@@ -143,8 +145,37 @@ export function statsBy(by: StatsBy | undefined): StatsBy {
   throw new BadRequestError('INVALID_STATS_BY', invalidValue('by', by, BYS.join(', ')));
 }
 
+/** The figures of one instance. Only {@link all} is filled by outcome. */
+export interface StatsReading {
+  readonly range: StatsRange;
+  readonly by: StatsBy;
+  readonly all: readonly TimedFigures[];
+  /** By listener: the busiest listeners, by their ids. */
+  readonly listeners: ReadonlyMap<string, readonly TimedFigures[]>;
+  /** By type and by error. */
+  readonly parts: readonly TimedParts[];
+}
+
+/** @param readings of at least one instance, with the same options */
+export function statisticsFrom(readings: readonly [StatsReading, ...StatsReading[]]): Statistics {
+  const [{ range, by }] = readings;
+  const all = readings.flatMap((reading) => reading.all);
+  if (by === 'outcome') return statisticsOf(range, all);
+  if (by !== 'listener') {
+    const parts = readings.flatMap((reading) => reading.parts);
+    return statisticsByPart(range, all, parts, by);
+  }
+  const listeners = readings.flatMap((reading) => [...reading.listeners]);
+  const busiest = readings.length === 1 ? listeners : listeners.toSorted(([, a], [, b]) => sumOf(b) - sumOf(a));
+  return statisticsByKey(range, all, new Map(busiest.slice(0, LISTENERS_SHOWN)));
+}
+
+function sumOf(rows: readonly TimedFigures[]): number {
+  return rows.reduce((sum, { figures }) => sum + attemptsOf(figures), 0);
+}
+
 /** One series of all attempts. */
-export function statisticsOf(range: StatsRange, rows: readonly TimedFigures[]): Statistics {
+function statisticsOf(range: StatsRange, rows: readonly TimedFigures[]): Statistics {
   return shown(range, rows, [{ key: ALL, points: pointsOf(range, stepsOf(range, rows)) }]);
 }
 
@@ -153,7 +184,7 @@ export function statisticsOf(range: StatsRange, rows: readonly TimedFigures[]): 
  *
  * @param rows of all attempts. Read them after the parts, because figures are added meanwhile
  */
-export function statisticsByKey(
+function statisticsByKey(
   range: StatsRange,
   rows: readonly TimedFigures[],
   parts: ReadonlyMap<string, readonly TimedFigures[]>,
@@ -174,7 +205,7 @@ export function statisticsByKey(
  *
  * @param rows of all attempts. Read them after the parts, because figures are added meanwhile
  */
-export function statisticsByPart(
+function statisticsByPart(
   range: StatsRange,
   rows: readonly TimedFigures[],
   timed: readonly TimedParts[],

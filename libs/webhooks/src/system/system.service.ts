@@ -5,6 +5,7 @@ import { ListenerNotFoundError } from '../listener-errors.js';
 import { INVALID_OWNER_MESSAGE, OTHER_OWNER_MESSAGE, ownerText } from '../owner.js';
 import { invalidValue } from '../show.js';
 import type { Database } from '../store/database/database.js';
+import type { Script } from '../store/database/script.js';
 import { makeChoresDue, readChores } from '../store/database/chores.js';
 import { page, readPage, type WebhookPage, type WebhookPageOptions } from '../store/database/page.js';
 import type { OwnerScope } from '../store/listeners/listener-rows.js';
@@ -27,13 +28,13 @@ import { dateOrNull, toPause, toProcess, toSending } from './shown-system.js';
 import { auditFilterRow, timeOf, toAuditItem, type AuditFilter, type AuditItem } from './audit-log.js';
 import { DamagedNotFoundError } from './errors.js';
 import {
-  statisticsByKey,
-  statisticsByPart,
-  statisticsOf,
+  LISTENERS_SHOWN,
+  statisticsFrom,
   statsBy,
   statsRange,
   type Statistics,
   type StatsOptions,
+  type StatsReading,
 } from './statistics.js';
 import type { DamagedItem, FailingListenerSummary, Sending, SystemChore, SystemOverview } from './system-overview.js';
 
@@ -56,8 +57,6 @@ export interface SystemServiceParts {
 }
 
 const FAILING_SHOWN = 5;
-/** Listeners that have a series of their own in the statistics by listener. */
-const LISTENERS_SHOWN = 10;
 const MAX_REASON_LENGTH = 500;
 /** Times of owners are rounded: exact times would reveal how long a blocked attempt took. */
 const SHOWN_TIME_MS = 10 * SECOND;
@@ -261,29 +260,42 @@ export class SystemService {
     await database.transaction(() => writeAudit(database, { ...entry, actor }, clock.now()));
   }
 
-  private async readStatistics(of: StatsOf, { since, until, step, by: given }: StatsOptions): Promise<Statistics> {
+  /**
+   * The figures of {@link statistics}, before they are added up, so that they can be added to those of other instances.
+   *
+   * @throws BadRequestError as {@link statistics} @internal
+   */
+  figures(options: StatsOptions = {}): Promise<StatsReading> {
+    return this.readFigures(this.boundTo === undefined ? 'all' : { owner: this.boundTo }, options);
+  }
+
+  private async readStatistics(of: StatsOf, options: StatsOptions): Promise<Statistics> {
+    return statisticsFrom([await this.readFigures(of, options)]);
+  }
+
+  private async readFigures(of: StatsOf, { since, until, step, by: given }: StatsOptions): Promise<StatsReading> {
     const { database, clock, writeStats } = this.parts;
     const by = statsBy(given);
     const asked = { since: timeOf(since, 'since'), until: timeOf(until, 'until'), step };
     const range = statsRange(asked, clock.now());
     // Write this process's figures first, so that with a single process the result includes every attempt.
     await writeStats();
-    if (by === 'outcome') return statisticsOf(range, await database.single(() => readStats(database, of, range)));
-    if (by !== 'listener') {
-      return database.single(function* () {
+    return database.single(function* (): Script<StatsReading> {
+      const empty = { range, by, listeners: new Map<string, TimedFigures[]>(), parts: [] };
+      // Read all figures last, because figures are added meanwhile.
+      if (by === 'outcome') return { ...empty, all: yield* readStats(database, of, range) };
+      if (by !== 'listener') {
         const parts = yield* readStatsParts(database, of, range);
-        return statisticsByPart(range, yield* readStats(database, of, range), parts, by);
-      });
-    }
-    return database.single(function* () {
-      const parts = new Map<string, TimedFigures[]>();
+        return { ...empty, parts, all: yield* readStats(database, of, range) };
+      }
+      const { listeners } = empty;
       const ids =
         of !== 'all' && 'listenerId' in of
           ? [of.listenerId]
           : yield* readBusiestListeners(database, of, range, LISTENERS_SHOWN);
-      for (const id of ids) parts.set(id, []);
-      for (const row of yield* readListenerStats(database, ids, range)) parts.get(row.listenerId)?.push(row);
-      return statisticsByKey(range, yield* readStats(database, of, range), parts);
+      for (const id of ids) listeners.set(id, []);
+      for (const row of yield* readListenerStats(database, ids, range)) listeners.get(row.listenerId)?.push(row);
+      return { ...empty, all: yield* readStats(database, of, range) };
     });
   }
 

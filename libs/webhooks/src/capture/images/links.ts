@@ -1,7 +1,8 @@
 import type { DataSource, EntityMetadata, QueryRunner } from 'typeorm';
 import { dialectOf, escapedPath } from '../../dialect.js';
 import { keyText, type ColumnMetadata } from '../../entities/canonical-value.js';
-import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { OutField } from '../../entities/out-field.js';
 import { withPart, referredPath } from '../../entities/foreign-keys.js';
 import { keyValue } from '../plans/image-select.js';
 import { JunctionColumns, referredType } from './junction-columns.js';

@@ -1,6 +1,7 @@
 import type { DataSource, ObjectLiteral } from 'typeorm';
 import type { Json } from '../../json.js';
-import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { OutField } from '../../entities/out-field.js';
 import { isLoadedInexactly, lacksForeignKeys, rowKey } from './row-reader.js';
 import type { Before } from '../changes/row-change.js';
 import type { SavedRow } from '../typeorm/write-builder.js';

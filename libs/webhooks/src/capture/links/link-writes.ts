@@ -1,7 +1,9 @@
 import type { DataSource, EntityMetadata, ObjectLiteral, QueryRunner } from 'typeorm';
 import { dialectOf, escapedPath } from '../../dialect.js';
 import { chunks } from '../../store/database/chunks.js';
-import { changesOf, noteRows, ROWS_PER_BATCH, rowsMissed, type NotedRow } from '../statements/affected-rows.js';
+import { changesOf, noteRows, type NotedRow } from '../statements/rows-before.js';
+import { ROWS_PER_BATCH } from '../statements/read-affected.js';
+import { rowsMissed } from '../statements/affected-rows.js';
 import type { CapturedWrite, ChangeLog } from '../statements/captured-write.js';
 import type { LinkOwners } from '../../entities/entity-registry.js';
 import { CaptureError } from '../../entities/errors.js';

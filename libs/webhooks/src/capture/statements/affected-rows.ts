@@ -1,22 +1,23 @@
-import type { DataSource, EntityMetadata, ObjectLiteral } from 'typeorm';
-import type { Json } from '../../json.js';
-import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
-import type { EntityDefinition } from '../../entities/entity-definition.js';
+import type { CapturedWrite } from './captured-write.js';
 import { CaptureError } from '../../entities/errors.js';
 import { hideColons, showColons } from './hidden-colons.js';
-import type { EntityPlan } from '../plans/entity-plan.js';
-import { idOfImage, keyValue } from '../plans/image-select.js';
-import { isOneOf } from '../images/links.js';
-import { rowKey } from '../images/row-reader.js';
-import { beforeImageOf, type Before, type RowChange } from '../changes/row-change.js';
+import { beforeImageOf, type RowChange } from '../changes/row-change.js';
 import type { EntityAction } from '../../entities/webhook.decorator.js';
-import type { WriteBuilder } from '../typeorm/write-builder.js';
-import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
-
-/** The number of rows whose images are in memory at the same time. A statement that writes more rows is captured batch by batch. */
-export const ROWS_PER_BATCH = 1_000;
+import {
+  COMPOSED,
+  conditionOf,
+  eachBatch,
+  hasOwnLimit,
+  keyCondition,
+  keyNames,
+  readAffected,
+  readRowsOf,
+  restrictTo,
+  ROWS_PER_BATCH,
+} from './read-affected.js';
+import { changesOf, noteOf, type NotedRow } from './rows-before.js';
 
 type Send = (text: string, parameters: unknown[]) => Promise<BuilderResult>;
 
@@ -169,170 +170,6 @@ export function withoutImages(
   return Object.assign(result, { records, raw: isInsert ? records : [records, result.affected] });
 }
 
-interface AffectedRow {
-  readonly row: ReadRow | null;
-  /** The primary key, as parameters. */
-  readonly key: readonly unknown[];
-}
-
-/** Reads and locks the rows that a statement will write. */
-async function readAffected(
-  write: CapturedWrite,
-  { isDelete, limit, after }: { isDelete: boolean; limit: number; after?: readonly unknown[] },
-): Promise<AffectedRow[]> {
-  const { builder, table, runner, dialect } = write;
-  const { driver } = dataSourceOf(runner);
-  const keys = keyNames(write);
-  let where = conditionOf(write);
-  let end = '';
-  if (hasOwnLimit(write) || after === undefined) {
-    const order = builder.createOrderByExpression?.() ?? '';
-    end = builder.replacePropertyNamesForTheWholeQuery(order);
-    end += hasOwnLimit(write) ? (builder.createLimitExpression?.() ?? '') : '';
-  }
-  if (!hasOwnLimit(write)) {
-    if (after !== undefined) {
-      if (after.length) {
-        const beyond = `(${keys.join(', ')}) > (${after.map((value) => builder.createParameter(value)).join(', ')})`;
-        where = where ? ` WHERE (${where.slice(' WHERE '.length)}) AND ${beyond}` : ` WHERE ${beyond}`;
-      }
-      end = ` ORDER BY ${keys.join(', ')}`;
-    }
-    end += ` LIMIT ${limit}`;
-  }
-  const lock = { sqlite: '', mysql: ' FOR UPDATE', postgres: ` FOR ${isDelete ? '' : 'NO KEY '}UPDATE` }[dialect];
-  const cte = builder.replacePropertyNamesForTheWholeQuery(builder.createCteExpression());
-  const list = [
-    ...keys.map((key, n) => `${key} AS ${driver.escape(`wh_k${n}`)}`),
-    hideColons(table.list('wh_o', '')),
-  ].join(', ');
-  const text = `${cte}SELECT ${list} FROM ${table.name}${where}${end}${lock}`;
-  const [sql, parameters] = escapeParameters(dataSourceOf(runner), text, builder.getParameters());
-  const rows = (await runner.query(showColons(sql), parameters)) as Record<string, unknown>[];
-  const kind = kindAfter(write);
-  return rows.map((row) => {
-    const read = table.read(runner, row, 'wh_o', kind);
-    return {
-      row: read,
-      key: table.metadata.primaryColumns.map((column, n) => {
-        if (!read) return row[`wh_k${n}`];
-        const value = keyValue(column, read.image.entity, read.image.exact);
-        return driver.preparePersistentValue(value, column.referencedColumn ?? column) as unknown;
-      }),
-    };
-  });
-}
-
-function readRowsOf(rows: readonly AffectedRow[]): ReadRow[] {
-  return rows.flatMap(({ row }) => row ?? []);
-}
-
-/**
- * The condition of the builder. For a soft delete, the condition also requires that the row is not deleted yet. For a restore, the
- * condition requires that the row is deleted.
- */
-function conditionOf({ builder, runner, table }: CapturedWrite): string {
-  const { queryType, wheres } = builder.expressionMap;
-  const isSoft = table.metadata.deleteDateColumn !== undefined && ['soft-delete', 'restore'].includes(queryType);
-  if (isSoft) {
-    wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(runner), table.metadata, queryType) });
-  }
-  const where = builder.replacePropertyNamesForTheWholeQuery(builder.createWhereExpression());
-  // Remove the condition again. TypeORM 1.x adds the condition itself. TypeORM 0.3 does not add the condition, but the statement of TypeORM
-  // 0.3 is restricted to the rows that are read here.
-  if (isSoft) wheres.pop();
-  return where;
-}
-
-/** Adds the condition that TypeORM 1.x adds to a soft delete or a restore. */
-export function onlyOnce(builder: WriteBuilder, metadata: EntityMetadata): void {
-  const { queryType, wheres } = builder.expressionMap;
-  wheres.push({ type: 'and', condition: changesDeletion(dataSourceOf(builder), metadata, queryType) });
-}
-
-/** The condition that makes a soft delete match only rows that are not deleted, and a restore only rows that are deleted. */
-function changesDeletion({ driver }: DataSource, { deleteDateColumn }: EntityMetadata, queryType: string): string {
-  return `${driver.escape(deleteDateColumn?.databaseName ?? '')} IS ${queryType === 'restore' ? 'NOT NULL' : 'NULL'}`;
-}
-
-const COMPOSED = ['createWhereExpression', 'createOrderByExpression', 'createLimitExpression'] as const;
-
-function restrictTo({ builder }: CapturedWrite, where: string): void {
-  builder.createWhereExpression = () => where;
-  // The rows are already selected, so ORDER BY and LIMIT no longer apply.
-  if (builder.createOrderByExpression) builder.createOrderByExpression = () => '';
-  if (builder.createLimitExpression) builder.createLimitExpression = () => '';
-}
-
-function hasOwnLimit({ builder }: CapturedWrite): boolean {
-  return Boolean(builder.expressionMap.limit);
-}
-
-function keyNames({ table, runner }: CapturedWrite): string[] {
-  const { driver } = dataSourceOf(runner);
-  return table.metadata.primaryColumns.map(({ databaseName }) => hideColons(driver.escape(databaseName)));
-}
-
-function keyCondition(write: CapturedWrite, keys: readonly (readonly unknown[])[]): string {
-  const { builder, runner } = write;
-  const tuples = keys.map((key) => key.map((value) => builder.createParameter(value)).join(', '));
-  return isOneOf(keyNames(write), tuples, dataSourceOf(runner));
-}
-
-/**
- * Reads and locks rows by their keys. Must be called before a statement on a junction changes the links of these rows.
- *
- * @param keys the keys as parameters, in the order of the primary columns. One statement must have room for all keys
- */
-export async function noteRows(write: CapturedWrite, keys: readonly (readonly unknown[])[]): Promise<NotedRow[]> {
-  restrictTo(write, ` WHERE ${keyCondition(write, keys)}`);
-  const rows = await readAffected(write, { isDelete: false, limit: keys.length, after: [] });
-  return (await write.table.complete(write.runner, readRowsOf(rows))).map(noteOf);
-}
-
-/** The part of a row that is kept in memory until its statement has run. */
-export interface NotedRow {
-  readonly plan: EntityPlan;
-  readonly id: ObjectLiteral;
-  /** JSON of the old field values and the owner. */
-  readonly before: string;
-}
-
-function noteOf({ plan, image }: ReadRow): NotedRow {
-  const { definition } = plan;
-  const values = definition.fields.map((field) => definition.valueOf(field, image));
-  return { plan, id: idOfImage(definition, image), before: JSON.stringify([values, definition.ownerOf(image)]) };
-}
-
-function beforeOfNote({ plan: { definition, touchable }, before }: NotedRow): Before {
-  const [values, owner] = JSON.parse(before) as [Json[], Before['owner']];
-  return {
-    values: new Map(definition.fields.map((field, n) => [field.path, values[n] ?? null])),
-    touched: touchable,
-    owner,
-  };
-}
-
-/** The changes of written rows. Reads the after images. */
-export async function changesOf(
-  write: CapturedWrite,
-  action: EntityAction,
-  rows: readonly NotedRow[],
-): Promise<RowChange[]> {
-  const changes: RowChange[] = [];
-  for (const plan of write.table.plans) {
-    const own = rows.filter((row) => row.plan === plan);
-    if (!own.length) continue;
-    const ids = own.map(({ id }) => idAfter(write, plan.definition, id));
-    const images = await write.table.imagesNow(write.runner, plan, ids);
-    own.forEach((row, n) => {
-      const image = images.get(rowKey(plan.definition, ids[n] as ObjectLiteral));
-      if (image) changes.push(write.change(action, plan, action === 'updated' ? beforeOfNote(row) : null, image));
-    });
-  }
-  return changes;
-}
-
 /** @throws CaptureError `KEY_UNKNOWN` if an update sets a key by an expression, because only the database knows the new key */
 function refuseUnknownKeys({ builder, table }: CapturedWrite): void {
   const { queryType, valuesSet } = builder.expressionMap;
@@ -344,31 +181,6 @@ function refuseUnknownKeys({ builder, table }: CapturedWrite): void {
     `An update of ${table.metadata.name} sets the primary key ${column.propertyPath} by an expression, so its rows could not be found afterwards. Nothing was written. Set the key to a value.`,
     { details: { entity: table.metadata.name, column: column.propertyPath } },
   );
-}
-
-/**
- * The discriminator that an update sets in a single table. `undefined` if the update sets no discriminator, or sets it by an expression.
- */
-function kindAfter({ builder, table }: CapturedWrite): unknown {
-  const { queryType, valuesSet } = builder.expressionMap;
-  const { discriminatorColumn } = table.metadata;
-  if (queryType !== 'update' || !valuesSet || !discriminatorColumn) return undefined;
-  const kind: unknown = discriminatorColumn.getEntityValue(valuesSet);
-  return typeof kind === 'function' ? undefined : kind;
-}
-
-/** The primary key of a row after an update. The update may set a new key. */
-function idAfter({ builder, table }: CapturedWrite, definition: EntityDefinition, id: ObjectLiteral): ObjectLiteral {
-  const { queryType, valuesSet } = builder.expressionMap;
-  if (queryType !== 'update' || !valuesSet) return id;
-  let moved = id;
-  for (const column of table.metadata.primaryColumns) {
-    const value: unknown = column.getEntityValue(valuesSet);
-    if (value === undefined || !column.isUpdate) continue;
-    if (moved === id) moved = definition.metadata.getEntityIdMap(id) ?? { ...id };
-    column.setEntityValue(moved, value);
-  }
-  return moved;
 }
 
 /**
@@ -421,24 +233,6 @@ function recordDeleted(write: CapturedWrite): Promise<number> {
   return eachBatch(write, true, (batch) =>
     write.recordBatch(batch.map(({ plan, image }) => write.change('deleted', plan, null, image))),
   );
-}
-
-/** Reads and locks the affected rows batch by batch, in the order of their keys. @returns the number of rows */
-async function eachBatch(
-  write: CapturedWrite,
-  isDelete: boolean,
-  take: (batch: readonly ReadRow[]) => Promise<void> | void,
-): Promise<number> {
-  let count = 0;
-  let after: readonly unknown[] = [];
-  for (;;) {
-    const rows = await readAffected(write, { isDelete, limit: ROWS_PER_BATCH, after });
-    count += rows.length;
-    await take(await write.table.complete(write.runner, readRowsOf(rows)));
-    const last = rows.at(-1);
-    if (!last || rows.length < ROWS_PER_BATCH) return count;
-    after = last.key;
-  }
 }
 
 export function rowsMissed(entity: string, expected: number, written: number | undefined): CaptureError {

@@ -1,5 +1,6 @@
 import type { ObjectLiteral } from 'typeorm';
-import { ROWS_PER_BATCH, withoutImages } from './affected-rows.js';
+import { ROWS_PER_BATCH } from './read-affected.js';
+import { withoutImages } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
 import { createNotes } from './noted-rows.js';

@@ -1,5 +1,6 @@
 import type { CapturedWrite } from './captured-write.js';
-import type { OutField, RowImage } from '../../entities/entity-definition.js';
+import type { RowImage } from '../../entities/entity-definition.js';
+import type { OutField } from '../../entities/out-field.js';
 import { beforeImageOf, type Before, type RowChange } from '../changes/row-change.js';
 import type { WriteExpression } from '../typeorm/write-builder.js';
 import type { ReadRow } from '../images/written-table.js';

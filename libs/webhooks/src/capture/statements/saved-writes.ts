@@ -1,7 +1,8 @@
 import type { ObjectLiteral, QueryRunner } from 'typeorm';
 import type { WebhookClock } from '../../clock.js';
 import type { DialectName } from '../../dialect.js';
-import { onlyOnce, rowsMissed } from './affected-rows.js';
+import { onlyOnce } from './read-affected.js';
+import { rowsMissed } from './affected-rows.js';
 import type { ChangeLog } from './captured-write.js';
 import { type BuilderResult, sendingThrough } from '../typeorm/sending-through.js';
 import { SentStatement } from '../typeorm/sent-statement.js';

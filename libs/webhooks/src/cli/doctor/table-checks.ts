@@ -4,7 +4,7 @@ import { readChores } from '../../store/database/chores.js';
 import type { Database } from '../../store/database/database.js';
 import { readDatabaseTime } from '../../store/database/database-time.js';
 import { findOtherTables } from '../../store/database/other-prefixes.js';
-import { resealListeners } from '../../store/listeners/listener-rows.js';
+import { resealListeners } from '../../store/listeners/listener-secrets.js';
 import { countDamaged, readOverview } from '../../store/queue/overview.js';
 import { dayText } from '../../store/database/partition-names.js';
 import { FEWEST_LOCKS, readPartitionHealth } from '../../store/queue/partitions.js';

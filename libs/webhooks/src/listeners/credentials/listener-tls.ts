@@ -1,6 +1,6 @@
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
-import type { TlsIdentity } from '../../sending/guarded-agent.js';
+import type { TlsIdentity } from '../../sending/connection-options.js';
 import { isDerivedInBoundedTime } from './encrypted-key.js';
 import { InvalidListenerError } from '../../listener-errors.js';
 import { openSealed, shownOf, writeSealed } from '../../secrets/sealed-document.js';

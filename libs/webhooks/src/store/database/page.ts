@@ -68,7 +68,7 @@ export function readPage(options: WebhookPageOptions): { limit: number; after: P
  * Returns the page for `limit + 1` rows. The additional row shows whether another page follows. @param scanEnd where the next page begins
  * if there are fewer rows than the limit, although more may follow
  */
-export function page<R, T>(
+export function page<R, T extends object>(
   rows: readonly R[],
   limit: number,
   positionOf: (row: R) => PagePosition,
@@ -76,21 +76,36 @@ export function page<R, T>(
   scanEnd: ScanEnd = null,
 ): WebhookPage<T> {
   const shown = rows.slice(0, limit);
+  const items = shown.map(toItem);
+  for (const [n, item] of items.entries()) POSITIONS.set(item, positionOf(shown[n] as R));
   const last = shown[shown.length - 1];
   const isFull = rows.length > limit && last !== undefined;
   const end = isFull ? positionOf(last) : scanEnd;
-  return { items: shown.map(toItem), next: end && writeCursor(end) };
+  return { items, next: end && writeCursor(end) };
 }
 
-function writeCursor({ at, seq }: PagePosition): string {
+/** The positions of listed items. An item itself has no sequence, but a page that is merged from several lists must end anywhere. */
+const POSITIONS = new WeakMap<object, PagePosition>();
+
+/** The position of an item of a page; `undefined` for an item that has no row yet. @internal */
+export function positionOfItem(item: object): PagePosition | undefined {
+  return POSITIONS.get(item);
+}
+
+/** The cursor of a page that begins after this position. @internal */
+export function writeCursor({ at, seq }: PagePosition): string {
   return Buffer.from(`${at}.${seq}`).toString('base64url');
 }
 
-function readCursor(cursor: string): PagePosition {
+/** @throws BadRequestError `INVALID_CURSOR` @internal */
+export function readCursor(cursor: string): PagePosition {
   const match = /^(\d{1,16})\.(\d{1,19})$/.exec(Buffer.from(textOf(cursor), 'base64url').toString());
   // Check the size here. PostgreSQL would reject a sequence beyond bigint with an error of the database.
-  if (!match || BigInt(match[2] as string) > MAX_SEQUENCE) {
-    throw new BadRequestError('INVALID_CURSOR', 'Invalid `cursor`. Pass the `next` of an earlier page, unchanged.');
-  }
+  if (!match || BigInt(match[2] as string) > MAX_SEQUENCE) throw invalidCursor();
   return { at: Number(match[1]), seq: match[2] as string };
+}
+
+/** @internal */
+export function invalidCursor(): BadRequestError {
+  return new BadRequestError('INVALID_CURSOR', 'Invalid `cursor`. Pass the `next` of an earlier page, unchanged.');
 }

@@ -1,6 +1,7 @@
 import type { EntityMetadata } from 'typeorm';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
-import type { EntityDefinition, OutField, RowImage } from '../../entities/entity-definition.js';
+import type { EntityDefinition, RowImage } from '../../entities/entity-definition.js';
+import type { OutField } from '../../entities/out-field.js';
 import { setPath } from '../../entities/set-path.js';
 import { exposureOf } from '../../entities/exposed-properties.js';
 import { hiddenProperties, type EntityAction } from '../../entities/webhook.decorator.js';
