@@ -557,6 +557,33 @@ describeOn('postgres', 'an archive of tables with partitions', (target) => {
     expect(await countRows(app.dataSource, 'events', 'deliveries')).toEqual({ events: 0, deliveries: 0 });
   }, 180_000);
 
+  it('keeps its partitions from a process without an archive, which drops only days without rows', async () => {
+    const other = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishedTypes: TYPES, retention: ONE_DAY, parts: { retrySchedule: Once } },
+    });
+    try {
+      other.clock.set(app.clock.now());
+      await app.dispatcher.runChores();
+      const at = app.clock.now();
+      await app.webhooks.publish('note.sent', {});
+      await app.dispatcher.drain();
+      for (const days of [3, 4]) {
+        other.clock.set(at + days * DAY);
+        await other.dispatcher.runChores();
+        expect([days, await hasPartition(at)]).toEqual([days, true]);
+      }
+      expect(await hasPartition(at + DAY)).toBe(false);
+      expect(await countRows(app.dataSource, 'events')).toEqual({ events: 1 });
+      other.clock.set(at + 9 * DAY);
+      await other.dispatcher.runChores();
+      expect(await hasPartition(at)).toBe(false);
+    } finally {
+      await other.close();
+    }
+  }, 180_000);
+
   it('keeps the partition of a day in which a delivery was attempted after the file was read', async () => {
     const at = app.clock.now();
     await app.listeners.create({ events: ['*'], url: app.receiver.url });
