@@ -24,10 +24,7 @@ describe.skipIf(!hasRedisServer)('workers with the engine of BullMQ', () => {
     processes = await prepareProcesses();
     redis = await OwnRedis.start();
   }, 120_000);
-  afterAll(async () => {
-    await processes.remove();
-    await redis.stop();
-  });
+  afterAll(() => redis.stop());
 
   describeServers('beside a web process', (database) => {
     let fresh: FreshDatabase;

@@ -10,14 +10,24 @@ export interface CommandResult {
   readonly err: string;
 }
 
+/** How a command runs. */
+export interface CommandOptions {
+  /** More variables of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Its standard input. */
+  readonly input?: string;
+  /** Whether it has its own process, because other commands run while it waits. */
+  readonly alone?: boolean;
+}
+
 /** The built program, in a project whose data source file a test writes. */
 export interface CommandLine {
   readonly project: ScratchProject;
   /**
-   * Runs a command in the folder of the project, in a process that the commands share. With `env` or `input` the command has its own
-   * process, which takes ten times as long. @throws if a signal ended it
+   * Runs a command in the folder of the project, in a process that the commands share, one after the other. With `input` or `alone` the
+   * command has its own process, which takes ten times as long. @throws if a signal ended it
    */
-  run(args: readonly string[], options?: { env?: Record<string, string>; input?: string }): Promise<CommandResult>;
+  run(args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
   /** Runs a command with `--json`. @returns its result, parsed */
   json<T>(...args: readonly string[]): Promise<T>;
   start(args: readonly string[], env?: Record<string, string>): ChildProcess;
@@ -43,7 +53,7 @@ export async function createCommandLine(): Promise<CommandLine> {
   // The options of the test run are not for this process.
   const inherited = { ...process.env, NODE_OPTIONS: process.env.TYPEORM === '0.3' ? process.env.NODE_OPTIONS : '' };
   const warm = new WarmProcess(project.folder, inherited);
-  const start = (args: readonly string[], env: Record<string, string> = {}) =>
+  const start = (args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
     spawn(process.execPath, [program, ...args], {
       cwd: project.folder,
       env: { ...inherited, ...env },
@@ -62,7 +72,8 @@ export async function createCommandLine(): Promise<CommandLine> {
       );
       child.stdin?.end(input);
     });
-  const run: CommandLine['run'] = (args, options) => (options ? runAlone(args, options) : warm.run(args));
+  const run: CommandLine['run'] = (args, options = {}) =>
+    options.alone || options.input !== undefined ? runAlone(args, options) : warm.run(args, options.env);
   const onTerminal: CommandLine['onTerminal'] = (args, answers, env = {}) =>
     new Promise((resolve, reject) => {
       const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');

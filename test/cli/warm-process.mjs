@@ -21,11 +21,18 @@ const written = { out: '', err: '' };
 process.stdout.write = (text) => ((written.out += text), true);
 process.stderr.write = (text) => ((written.err += text), true);
 
-async function answer(args) {
+async function answer({ args, env }) {
   Object.assign(written, { out: '', err: '' });
-  const code = await run(args, terminalOf(process));
-  process.send({ code, ...written });
+  const before = { ...process.env };
+  Object.assign(process.env, env);
+  try {
+    const code = await run(args, terminalOf(process));
+    process.send({ code, ...written });
+  } finally {
+    for (const name of Object.keys(env)) delete process.env[name];
+    Object.assign(process.env, before);
+  }
 }
 
-process.on('message', (args) => void answer(args));
+process.on('message', (command) => void answer(command));
 process.send('ready');

@@ -16,8 +16,9 @@ export class WarmProcess {
     private readonly env: NodeJS.ProcessEnv,
   ) {}
 
-  run(args: readonly string[]): Promise<CommandResult> {
-    const result = this.turn.then(() => this.ask(args));
+  /** @param env more variables of the environment, for this command */
+  run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<CommandResult> {
+    const result = this.turn.then(() => this.ask({ args, env }));
     this.turn = result.catch(() => undefined);
     return result;
   }
@@ -35,10 +36,10 @@ export class WarmProcess {
     if (code !== 0) throw new Error(`The process of the commands did not end by itself: ${code ?? 'killed'}`);
   }
 
-  private async ask(args: readonly string[]): Promise<CommandResult> {
+  private async ask(command: { args: readonly string[]; env: object }): Promise<CommandResult> {
     const child = await (this.child ??= this.start());
     const answer = messageOf<CommandResult>(child);
-    child.send(args);
+    child.send(command);
     return answer;
   }
 

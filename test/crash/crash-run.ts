@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type { DataSourceOptions } from 'typeorm';
 import type { SecurityOptions } from 'nestjs-entity-webhooks';
 import type { ReceivedRequest } from 'nestjs-entity-webhooks/testing';
-import { createScratchProject, type ScratchProject } from '../support/scratch-project.js';
+import { sharedProject } from '../support/scratch-project.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from './parcels.js';
 
@@ -100,14 +100,16 @@ const ORDERED: typeof LISTENERS = {
   '/ordered': { create: { events: ['*'], ordering: 'entity', sequence: true }, wants: () => true },
 };
 
-/** The workers, compiled against the built library. */
-export async function buildWorkers(): Promise<ScratchProject> {
-  const scratch = await createScratchProject();
-  for (const name of ['worker.ts', 'parcels.ts']) {
-    await scratch.write(`src/${name}`, await readFile(join(import.meta.dirname, name), 'utf8'));
-  }
-  await scratch.transpile();
-  return scratch;
+/** The program of the workers, compiled against the built library, once in a run. @returns its file */
+export async function buildWorkers(): Promise<string> {
+  const folder = await sharedProject('crash-workers', async (project) => {
+    for (const name of ['worker.ts', 'parcels.ts']) {
+      await project.write(`src/${name}`, await readFile(join(import.meta.dirname, name), 'utf8'));
+    }
+    await project.transpile();
+    await project.bundle('worker.js');
+  });
+  return join(folder, 'dist/worker.js');
 }
 
 /** The requests that the receiver got. It stores few bytes per request, because there are many. */
@@ -148,13 +150,13 @@ class Received {
  * Writers commit and roll back, and workers are killed at random moments and restarted. At the end everything is drained. The audit table
  * in the database defines the expected requests.
  */
-export async function crashRun(scratch: ScratchProject, run: CrashRun): Promise<CrashReport> {
+export async function crashRun(program: string, run: CrashRun): Promise<CrashReport> {
   const { database, security } = run;
   const webhooks = security ? { security } : {};
   const app = await startApp({ database, webhooks, entities: [Parcel], others: [Audit] });
   try {
     const network = await run.network?.(app.receiver.url);
-    const workers = new Workers(scratch, run, network);
+    const workers = new Workers(program, run, network);
     try {
       return await play(app, workers, run, network);
     } finally {
@@ -278,7 +280,7 @@ class Workers {
   private started = 0;
 
   constructor(
-    private readonly scratch: ScratchProject,
+    private readonly program: string,
     private readonly run: CrashRun,
     private readonly network: CrashNetwork | undefined,
   ) {}
@@ -297,7 +299,7 @@ class Workers {
         sharedRows: SHARED_ROWS,
       };
       const within = this.network?.within(number - 1) ?? [];
-      const [command, ...args] = [...within, process.execPath, join(this.scratch.folder, 'dist/worker.js')];
+      const [command, ...args] = [...within, process.execPath, this.program];
       const worker = spawn(command, args, {
         env: { ...process.env, CRASH_WORKER: JSON.stringify(options) },
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],

@@ -1,9 +1,8 @@
 import { randomInt } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { DataSourceOptions } from 'typeorm';
 import { databases, type FreshDatabase } from '../support/databases.js';
 import { startEmbeddedPostgres, type RunningPostgres } from '../support/embedded-postgres.js';
-import type { ScratchProject } from '../support/scratch-project.js';
 import { buildWorkers, crashRun, DISPATCHER, type CrashReport, type CrashRun } from './crash-run.js';
 
 /** How long processes are killed for each database: 10 s in CI, and with `npm run crash` 60 s and more. */
@@ -12,14 +11,13 @@ const SECONDS = Number(process.env.CRASH_SECONDS ?? (process.env.CI ? 10 : 3));
 const SEED = Number(process.env.CRASH_SEED ?? randomInt(2 ** 31));
 const TIMEOUT_MS = SECONDS * 1_000 + 120_000;
 
-let scratch: ScratchProject;
+let program: string;
 beforeAll(async () => {
-  scratch = await buildWorkers();
+  program = await buildWorkers();
 }, 120_000);
-afterAll(() => scratch.remove());
 
 async function crash(title: string, run: Pick<CrashRun, 'database' | 'server'>): Promise<CrashReport> {
-  const report = await crashRun(scratch, { ...run, seconds: SECONDS, seed: SEED });
+  const report = await crashRun(program, { ...run, seconds: SECONDS, seed: SEED });
   const { kills, restarts, committed, wanted, duplicates } = report;
   console.log(
     `crash ${title}: seed ${SEED}, ${SECONDS} s, ${kills} kills, ${restarts} restarts of the server, ` +

@@ -1,29 +1,35 @@
 // Misspelt on purpose. cspell:ignore ordre onec
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { DataSourceOptions } from 'typeorm';
 import { createWebhooksClient } from 'nestjs-entity-webhooks/client';
-import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { describeDatabases } from '../support/databases.js';
 import { buildPages } from '../dashboard/built-pages.js';
-import { compiler } from '../support/scratch-project.js';
+import { compiler, createScratchProject, WORKSPACE, type ScratchProject } from '../support/scratch-project.js';
 
 const SECOND = 1_000;
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const MAIN = join(ROOT, 'apps/demo/dist/main.js');
 const run = promisify(execFile);
+let project: ScratchProject;
+let main: string;
 
-// The demo runs compiled, against the package's compiled entry point.
+// The demo runs compiled, against the package's compiled entry point. `npm run typecheck` checks its types.
 beforeAll(async () => {
-  await build('libs/webhooks', 'index.js', 'tsconfig.lib.json');
-  await build('apps/demo', 'main.js', 'tsconfig.app.json');
-  await buildPages();
+  project = await createScratchProject();
+  main = join(project.folder, 'dist/main.js');
+  const quick = ['--noCheck', '--noResolve', '--types', '', '--sourceMap', 'false'];
+  const compiled = compiler(
+    ...['-p', join(WORKSPACE, 'apps/demo/tsconfig.app.json'), '--outDir', join(project.folder, 'dist'), ...quick],
+  );
+  await Promise.all([compiled, buildPages()]);
+  const installed = join(project.folder, 'node_modules/nestjs-entity-webhooks');
+  await cp(join(WORKSPACE, 'libs/webhooks/dist/ui'), join(installed, 'dist/ui'), { recursive: true });
 }, 120 * SECOND);
+afterAll(() => project.remove());
 
 describeDatabases('npm run demo -- --once', (db) => {
   it(
@@ -34,8 +40,8 @@ describeDatabases('npm run demo -- --once', (db) => {
       onTestFinished(() => database.drop());
       const env = { ...process.env, DATABASE_URL: urlOf(database.options) };
 
-      await run(process.execPath, [MAIN, '--once'], { env });
-      const { stdout, stderr } = await run(process.execPath, [MAIN, '--once'], { env });
+      await run(process.execPath, [main, '--once'], { env });
+      const { stdout, stderr } = await run(process.execPath, [main, '--once'], { env });
 
       expect(stderr).toBe('');
       expect(stdout.split('\n').filter((line) => /^ {2}|^All/.test(line))).toEqual([
@@ -53,7 +59,7 @@ describeDatabases('npm run demo -- --once', (db) => {
 
 describe('npm run demo', () => {
   it('stays open, and the commands that it prints work', { timeout: 60 * SECOND }, async () => {
-    const demo = spawn(process.execPath, [MAIN], { env: { ...process.env, DATABASE_URL: '', PORT: '0' } });
+    const demo = spawn(process.execPath, [main], { env: { ...process.env, DATABASE_URL: '', PORT: '0' } });
     onTestFinished(() => void demo.kill('SIGKILL'));
     const closed = once(demo, 'close');
     const lines = createInterface({ input: demo.stdout })[Symbol.asyncIterator]();
@@ -115,27 +121,18 @@ describe('a demo that cannot run', () => {
     [{ DATABASE_URL: 'redis://127.0.0.1' }, /DATABASE_URL must begin with postgres:\/\/, mysql:\/\/ or mariadb:\/\//],
     [{ PORT: 'http' }, /Invalid value 'http' for PORT\. Allowed: a whole number/],
   ])('prints the reason and the remedy in one line, and exits with 1: %o', async (env, reason) => {
-    const failed = run(process.execPath, [MAIN, '--once'], { env: { ...process.env, DATABASE_URL: '', ...env } });
+    const failed = run(process.execPath, [main, '--once'], { env: { ...process.env, DATABASE_URL: '', ...env } });
     await expect(failed).rejects.toMatchObject({ code: 1, stdout: expect.stringMatching(reason) as string });
   });
 
   it('exits with an error for a misspelt option', async () => {
-    const failed = run(process.execPath, [MAIN, '--onec'], { timeout: 20 * SECOND });
+    const failed = run(process.execPath, [main, '--onec'], { timeout: 20 * SECOND });
     await expect(failed).rejects.toMatchObject({
       code: 1,
       stdout: expect.stringContaining("Unknown option '--onec'") as string,
     });
   });
 });
-
-async function build(project: string, entry: string, tsconfig: string): Promise<void> {
-  const dist = join(ROOT, project, 'dist', entry);
-  const source = join(ROOT, project, 'src');
-  const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).map((name) => join(source, name));
-  const builtAt = existsSync(dist) ? statSync(dist).mtimeMs : 0;
-  if (files.every((file) => statSync(file).mtimeMs <= builtAt)) return;
-  await compiler('-p', join(ROOT, project, tsconfig));
-}
 
 function urlOf(options: DataSourceOptions): string {
   if (options.type === 'better-sqlite3') return '';

@@ -118,7 +118,6 @@ let processes: DispatchingProcesses;
 beforeAll(async () => {
   processes = await prepareProcesses();
 }, 5 * MINUTE);
-afterAll(() => processes.remove());
 
 // All tests share one pair of processes, because each takes seconds to start. A process that acts too early fails the
 // test, whatever the other one does.

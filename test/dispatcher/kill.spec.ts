@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { TaskService } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import {
@@ -13,7 +13,6 @@ let processes: DispatchingProcesses;
 beforeAll(async () => {
   processes = await prepareProcesses();
 }, 120_000);
-afterAll(() => processes.remove());
 
 describeDatabases('a process killed with SIGKILL', (database) => {
   let fresh: FreshDatabase;

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { SignatureScheme, SystemService, type DispatcherOptions } from 'nestjs-entity-webhooks';
 import { describeOn, type FreshDatabase, type TestDatabase } from '../support/databases.js';
 import {
@@ -54,7 +54,6 @@ let processes: DispatchingProcesses;
 beforeAll(async () => {
   processes = await prepareProcesses();
 }, 120_000);
-afterAll(() => processes.remove());
 
 // One driver for each server: the drivers share their SQL. SQLite has one writer at a time, so there is no load.
 for (const name of ['postgres', 'mariadb'] as const) {

@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Audit, Parcel, type WorkerOptions } from '../crash/parcels.js';
 import { buildWorkers } from '../crash/crash-run.js';
@@ -124,7 +123,7 @@ it('a receiver that never answers delays the end of the application by timeoutMs
 
 it('a second SIGTERM neither hangs the process nor ends it early', { timeout: 150_000 }, async () => {
   fresh = await databases[0]!.create();
-  const scratch = await buildWorkers();
+  const program = await buildWorkers();
   app = await start();
   await app.listeners.create({ events: ['*'], url: app.receiver.url });
   app.receiver.respond({ status: 204, delayUntil: NEVER });
@@ -137,7 +136,7 @@ it('a second SIGTERM neither hangs the process nor ends it early', { timeout: 15
     dispatcher: { timeoutMs, concurrency: 1 },
     sharedRows: 1,
   };
-  const worker = spawn(process.execPath, [join(scratch.folder, 'dist/worker.js')], {
+  const worker = spawn(process.execPath, [program], {
     env: { ...process.env, CRASH_WORKER: JSON.stringify(options) },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
@@ -156,7 +155,6 @@ it('a second SIGTERM neither hangs the process nor ends it early', { timeout: 15
   } finally {
     worker.kill('SIGKILL');
     await app.close();
-    await scratch.remove();
     await fresh.drop();
   }
 });

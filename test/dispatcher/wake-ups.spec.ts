@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { WebhooksModuleOptions } from 'nestjs-entity-webhooks';
 import { databases, describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { Parcel, prepareProcesses } from '../support/dispatching-process.js';
@@ -212,7 +212,6 @@ describe.each(postgres)('another process ($name)', (database) => {
   beforeAll(async () => {
     processes = await prepareProcesses();
   }, 300_000);
-  afterAll(() => processes.remove());
 
   it('sends the commits of a process that only serves requests without delay', async () => {
     const web = await start();

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { SystemService, type DispatcherOptions } from 'nestjs-entity-webhooks';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import {
@@ -19,7 +19,6 @@ let processes: DispatchingProcesses;
 beforeAll(async () => {
   processes = await prepareProcesses();
 }, 120_000);
-afterAll(() => processes.remove());
 
 describeDatabases('workers without HTTP, beside a web process', (database) => {
   let fresh: FreshDatabase;

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { prepareProcesses, type DispatchingProcesses } from '../support/dispatching-process.js';
 import { networked } from '../support/proxied-database.js';
 import type { Host } from './network.js';
@@ -12,7 +12,6 @@ let processes: DispatchingProcesses;
 beforeAll(async () => {
   processes = await prepareProcesses();
 }, 120_000);
-afterAll(() => processes.remove());
 
 // Without root or iproute2 the end of the run says so; .ci/counts.mjs requires the suite.
 describe.skipIf(namespaces !== true).each(networked)('a host whose link drops every packet ($name)', (database) => {

@@ -1,10 +1,9 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { buildWorkers, crashRun, DISPATCHER, PROCESSES, type CrashNetwork } from '../crash/crash-run.js';
 import type { FreshDatabase } from '../support/databases.js';
 import { networked } from '../support/proxied-database.js';
-import type { ScratchProject } from '../support/scratch-project.js';
 import type { Gateway } from './gateway.js';
 import { ALLOWED, Network, type Direction } from './network.js';
 import { serverOf, targetOf, through } from './site.js';
@@ -19,11 +18,10 @@ const DIRECTIONS: readonly Direction[] = ['both', 'requests', 'answers'];
 const TIMEOUT_MS = SECONDS * 1_000 + 240_000;
 const { namespaces } = inject('servers');
 
-let scratch: ScratchProject;
+let program: string;
 beforeAll(async () => {
-  scratch = await buildWorkers();
+  program = await buildWorkers();
 }, 120_000);
-afterAll(() => scratch.remove());
 
 describe.skipIf(namespaces !== true).each(networked)('hosts whose links break at random moments ($name)', (target) => {
   let fresh: FreshDatabase;
@@ -57,7 +55,7 @@ describe.skipIf(namespaces !== true).each(networked)('hosts whose links break at
   it(
     'lose no committed change, send none that was rolled back, keep the order, and repeat under the same id',
     async () => {
-      const report = await crashRun(scratch, {
+      const report = await crashRun(program, {
         database: fresh.options,
         seconds: SECONDS,
         seed: SEED,

@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { prepareProcesses, type DispatchingProcesses } from '../support/dispatching-process.js';
 import { networked } from '../support/proxied-database.js';
 import { PATIENT, Site } from './site.js';
@@ -15,7 +15,6 @@ let processes: DispatchingProcesses;
 beforeAll(async () => {
   processes = await prepareProcesses();
 }, 120_000);
-afterAll(() => processes.remove());
 
 describe.skipIf(namespaces !== true).each(networked)('links of 200 ms that lose packets ($name)', (database) => {
   let site: Site;

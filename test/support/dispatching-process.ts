@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { Column, Entity, PrimaryGeneratedColumn, type DataSourceOptions } from 'typeorm';
 import { Webhook, type WebhooksOptions } from 'nestjs-entity-webhooks';
 import type { BullmqEngineOptions } from 'nestjs-entity-webhooks/bullmq';
-import { createScratchProject } from './scratch-project.js';
+import { sharedProject } from './scratch-project.js';
 import { LOOPBACK } from './webhooks-app.js';
 
 /** The entity of such a process. */
@@ -65,11 +65,12 @@ import 'reflect-metadata';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { TypeOrmModule } from '@nestjs/typeorm';
-import { Redis } from 'ioredis';
 import { RetrySchedule, SignatureScheme, WebhooksWorkerModule } from 'nestjs-entity-webhooks';
-import { bullmqEngine } from 'nestjs-entity-webhooks/bullmq';
 
 const { database, webhooks, redis, retryMs = 5_000, schemes = [], engine } = JSON.parse(process.env.PROCESS ?? '{}');
+// Few of these processes need these packages.
+const { Redis } = redis ? await import('ioredis') : {};
+const { bullmqEngine } = engine ? await import('nestjs-entity-webhooks/bullmq') : {};
 if (engine) webhooks.dispatcher = { ...webhooks.dispatcher, engine: bullmqEngine(engine) };
 
 class Steady extends RetrySchedule {
@@ -162,17 +163,18 @@ export interface DispatchingProcesses {
   start(options: DispatchingProcessOptions): Promise<DispatchingProcess>;
   /** Like `start()`, for a worker: it only sends. */
   startWorker(options: WorkerProcessOptions): Promise<DispatchingProcess>;
-  remove(): Promise<void>;
 }
 
-/** Compiles the program once. Call it in `beforeAll`. */
+/** Builds the programs, once in a run. */
 export async function prepareProcesses(): Promise<DispatchingProcesses> {
-  const scratch = await createScratchProject();
-  await scratch.write('src/main.ts', MAIN);
-  await scratch.write('src/worker.ts', WORKER);
-  await scratch.write('src/shift.ts', SHIFT);
-  await scratch.transpile();
-  const dist = (file: string) => join(scratch.folder, 'dist', file);
+  const folder = await sharedProject('processes', async (project) => {
+    await project.write('src/main.ts', MAIN);
+    await project.write('src/worker.ts', WORKER);
+    await project.write('src/shift.ts', SHIFT);
+    await project.transpile();
+    await project.bundle('main.js', 'worker.js');
+  });
+  const dist = (file: string) => join(folder, 'dist', file);
   async function run(
     program: string,
     { within = [], ...options }: DispatchingProcessOptions & Pick<WorkerProcessOptions, 'within'>,
@@ -204,6 +206,5 @@ export async function prepareProcesses(): Promise<DispatchingProcesses> {
   return {
     start: (options) => run('main.js', options),
     startWorker: (options) => run('worker.js', options),
-    remove: () => scratch.remove(),
   };
 }
