@@ -31,7 +31,7 @@ const WAYS = {
  */
 const CLOSURES = {
   '.': {
-    files: 399,
+    files: 401,
     packages: [
       '@nestjs/axios',
       '@nestjs/common',
@@ -56,7 +56,7 @@ const CLOSURES = {
   // The view routes an event in flight again, and reads which deliveries have a row.
   './verify': { files: 43, packages: ['@nestjs/common', '@nestjs/core', 'sql-template-tag'] },
   './api': {
-    files: 109,
+    files: 111,
     packages: ['@nestjs/common', '@nestjs/core', 'ipaddr.js', 'jose', 'sql-template-tag', 'undici', 'uuid'],
   },
   './dashboard': { files: 19, packages: ['@nestjs/common', '@nestjs/core'] },

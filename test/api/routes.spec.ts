@@ -7,6 +7,7 @@ const HEALTHY = {
   failuresInARow: 0,
   failingSince: null,
   pausedUntil: null,
+  lastErrorCode: null,
   lastAcceptedAt: null,
   waiting: 0,
 };

@@ -149,6 +149,10 @@ describeDatabases('the routes about the whole system', (database) => {
     api.receiver.respond({ status: 500 });
     await order('acme');
     await api.dispatcher.drain();
+    expect((await get(`/listeners/${id}`, 'acme')).health).toMatchObject({
+      failuresInARow: 1,
+      lastErrorCode: 'HTTP_STATUS',
+    });
     api.receiver.respond({ status: 204 });
     const { step, series, totals } = await get(`/listeners/${id}/stats`, 'acme');
     expect(totals).toMatchObject({ accepted: 1, rejected: 1, unreachable: 0, blocked: 0, exhausted: 0 });

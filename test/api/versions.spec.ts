@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { curlScript } from '../../libs/webhooks/ui/src/screens/delivery/curl-script.js';
 import { describeDatabases, type FreshDatabase } from '../support/databases.js';
 import { startApiApp, type Answer, type ApiApp } from './api-app.js';
 
@@ -178,7 +177,7 @@ describeDatabases('the API of types with several versions', (database) => {
   });
 
   it('shows exactly the bytes that were sent in an older version, also in a script for curl', async () => {
-    const { id, secret } = (await create({ versions: { 'book.sold': 1 } })).body;
+    const { id, secret } = (await create({ versions: { 'book.sold': 1 }, headers: { 'x-shop': "Emma's" } })).body;
     const title = "Emma's — “é” \u{1F4D6} $HOME `x` \\n";
     const request = await sell(title);
     const sent = String(request.rawBody);
@@ -188,13 +187,31 @@ describeDatabases('the API of types with several versions', (database) => {
     expect(shown.text).toBe(sent);
     expect(shown.headers.get('x-webhooks-content-type')).toBe('application/json');
 
-    const eventId = String(request.headers['webhook-id']);
-    const script = curlScript({ url: api.receiver.url, eventId, body: shown.text });
+    const { text: script, headers } = await call('GET', `/deliveries/${deliveryId}/body?as=curl`);
+    expect(headers.get('content-type')).toBe('text/plain; charset=utf-8');
+    expect(script).not.toContain(secret);
     await promisify(execFile)('bash', ['-c', script], { env: { ...process.env, WEBHOOK_SECRET: secret as string } });
     const again = api.receiver.requests.at(-1);
     expect(api.receiver.requests).toHaveLength(2);
     expect(again && api.receiver.verify(again, secret as string)).toMatchObject({ data: { name: title } });
     expect(again?.rawBody.equals(request.rawBody)).toBe(true);
+    for (const name of ['content-type', 'webhook-id', 'webhook-version', 'deprecation', 'sunset', 'x-shop']) {
+      expect([name, again?.headers[name]]).toEqual([name, request.headers[name]]);
+    }
+    expect(again?.headers['webhook-version']).toBe('1');
+    expect(again?.headers['x-shop']).toBe("Emma's");
+  });
+
+  it('makes a script without a signature for a listener that is signed in another way', async () => {
+    const { id } = (await create({ format: 'cloudevents', schemes: ['github'] })).body;
+    const request = await sell('Emma');
+    const { text: script } = await call('GET', `/deliveries/${await lastDelivery(id as string)}/body?as=curl`);
+    expect(script).toContain('# The request has no signature, because the listener is signed with: github');
+    await promisify(execFile)('bash', ['-c', script]);
+    const again = api.receiver.requests.at(-1);
+    expect(again?.rawBody.equals(request.rawBody)).toBe(true);
+    expect(again?.headers['content-type']).toBe('application/cloudevents+json; charset=utf-8');
+    expect(again?.headers).not.toHaveProperty('webhook-signature');
   });
 
   it.each([

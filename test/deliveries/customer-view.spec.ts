@@ -77,6 +77,8 @@ describeDatabases("the customer's view of an attempt", (database) => {
       triggeredBy: null,
     };
     expect(first.attempts).toEqual([{ ...blocked, number: 1, startedAt: firstAt, trigger: 'test' }]);
+    expect(first.lastDurationMs).toBeNull();
+    expect((await ofCustomer.list()).items).toMatchObject([{ id: deliveryId, lastDurationMs: null }]);
     // The retry is timed from the start of the attempt. Timed from its end, it would reveal how long the attempt took.
     expect(first).toMatchObject({ state: 'due', nextAttemptAt: new Date(firstAt.getTime() + MINUTE) });
 
@@ -92,9 +94,11 @@ describeDatabases("the customer's view of an attempt", (database) => {
     expect(app.clock.now()).toBe(secondAt.getTime() + RESOLVING_MS);
     expect(JSON.stringify([second, await ofCustomer.list(), await ofCustomer.counts()])).not.toContain('10.11.12.13');
 
-    const [forOperators] = (await app.deliveries.get(deliveryId)).attempts;
+    const { attempts: ofOperators } = await app.deliveries.get(deliveryId);
+    const [forOperators] = ofOperators;
     expect(forOperators?.errorDetail).toContain('10.11.12.13');
     expect(forOperators?.durationMs).toBeTypeOf('number');
+    expect((await app.deliveries.list()).items).toMatchObject([{ lastDurationMs: ofOperators.at(-1)?.durationMs }]);
     expect(forOperators?.phases).toEqual({
       connection: 'none',
       ...{ dnsMs: null, connectMs: null, tlsMs: null, firstByteMs: null },
@@ -111,7 +115,8 @@ describeDatabases("the customer's view of an attempt", (database) => {
     const { deliveryId } = await app.listeners.sendTest(listenerId);
     const startedAt = app.clock.now();
     await app.dispatcher.drain();
-    const { attempts, nextAttemptAt } = await app.deliveries.forOwner('acme').get(deliveryId);
+    const { attempts, lastDurationMs, nextAttemptAt } = await app.deliveries.forOwner('acme').get(deliveryId);
+    expect(lastDurationMs).toBeNull();
     expect(attempts).toMatchObject([{ outcome: 'blocked', errorCode: 'AUTH_FAILED', durationMs: null }]);
     expect(nextAttemptAt).toEqual(new Date(startedAt + MINUTE));
   });
@@ -122,6 +127,26 @@ describeDatabases("the customer's view of an attempt", (database) => {
     const [attempt] = (await app.deliveries.forOwner('acme').get(id)).attempts;
     expect(attempt).toMatchObject({ outcome: 'rejected', status: 500, response: 'out of order', errorDetail: null });
     expect(attempt?.durationMs).toBeTypeOf('number');
+  });
+
+  it('has the duration of the last attempt in the list, after each attempt', async () => {
+    const ofCustomer = app.deliveries.forOwner('acme');
+    app.receiver.respond({ status: 500 });
+    const id = await send(app.receiver.url);
+    const durations = async () => {
+      const [listed] = (await ofCustomer.list()).items;
+      return [listed?.lastDurationMs, (await ofCustomer.get(id)).attempts.at(-1)?.durationMs];
+    };
+    const [first, ofAttempt] = await durations();
+    expect(first).toBeTypeOf('number');
+    expect(first).toBe(ofAttempt);
+    const SLOW_MS = 50;
+    app.receiver.respond(() => ({ status: 204, delayUntil: new Promise((resolve) => setTimeout(resolve, SLOW_MS)) }));
+    app.clock.advance(MINUTE);
+    await app.dispatcher.drain();
+    const [second, ofSecond] = await durations();
+    expect(second).toBe(ofSecond);
+    expect(second).toBeGreaterThanOrEqual(SLOW_MS - 1);
   });
 });
 

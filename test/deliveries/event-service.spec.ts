@@ -112,6 +112,31 @@ describeDatabases('the stored events', (database) => {
     );
   });
 
+  it('of one row are listed by its key, or by another event of the row', async () => {
+    const notes = app.dataSource.getRepository(Note);
+    await notes.save({ id: 71, customer: 'acme' });
+    await notes.save({ id: 71, customer: 'globex' });
+    await notes.delete(71);
+    await app.dispatcher.drain();
+    const of = async (service: EventService, filter: object) =>
+      (await service.list(filter)).items.map(({ type, owner }) => `${type} ${String(owner)}`);
+    // The row changed its owner, so the old owner got its end.
+    const all = ['note.deleted globex', 'note.deleted acme', 'note.updated globex', 'note.created acme'];
+    expect(await of(events, { entity: 'Note', entityId: 71 })).toEqual(all);
+    expect(await of(events, { entity: 'Note', entityId: '71', limit: 2 })).toEqual(all.slice(0, 2));
+    const [deleted] = (await events.list({ entity: 'Note', entityId: 71 })).items;
+    const id = deleted?.id as string;
+    expect(await of(events, { sameRowAs: id })).toEqual(all);
+    expect(await of(events, { sameRowAs: id, type: 'note.updated' })).toEqual(['note.updated globex']);
+    expect(await of(events.forOwner('globex'), { sameRowAs: id })).toEqual([all[0], all[2]]);
+    expect(await of(events.forOwner('acme'), { entity: 'Note', entityId: 71 })).toEqual([all[1], all[3]]);
+    expect(await of(events.forOwner('acme'), { sameRowAs: id })).toEqual([]);
+    const wrong = { code: 'INVALID_ENTITY_ID', httpStatus: 400 };
+    await expect(events.list({ entity: 'Note' })).rejects.toMatchObject(wrong);
+    await expect(events.list({ entityId: 71 })).rejects.toMatchObject(wrong);
+    await expect(events.list({ entity: 'Nothing', entityId: 1 })).rejects.toMatchObject({ code: 'UNKNOWN_ENTITY' });
+  });
+
   it('are injected by class, and by InjectEvents() for another data source', () => {
     expect(getEventsToken()).toBe(EventService);
     expect(getEventsToken('billing')).toBe('EventService:billing');

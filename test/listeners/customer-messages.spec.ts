@@ -263,6 +263,7 @@ describe('an error that a customer causes', () => {
       }
     },
     INVALID_TASK: ({ tasks }) => tasks.create({ kind: 'forget' as never }),
+    INVALID_ENTITY_ID: ({ events }) => events.list({ entity: 'Order' }),
     NOT_FOR_OWNERS: ({ events }) => events.erase('evt_none'),
     TASK_NOT_FOUND: ({ tasks }) => tasks.get('tsk_none'),
     TASK_ENDED: async ({ listen, tasks }) => {

@@ -184,6 +184,24 @@ describeDatabases('an owner', (database) => {
     await app.listeners.rotateSecret(id, { overlapMs: month });
   });
 
+  it('sees until when a replaced secret and a replaced key sign, and nothing before and after that', async () => {
+    const service = app.listeners.forOwner('acme');
+    const { id, oldSecretUntil, oldSigningKeyUntil } = await service.create({
+      ...{ url: app.receiver.url, events: ['tried'], schemes: ['standard', 'standard-v1a'] },
+    });
+    expect([oldSecretUntil, oldSigningKeyUntil]).toEqual([null, null]);
+    const end = new Date(app.clock.now() + 10 * MINUTE);
+    await service.rotateSecret(id, { overlapMs: 10 * MINUTE });
+    expect(await service.get(id)).toMatchObject({ oldSecretUntil: end, oldSigningKeyUntil: null });
+    await service.rotateSigningKey(id, { overlapMs: 20 * MINUTE });
+    const later = new Date(app.clock.now() + 20 * MINUTE);
+    expect((await service.list()).items).toMatchObject([{ oldSecretUntil: end, oldSigningKeyUntil: later }]);
+    app.clock.advance(10 * MINUTE);
+    expect(await service.get(id)).toMatchObject({ oldSecretUntil: null, oldSigningKeyUntil: later });
+    app.clock.advance(10 * MINUTE);
+    expect(await service.get(id)).toMatchObject({ oldSecretUntil: null, oldSigningKeyUntil: null });
+  });
+
   it('is erased with all rows, and rows of other owners and of the application stay', async () => {
     const publish = async (owner: string | typeof EVERY_OWNER | null) =>
       app.webhooks.publish('tried', { n: 1 }, { owner });

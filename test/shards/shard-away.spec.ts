@@ -6,9 +6,9 @@ import { startShardedApi, type ShardedApi } from './sharded-api.js';
 
 const OPERATOR = { as: 'operator' } as const;
 
-describe.runIf(networked.length === 0)('a run whose databases are files', () => {
-  it('cannot lose the connection to a database', () => expect(databases.map(({ name }) => name)).toEqual(['sqlite']));
-});
+// vitest fails a file without tests.
+if (networked.length === 0)
+  describe.skip('while the database of one shard is away (no server)', () => it('needs PostgreSQL'));
 
 describe.each(networked.map((database) => [database.name, database] as const))(
   'while the database of one shard is away (%s)',

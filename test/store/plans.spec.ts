@@ -467,6 +467,8 @@ describeDatabases(`on ${ROWS} rows`, (target) => {
 
     it.each<{ filter: Partial<EventFilterRow> }>([
       { filter: { type: 'order.lost' } },
+      { filter: { orderKey: Buffer.alloc(16, 7) } },
+      { filter: { owner: GLOBEX, orderKey: Buffer.alloc(16, 7) } },
       { filter: { owner: GLOBEX, type: 'order.lost', until: NOW - 150_000 } },
     ])('a page of the events of $filter, which match none, ends within the bound', async ({ filter }) => {
       const list = () => listEvents(database, { scope: undefined, ...filter }, null, PAGE);

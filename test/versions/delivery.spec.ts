@@ -166,6 +166,10 @@ describeDatabases('a listener with a pinned version', (database) => {
     await removed.dispatcher.drain();
     expect(errors).toEqual([expect.stringMatching(/^UNKNOWN_VERSION: .*version 1 of 'shipment.created'/)]);
     expect((await waiting()).items).toHaveLength(1);
+    const missingOf = async (one: TestApp) => (await one.listeners.get(pinned.id)).missingVersions;
+    expect(await missingOf(removed)).toContainEqual({ type: 'shipment.created', version: 1 });
+    expect(await missingOf(removed)).not.toContainEqual(expect.objectContaining({ type: 'note' }));
+    expect(await missingOf(old)).toEqual([]);
 
     const again = await start(DEPLOYS[2], { publishedTypes: ['note'] });
     advance(2 * MINUTE);

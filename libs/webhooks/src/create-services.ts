@@ -10,6 +10,7 @@ import type { Diagnostics } from './diagnostics/diagnostics.js';
 import { EventCatalog } from './listeners/event-catalog.js';
 import { ListenerService } from './listeners/listener.service.js';
 import { PinnedVersions } from './listeners/pinned-versions.js';
+import { versionHeaders } from './dispatcher/version-headers.js';
 import type { VersionedTypes } from './listeners/versioned-types.js';
 import type { Listener } from './listeners/listener.js';
 import type { ListenerServiceParts } from './listeners/listener-service-parts.js';
@@ -131,9 +132,10 @@ function createPublishing(
 
 function createEvents(
   { database, parts, work, discarded, wake }: ServiceParts,
-  { transactions }: SharedParts,
+  { catalog, transactions }: SharedParts,
 ): EventService {
-  return new EventService({ database, transactions, clock: parts.clock, work, discarded, wake });
+  const rowKey = catalog.rowKey.bind(catalog);
+  return new EventService({ database, transactions, clock: parts.clock, work, rowKey, discarded, wake });
 }
 
 function createTasks({ database, parts, work, worker, wakeTasks }: ServiceParts, shared: SharedParts): TaskService {
@@ -145,13 +147,13 @@ function createTasks({ database, parts, work, worker, wakeTasks }: ServiceParts,
     quotas,
     work,
     worker,
-    rowKey: (entity, id, isOwned) => catalog.rowKey(entity, id, isOwned),
+    rowKey: catalog.rowKey.bind(catalog),
     wake: wakeTasks,
   });
 }
 
 function createDeliveries(needed: ServiceParts, shared: SharedParts): DeliveryService {
-  const { database, discarded, formats, inFlight, parts, wake, work } = needed;
+  const { database, discarded, formats, inFlight, parts, types, wake, work } = needed;
   const { quotas, transactions } = shared;
   return new DeliveryService({
     database,
@@ -162,6 +164,7 @@ function createDeliveries(needed: ServiceParts, shared: SharedParts): DeliverySe
     discarded,
     bodyOf: formats.bodyOf,
     contentTypeOf: formats.contentTypeOf,
+    versionHeadersOf: (type, version, payload) => versionHeaders({ type, version, event: { payload } }, types),
     quotas,
     inFlight,
   });

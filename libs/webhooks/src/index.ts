@@ -138,6 +138,8 @@ export {
   type StoredEventState,
   type StoredEventSummary,
 } from './deliveries/event.service.js';
+export type { SkippedListener, SkippedListenerFilter } from './deliveries/skipped-listeners.js';
+export type { SkippedReason } from './deliveries/skipped-reason.js';
 export type { ArchiveSource, RestoreOptions, RestoreResult } from './deliveries/restore.js';
 export { TaskService } from './deliveries/task.service.js';
 export type { NewTask, Task, TaskCount, TaskFilter, TaskKind, TaskState } from './deliveries/task.js';

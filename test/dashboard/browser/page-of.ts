@@ -21,7 +21,7 @@ interface OpenOptions {
 /** Opens a page as an operator or as a customer. */
 export async function openPage(
   browser: Contexts,
-  shop: Shop,
+  shop: Pick<Shop, 'origin' | 'tokenOf'>,
   who: Parameters<Shop['tokenOf']>[0],
   path = '/',
   { viewport = { width: 1280, height: 900 } }: OpenOptions = {},

@@ -1,6 +1,7 @@
 import { LATEST } from '../events/payload-pins.js';
 import { ENABLED_SCHEMA, LISTENER_SCHEMA, SECRET_SCHEMA } from '../listeners/listener-schema.js';
 import { HANDSHAKES } from '../options/handshake-methods.js';
+import { SKIPPED_REASONS } from '../deliveries/skipped-reason.js';
 import { AUDIT_ACTIONS } from '../store/system/audit.js';
 import { CAPABILITIES } from './access.js';
 import type { Schema } from './schema.js';
@@ -67,6 +68,8 @@ const LISTENER: Readonly<Record<string, Schema>> = {
   headers: headers as Schema,
   schemes: schemes as Schema,
   publicKeys: list(text('whpk_…'), 'The public keys that verify Ed25519 signatures, newest first.'),
+  oldSecretUntil: timeOrNull('Until when the replaced secret signs, too; null: only the current one signs.'),
+  oldSigningKeyUntil: timeOrNull('Until when the replaced Ed25519 key signs, too; null: only the current one signs.'),
   auth: anyObject('The credentials; *** stands for secret values.', { nullable: true }),
   tls: anyObject('Subjects and expiry of the certificates, never the key.', { nullable: true }),
   format: format as Schema,
@@ -77,6 +80,10 @@ const LISTENER: Readonly<Record<string, Schema>> = {
       { type: 'object', additionalProperties: { type: 'integer', minimum: 1 } },
     ],
   },
+  missingVersions: list(
+    shape('A version.', { type: text('The event type.'), version: count('The pinned version.') }),
+    'Pinned versions that the application does not offer. Deliveries of these types wait.',
+  ),
   ordering: ordering as Schema,
   sequence: sequence as Schema,
   rateLimit: anyObject('The maximum number of requests in a period.', { nullable: true }),
@@ -103,6 +110,7 @@ const HEALTH = shape('Whether requests of the listener succeed.', {
   failuresInARow: count('Failed attempts since the last successful one.'),
   failingSince: timeOrNull('When the first of these attempts failed.'),
   pausedUntil: timeOrNull('Nothing is sent before this time.'),
+  lastErrorCode: textOrNull('Why the last attempt failed; null: it did not fail, or no recent delivery shows it.'),
   lastAcceptedAt: timeOrNull('When the receiver accepted a request last; null: not in the last 90 days.'),
   waiting: count('Pending deliveries, counted up to 1,000.'),
 });
@@ -126,6 +134,9 @@ const DELIVERY: Readonly<Record<string, Schema>> = {
   nextAttemptAt: timeOrNull('When the next request is sent.'),
   lastStatus: countOrNull('HTTP status of the last attempt.'),
   lastErrorCode: textOrNull('Error code of the last attempt.'),
+  lastDurationMs: countOrNull(
+    'How long the last attempt took; null: no attempt has ended, or its duration is not shown.',
+  ),
   createdAt: time('When the delivery was created.'),
   finishedAt: timeOrNull('When the delivery succeeded, was exhausted or was discarded.'),
 };
@@ -205,6 +216,15 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = withShards({
     omittedHeaders: count('Headers without room: all headers together take at most 2 KB.'),
     phases: { ...PHASES, nullable: true },
   }),
+  SkippedListener: shape('A listener that has no delivery of an event.', {
+    listenerId: text('The listener.'),
+    reason: oneOf(
+      'Why. FILTER_NOT_MATCHED: failedOn says which conditions. CREATED_LATER: after the event.',
+      SKIPPED_REASONS,
+    ),
+    failedOn: list(text('A condition.'), 'Conditions of the filter that do not hold, such as status.changedTo.'),
+  }),
+  SkippedListenerPage: page('SkippedListener'),
   EventSummary: shape('An event in a list.', EVENT),
   EventPage: page('EventSummary'),
   Event: shape('A stored event.', {

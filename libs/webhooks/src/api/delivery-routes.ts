@@ -2,7 +2,8 @@ import type { DeliveryFilter } from '../deliveries/delivery.js';
 import type { EventFilter } from '../deliveries/event.service.js';
 import type { WebhookPageOptions } from '../store/database/page.js';
 import { DELIVERY_STATES, ref } from './components.js';
-import type { ApiRoute } from './route.js';
+import { curlScript } from './curl-script.js';
+import type { ApiCall, ApiRoute } from './route.js';
 import type { Schema } from './schema.js';
 import { OWNER_FILTER, PAGE, pageAnswer, PERIOD, withoutOwner, withTimes } from './queries.js';
 
@@ -62,11 +63,20 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     path: '/deliveries/{id}/body',
     summary: 'Reads the exact body that is sent',
     capability: 'payloads:read',
+    query: {
+      as: {
+        type: 'string',
+        enum: ['curl'],
+        description: 'curl: a script for a shell that signs the body with $WEBHOOK_SECRET and sends it.',
+      },
+    },
     status: 200,
-    answer: { type: 'string', description: 'The bytes that are signed.' },
+    answer: { type: 'string', description: 'The bytes that are signed, or the script.' },
     answerType: 'text/plain',
     errors: [404, 410],
-    async run({ deliveries, id }) {
+    async run(call) {
+      const { deliveries, id, query } = call;
+      if (query['as'] === 'curl') return { text: await scriptOf(call), contentType: 'text/plain; charset=utf-8' };
       const { body, contentType } = await deliveries.body(id);
       // A separate header has the content type of the webhook, because a browser must never run a body that a customer can influence.
       return {
@@ -105,7 +115,15 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     path: '/events',
     summary: 'Lists stored events, without their content',
     capability: 'payloads:read',
-    query: { type: TYPE, ...OWNER_FILTER, ...PERIOD, ...PAGE },
+    query: {
+      type: TYPE,
+      entity: { type: 'string', minLength: 1, maxLength: 128, description: 'Only of the row entityId of this entity.' },
+      entityId: { type: 'string', minLength: 1, maxLength: 255, description: 'The primary key of the row.' },
+      sameRowAs: { ...ID, description: 'Only of the row of this event, which is an id of an event.' },
+      ...OWNER_FILTER,
+      ...PERIOD,
+      ...PAGE,
+    },
     status: 200,
     answer: ref('EventPage'),
     reach: 'pages',
@@ -145,6 +163,19 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     },
   },
   {
+    operation: 'listSkippedListeners',
+    method: 'GET',
+    path: '/events/{id}/skipped-listeners',
+    summary: 'Lists the listeners that have no delivery of an event, with the reason',
+    // The conditions that do not hold reveal a part of the content.
+    capability: 'payloads:read',
+    query: { listenerId: { ...ID, description: 'Only this listener, also if it has another owner.' }, ...PAGE },
+    status: 200,
+    answer: ref('SkippedListenerPage'),
+    errors: [400, 404],
+    run: async ({ events, id, query }) => ({ body: await events.skippedListeners(id, query) }),
+  },
+  {
     operation: 'sendEvent',
     method: 'POST',
     path: '/events/{id}/deliveries',
@@ -179,6 +210,15 @@ export const DELIVERY_ROUTES: readonly ApiRoute[] = [
     },
   },
 ];
+
+/** The headers of the listener come first, because it cannot replace those of the body. */
+async function scriptOf({ deliveries, listeners, id }: ApiCall): Promise<string> {
+  const { eventId, listenerId } = await deliveries.get(id);
+  const { body, headers } = await deliveries.body(id);
+  const listener = await listeners.get(listenerId);
+  const { url, schemes } = listener;
+  return curlScript({ url, eventId, body, schemes, headers: { ...listener.headers, ...headers } });
+}
 
 function statusOf(text: string): NonNullable<DeliveryFilter['status']> {
   return text.endsWith('xx') ? (text as '5xx') : Number(text);

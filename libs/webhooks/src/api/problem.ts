@@ -43,7 +43,12 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   ...{ INVALID_HEADER: ['headers'], INVALID_SECRET: ['secret'], INVALID_AUTH: ['auth'], INVALID_TLS: ['tls'] },
   ...{ INVALID_CERTIFICATE: ['tls'], INVALID_PRIVATE_KEY: ['tls/key'], CERTIFICATE_KEY_MISMATCH: ['tls/key'] },
   ...{ CERTIFICATE_EXPIRED: ['tls'], INVALID_RATE_LIMIT: ['rateLimit'], INVALID_OVERLAP: ['overlapMs'] },
-  ...{ INVALID_OWNER: ['owner'], EXTERNAL_ID_TAKEN: ['externalId'] },
+  ...{
+    INVALID_OWNER: ['owner'],
+    OWNER_WITHOUT_SHARD: ['owner'],
+    UNKNOWN_SHARD: ['shard'],
+    EXTERNAL_ID_TAKEN: ['externalId'],
+  },
   ...{ HANDSHAKE_REQUIRED: ['handshake'], HANDSHAKE_ORIGIN_MISSING: ['handshake'] },
 };
 

@@ -32,7 +32,7 @@ export function newDeliveries({ database }: Pick<WebhooksRuntime, 'database'>): 
         const { outcome } = row;
         if (outcome !== null) return { ...attemptChange({ ...row, ...BY_SCHEDULE, outcome }), position };
         const waiting = { ...placeOf(row), id: row.id, position, at: Number(row.createdAt) };
-        return { ...waiting, dataFor: () => ({ delivery: toDelivery(row), attempt: null }) };
+        return { ...waiting, dataFor: (kind) => ({ delivery: toDelivery(row, kind === 'operator'), attempt: null }) };
       });
     },
   };
@@ -62,7 +62,10 @@ function attemptChange(row: ShownAttempt): Omit<StreamChange, 'position'> {
     // After a lost lease, two attempts may have the same number. Their start times differ.
     id: `${row.id}.${Number(row.number)}.${Number(row.startedAt)}`,
     at: Number(row.startedAt) + Number(row.durationMs),
-    dataFor: (kind) => ({ delivery: toDelivery(row), attempt: attemptOf(row, kind === 'operator') }),
+    dataFor(kind) {
+      const isOperator = kind === 'operator';
+      return { delivery: toDelivery(row, isOperator), attempt: attemptOf(row, isOperator) };
+    },
   };
 }
 

@@ -159,7 +159,7 @@ async function inApiNames<T>(work: Promise<T>): Promise<T> {
   try {
     return await work;
   } catch (error) {
-    if (!(error instanceof BadRequestError) || error.code !== 'INVALID_TASK') throw error;
+    if (!(error instanceof BadRequestError) || !OF_PROPERTIES.has(error.code)) throw error;
     const { code, details } = error;
     const detail = error.message.replaceAll(/`(\w+)`/g, (_, name: string) => `\`${API_NAMES[name] ?? name}\``);
     const faults = (details['properties'] as string[]).map((name) => ({
@@ -170,6 +170,9 @@ async function inApiNames<T>(work: Promise<T>): Promise<T> {
     throw new ApiError(code, error.httpStatus, detail, { faults });
   }
 }
+
+/** Codes of errors that name properties of a task in `details`. */
+const OF_PROPERTIES: ReadonlySet<string> = new Set(['INVALID_TASK', 'INVALID_ENTITY_ID']);
 
 /** A task with the names of the API. */
 export function shownTask({ filter, ...task }: Task): object {

@@ -4,6 +4,7 @@ import type { SessionPage } from '../api/session-page.js';
 import type { CatalogType } from '../catalog/catalog-type.js';
 import type { Delivery, DeliveryDetails, DeliveryState } from '../deliveries/delivery.js';
 import type { StoredEvent, StoredEventSummary } from '../deliveries/event.service.js';
+import type { SkippedListener } from '../deliveries/skipped-listeners.js';
 import type { Task, TaskCount, TaskKind, TaskState } from '../deliveries/task.js';
 import type { JsonObject } from '../json.js';
 import type {
@@ -214,11 +215,14 @@ export interface OperationTypes {
     answer: ClientPage<Delivery>;
   };
   getDelivery: { input: { id: string }; answer: InJson<DeliveryDetails> & InShard };
-  getDeliveryBody: { input: { id: string }; answer: string };
+  getDeliveryBody: { input: { id: string; query?: { as?: 'curl' } }; answer: string };
   resendDelivery: { input: { id: string }; answer: InJson<Delivery> & InShard };
   discardDelivery: { input: { id: string }; answer: InJson<Delivery> & InShard };
   listEvents: {
-    input: { query?: PageQuery & Period & { type?: string; owner?: string } };
+    input: {
+      query?: PageQuery &
+        Period & { type?: string; owner?: string; entity?: string; entityId?: string; sameRowAs?: string };
+    };
     answer: ClientPage<StoredEventSummary>;
   };
   getEvent: {
@@ -228,6 +232,10 @@ export interface OperationTypes {
   listDeliveriesOfEvent: {
     input: { id: string; query?: PageQuery & { state?: DeliveryState } };
     answer: ClientPage<Delivery>;
+  };
+  listSkippedListeners: {
+    input: { id: string; query?: PageQuery & { listenerId?: string } };
+    answer: ClientPage<SkippedListener>;
   };
   sendEvent: { input: { id: string; body: { listenerId: string } }; answer: InJson<Delivery> & InShard };
   eraseEvent: { input: { id: string }; answer: undefined };

@@ -28,6 +28,7 @@ export const OPERATIONS = {
   listEvents: ['GET', '/events'],
   getEvent: ['GET', '/events/{id}'],
   listDeliveriesOfEvent: ['GET', '/events/{id}/deliveries'],
+  listSkippedListeners: ['GET', '/events/{id}/skipped-listeners'],
   sendEvent: ['POST', '/events/{id}/deliveries'],
   eraseEvent: ['DELETE', '/events/{id}/content'],
   createTask: ['POST', '/tasks'],

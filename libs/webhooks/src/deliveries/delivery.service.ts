@@ -51,6 +51,7 @@ import {
 import { ContentErasedError, DeliveryNotFoundError, EventNotFoundError, ResendError } from './errors.js';
 import type { InFlightDeliveries } from './in-flight.js';
 import { milliseconds } from './milliseconds.js';
+import { numberOrNull } from '../store/database/number-or-null.js';
 import { assertNotErased, assertReceives, inFlightError, refusal } from './resend-errors.js';
 import { inFlightDelivery, toAttempt, toDelivery } from './shown-deliveries.js';
 
@@ -73,6 +74,12 @@ export class DeliveryService {
       readonly discarded: (counts: ReadonlyMap<string, number>) => void;
       readonly bodyOf: BodyOf;
       readonly contentTypeOf: (format: string | null, listenerFormat: string | null) => string;
+      /** The headers about the version of a body and the end of its type. `version` is `null`: that of the payload. */
+      readonly versionHeadersOf: (
+        type: string,
+        version: number | null,
+        payload: string,
+      ) => Readonly<Record<string, string>>;
       readonly quotas: Quotas;
       readonly inFlight: InFlightDeliveries;
     },
@@ -132,9 +139,19 @@ export class DeliveryService {
       const until = yield* deliveryScanEnd(database, filter, after);
       return { until, rows: yield* listDeliveries(database, filter, after, limit + 1, until) };
     });
-    const listed = page(rows, limit, (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }), toDelivery, until);
+    const listed = page(
+      rows,
+      limit,
+      (row) => ({ at: Number(row.createdAt), seq: String(row.seq) }),
+      (row) => this.toDelivery(row),
+      until,
+    );
     if (filter.eventId === undefined || after) return listed;
     return { ...listed, items: [...this.unstored(filter, listed.items), ...listed.items] };
+  }
+
+  private toDelivery(row: DeliveryRow): Delivery {
+    return toDelivery(row, this.boundTo === undefined);
   }
 
   /** Deliveries of an event that this process is sending, and that have no row yet. */
@@ -166,28 +183,33 @@ export class DeliveryService {
       return { row, attempts, context: scope === undefined ? yield* readContextOf(database, row) : null };
     });
     return {
-      ...(row ? toDelivery(row) : inFlightDelivery(unstored as ClaimedDelivery)),
+      ...(row ? this.toDelivery(row) : inFlightDelivery(unstored as ClaimedDelivery)),
       context: storedCause(context).context,
       attempts: attempts.map((attempt) => toAttempt(attempt, scope === undefined)),
     };
   }
 
   /**
-   * The exact text that a delivery sends, and its content type.
+   * The exact text that a delivery sends, and its content type. `headers` has the headers that describe the text: `content-type`, and
+   * `webhook-version`, `deprecation` and `sunset` if the event type has them.
    *
    * @throws DeliveryNotFoundError, ContentErasedError
    */
-  async body(id: string): Promise<{ body: string; contentType: string }> {
-    const { database, contentTypeOf } = this.parts;
+  async body(id: string): Promise<{ body: string; contentType: string; headers: Readonly<Record<string, string>> }> {
+    const { database, contentTypeOf, versionHeadersOf } = this.parts;
     const scope = this.boundTo;
     const row = await this.parts.transactions.here().run(function* () {
       return yield* readBodyOf(database, found(yield* readDelivery(database, textOf(id), scope), id));
     });
     if (!row) throw new DeliveryNotFoundError(textOf(id));
-    const { body, format, listenerFormat, thinPayload, payload } = row;
+    const { body, format, listenerFormat, thinPayload, payload, type } = row;
     const text = body ?? thinPayload ?? payload;
-    if (text === null || row.erasedAt !== null) throw new ContentErasedError(new Date(Number(row.erasedAt)));
-    return { body: text, contentType: contentTypeOf(format, listenerFormat) };
+    if (text === null || payload === null || row.erasedAt !== null) {
+      throw new ContentErasedError(new Date(Number(row.erasedAt)));
+    }
+    const contentType = contentTypeOf(format, listenerFormat);
+    const ofVersion = versionHeadersOf(type, numberOrNull(row.version), payload);
+    return { body: text, contentType, headers: { 'content-type': contentType, ...ofVersion } };
   }
 
   /**
@@ -222,7 +244,7 @@ export class DeliveryService {
       return yield* readDelivery(database, before.id, scope);
     });
     transaction.afterCommit(this.parts.wake);
-    return toDelivery(found(row, id));
+    return this.toDelivery(found(row, id));
   }
 
   /**
@@ -293,7 +315,7 @@ export class DeliveryService {
       throw inFlightError();
     });
     transaction.afterCommit(() => discarded(new Map([[row.listenerId, 1]])));
-    return toDelivery(row);
+    return this.toDelivery(row);
   }
 
   /**
@@ -322,7 +344,7 @@ export class DeliveryService {
       return yield* readDelivery(database, sent.deliveryId, scope);
     });
     transaction.afterCommit(this.parts.wake);
-    return toDelivery(found(row, eventId));
+    return this.toDelivery(found(row, eventId));
   }
 
   /**

@@ -44,6 +44,11 @@ export interface Delivery {
   readonly lastStatus: number | null;
   /** Error code of the last attempt; `null` if the last attempt succeeded. */
   readonly lastErrorCode: string | null;
+  /**
+   * Duration of the last attempt. `null` before the first attempt, and in a service that is bound to an owner, if a guard or the proxy refused
+   * the attempt.
+   */
+  readonly lastDurationMs: number | null;
   readonly createdAt: Date;
   readonly finishedAt: Date | null;
 }

@@ -20,6 +20,8 @@ import {
 import type { BulkWork, Work, WorkBatch, WorkPosition } from './bulk-work.js';
 import { EventNotFoundError, notForOwners } from './errors.js';
 import { pause } from '../time.js';
+import { readSkipped, type SkippedListener, type SkippedListenerFilter } from './skipped-listeners.js';
+import type { TaskChecks } from './task-input.js';
 import { milliseconds } from './milliseconds.js';
 import { selectedEvents, type ArchiveSource, type RestoreOptions, type RestoreResult } from './restore.js';
 
@@ -62,6 +64,12 @@ export interface StoredEvent extends StoredEventSummary {
 export interface EventFilter {
   type?: string;
   owner?: string;
+  /** The name of an entity, as in `create()` of listeners. Only events of its row `entityId`. */
+  entity?: string;
+  /** The primary key of the row; of several columns, an object. */
+  entityId?: string | number | Readonly<Record<string, unknown>>;
+  /** The id of an event. Only events of the same row, or of the same `orderKey` of `publish()`; this event is among them. No event for an unknown id. */
+  sameRowAs?: string;
   /** Only events that happened at this time or later. */
   since?: Date;
   /** Only events that happened before this time. */
@@ -74,6 +82,7 @@ export interface EventServiceParts {
   readonly transactions: CallerTransactions;
   readonly clock: WebhookClock;
   readonly work: BulkWork;
+  readonly rowKey: TaskChecks['rowKey'];
   /** Called when deliveries were discarded. */
   readonly discarded: (counts: ReadonlyMap<string, number>) => void;
   /** Called when deliveries may be due. */
@@ -130,14 +139,21 @@ export class EventService {
   }
 
   /**
-   * Newest first. With `type`, a page may have fewer items than its limit although another page follows.
+   * Newest first. With `type`, `entityId` or `sameRowAs`, a page may have fewer items than its limit although another page follows, because
+   * no index serves these filters: a page reads at most 20,000 events.
    *
-   * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_TIME`
+   * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`, `INVALID_TIME`, `UNKNOWN_ENTITY`, `INVALID_ENTITY_ID`
    */
   async list(options: EventFilter & WebhookPageOptions = {}): Promise<WebhookPage<StoredEventSummary>> {
     const { limit, after } = readPage(options);
     const { database } = this.parts;
     const filter = this.filterRow(options);
+    if (options.sameRowAs !== undefined) {
+      const id = textOf(options.sameRowAs);
+      const same = await this.parts.transactions.here().run(() => readListedEvent(database, id, this.boundTo));
+      if (!same?.orderKey) return { items: [], next: null };
+      filter.orderKey = Buffer.from(same.orderKey);
+    }
     const { rows, scanEnd } = await this.parts.transactions
       .here()
       .run(() => listEvents(database, filter, after, limit + 1));
@@ -151,6 +167,26 @@ export class EventService {
     const row = await this.parts.transactions.here().run(() => readListedEvent(database, textOf(id), this.boundTo));
     if (!row) throw new EventNotFoundError(textOf(id));
     return this.toEvent(row);
+  }
+
+  /**
+   * Lists the listeners that this event might have reached and that have no delivery of it, with the reason. Newest listeners first. A page
+   * may have fewer items than its limit although another page follows. Listeners of other owners are left out, unless `listenerId` asks
+   * for one.
+   *
+   * @throws BadRequestError `INVALID_LIMIT`, `INVALID_CURSOR`; EventNotFoundError
+   */
+  async skippedListeners(
+    id: string,
+    options: SkippedListenerFilter & WebhookPageOptions = {},
+  ): Promise<WebhookPage<SkippedListener>> {
+    const { limit, after } = readPage(options);
+    const { database, transactions } = this.parts;
+    const listenerId = options.listenerId === undefined ? undefined : textOf(options.listenerId);
+    const asked = { eventId: textOf(id), scope: this.boundTo, listenerId };
+    const found = await transactions.here().run(() => readSkipped(database, asked, after, limit));
+    if (!found) throw new EventNotFoundError(textOf(id));
+    return found;
   }
 
   /**
@@ -220,8 +256,14 @@ export class EventService {
     return total;
   }
 
-  private filterRow({ since, until, type, owner }: EventFilter): EventFilterRow {
+  private filterRow({ since, until, type, owner, entity, entityId }: EventFilter): EventFilterRow {
     const row: EventFilterRow = { scope: this.boundTo };
+    if ((entity === undefined) !== (entityId === undefined)) {
+      throw new BadRequestError('INVALID_ENTITY_ID', 'Give `entity` and `entityId` together.', {
+        details: { properties: ['entity', 'entityId'] },
+      });
+    }
+    if (entity !== undefined) row.orderKey = this.parts.rowKey(textOf(entity), entityId, this.boundTo !== undefined);
     if (type !== undefined) row.type = textOf(type);
     if (owner !== undefined) row.owner = textOf(owner);
     if (since !== undefined) row.since = milliseconds(since, 'since');

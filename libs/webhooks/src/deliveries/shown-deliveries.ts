@@ -1,12 +1,16 @@
 import { showsTiming, type OutcomeKind } from '../sending/outcome.js';
 import { numberOrNull } from '../store/database/number-or-null.js';
 import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
-import type { AttemptRow, DeliveryRow } from '../store/queue/delivery-rows.js';
+import { readTiming, type AttemptRow, type DeliveryRow } from '../store/queue/delivery-rows.js';
 import { readDetails } from '../store/queue/stored-details.js';
 import type { Attempt, Delivery, DeliveryState } from './delivery.js';
 
-export function toDelivery(row: DeliveryRow): Delivery {
+/** @param isOperator customers do not see the duration of an attempt that was blocked: see {@link toAttempt} */
+export function toDelivery(row: DeliveryRow, isOperator: boolean): Delivery {
   const state = row.state as DeliveryState;
+  const { durationMs, isBlocked } = readTiming(row.lastTiming);
+  const kind: OutcomeKind = isBlocked ? 'blocked' : 'rejected';
+  const hasTiming = isOperator || showsTiming({ kind, errorCode: row.lastErrorCode });
   return {
     id: row.id,
     eventId: row.eventId,
@@ -18,6 +22,7 @@ export function toDelivery(row: DeliveryRow): Delivery {
     nextAttemptAt: state === 'due' ? new Date(Number(row.nextAt)) : null,
     lastStatus: numberOrNull(row.lastStatus),
     lastErrorCode: row.lastErrorCode,
+    lastDurationMs: hasTiming ? durationMs : null,
     createdAt: new Date(Number(row.createdAt)),
     finishedAt: row.finishedAt === null ? null : new Date(Number(row.finishedAt)),
   };
@@ -36,6 +41,7 @@ export function inFlightDelivery({ id, event, listener, type, owner, routedAt }:
     nextAttemptAt: null,
     lastStatus: null,
     lastErrorCode: null,
+    lastDurationMs: null,
     createdAt: new Date(routedAt),
     finishedAt: null,
   };

@@ -62,7 +62,7 @@ const MAX_TEXT = 255;
 export interface TaskChecks {
   readonly scope: OwnerScope;
   readonly now: number;
-  /** The key by which the events of a row are found. @throws BadRequestError `UNKNOWN_ENTITY` */
+  /** The key by which the events of a row are found. @throws BadRequestError `UNKNOWN_ENTITY`, `INVALID_ENTITY_ID` */
   readonly rowKey: (entity: string, entityId: unknown, isOwned: boolean) => Buffer;
 }
 
@@ -75,7 +75,7 @@ export interface CheckedTask {
   readonly ratePerSecond: number | null;
 }
 
-/** @throws BadRequestError `INVALID_TASK`, `INVALID_TIME`, `INVALID_STATE`, `UNKNOWN_ENTITY`, `NOT_FOR_OWNERS` */
+/** @throws BadRequestError `INVALID_TASK`, `INVALID_TIME`, `INVALID_STATE`, `UNKNOWN_ENTITY`, `INVALID_ENTITY_ID`, `NOT_FOR_OWNERS` */
 export function checkTask(input: NewTask, checks: TaskChecks): CheckedTask {
   const { kind, ratePerSecond = null, ...given } = (input ?? {}) as NewTask;
   if (!TASK_KINDS.includes(kind)) throw invalid('kind', invalidValue('kind', kind, listed(TASK_KINDS)));

@@ -1,10 +1,16 @@
 import { versionOf } from '../events/payload.js';
 import { VERSION_HEADER } from '../events/reserved-names.js';
 import type { VersionedTypes } from '../listeners/versioned-types.js';
-import type { ClaimedDelivery } from '../store/queue/claimed-delivery.js';
+
+/** What decides on the headers: the type, the version of the stored body (`null`: that of the payload), and the payload of the event. */
+interface Versioned {
+  readonly type: string;
+  readonly version: number | null;
+  readonly event: { readonly payload: string };
+}
 
 /** The version of the payload that a delivery sends. */
-export function sentVersion({ version, event }: Pick<ClaimedDelivery, 'version' | 'event'>): number {
+export function sentVersion({ version, event }: Omit<Versioned, 'type'>): number {
   return version ?? versionOf(event.payload);
 }
 
@@ -15,7 +21,7 @@ export function sentVersion({ version, event }: Pick<ClaimedDelivery, 'version' 
  * this library.
  */
 export function versionHeaders(
-  delivery: Pick<ClaimedDelivery, 'type' | 'version' | 'event'>,
+  delivery: Versioned,
   types: Pick<VersionedTypes, 'find'>,
 ): Readonly<Record<string, string>> {
   const sent = sentVersion(delivery);

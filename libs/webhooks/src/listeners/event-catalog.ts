@@ -75,7 +75,7 @@ export class EventCatalog {
    *
    * @param id the primary key; of several columns, an object
    * @param isOwned whether the caller is an owner
-   * @throws InvalidListenerError `UNKNOWN_ENTITY`; BadRequestError `INVALID_TASK`
+   * @throws InvalidListenerError `UNKNOWN_ENTITY`; BadRequestError `INVALID_ENTITY_ID`
    */
   rowKey(entity: string, id: unknown, isOwned: boolean): Buffer {
     const name = this.patternOf(entity, isOwned).slice(0, -'.*'.length);
@@ -89,7 +89,7 @@ export class EventCatalog {
       return tupleHash('entity', metadata.tableName, JSON.stringify(parts));
     } catch (cause) {
       const allowed = 'the primary key of the row; of several columns, an object';
-      throw new BadRequestError('INVALID_TASK', invalidValue('entityId', id, allowed), {
+      throw new BadRequestError('INVALID_ENTITY_ID', invalidValue('entityId', id, allowed), {
         cause,
         details: { properties: ['entityId'] },
       });

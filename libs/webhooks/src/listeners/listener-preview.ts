@@ -1,7 +1,7 @@
 import { BadRequestError } from '../errors.js';
 import { textOf } from '../foreign-text.js';
+import { failedConditions } from '../routing/failed-conditions.js';
 import type { Filter } from '../routing/filter.js';
-import { matchesFilter } from '../routing/match-filter.js';
 import { matchesAnyPattern, reaches } from '../routing/route-key.js';
 import { invalidValue } from '../show.js';
 import { chunks } from '../store/database/chunks.js';
@@ -84,25 +84,21 @@ export class ListenerPreviews {
           some.map(({ seq }) => seq),
         ),
       );
-      for (const content of contents) failures.set(content.id, failedConditions(filter, content));
+      for (const content of contents) failures.set(content.id, failuresOf(filter, content));
     }
     return toPreview(reached, (row) => failures.get(row.id) ?? ['type']);
   }
 }
 
 /** The conditions that do not hold; `payload` for an event that cannot be read. */
-function failedConditions(filter: Filter, content: Parameters<typeof readEvent>[0]): string[] {
+function failuresOf(filter: Filter, content: Parameters<typeof readEvent>[0]): string[] {
   let event: ReadEvent;
   try {
     event = readEvent(content);
   } catch {
     return ['payload'];
   }
-  return filter.filter((condition) => !matchesFilter([condition], event)).map(nameOf);
-}
-
-function nameOf({ path, operator }: Filter[number]): string {
-  return operator === 'equals' ? path : `${path}.${operator}`;
+  return failedConditions(filter, event);
 }
 
 function toPreview(

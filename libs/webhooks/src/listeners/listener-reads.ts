@@ -4,7 +4,7 @@ import { textOf } from '../foreign-text.js';
 import { type WebhookPage, type WebhookPageOptions, page, readPage } from '../store/database/page.js';
 import { type ListenerFilterRow, listenerScanEnd, listListeners } from '../store/listeners/listed-listeners.js';
 import { type OwnerScope, externalKeyOf, readByExternalKey, readListener } from '../store/listeners/listener-rows.js';
-import { readListenerHealth } from '../store/listeners/listener-health.js';
+import { readLastErrors, readListenerHealth } from '../store/listeners/listener-health.js';
 import { isOpen } from '../health/circuit.js';
 import { found } from './listener-changes.js';
 import { assertOwner, otherOwner, ownerOf } from './listener-owner.js';
@@ -35,14 +35,19 @@ export class ListenerReads {
   async health(listeners: readonly Listener[]): Promise<ReadonlyMap<string, ListenerHealth>> {
     const { database, options } = this.parts;
     const ids = listeners.map(({ id }) => id);
-    const rows = await this.parts.transactions.here().run(() => readListenerHealth(database, ids));
+    const failing = listeners.filter((one) => one.failuresInARow > 0).map(({ id }) => id);
+    const { rows, errors } = await this.parts.transactions.here().run(function* () {
+      return { rows: yield* readListenerHealth(database, ids), errors: yield* readLastErrors(database, failing) };
+    });
     return new Map(
       listeners.map(({ id, failuresInARow, failingSince, pausedUntil }) => {
         const { waiting = 0, lastAcceptedAt = null } = rows.get(id) ?? {};
         const isTripped = isOpen(failuresInARow, options.dispatcher.circuit);
         const circuit = isTripped ? (pausedUntil === null ? 'probing' : 'open') : 'closed';
         const acceptedAt = lastAcceptedAt === null ? null : new Date(lastAcceptedAt);
-        return [id, { circuit, failuresInARow, failingSince, pausedUntil, lastAcceptedAt: acceptedAt, waiting }];
+        const lastErrorCode = errors.get(id) ?? null;
+        const shown = { circuit, failuresInARow, failingSince, pausedUntil, lastErrorCode } as const;
+        return [id, { ...shown, lastAcceptedAt: acceptedAt, waiting }];
       }),
     );
   }

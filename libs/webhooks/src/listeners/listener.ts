@@ -178,6 +178,10 @@ export interface Listener {
    * are two keys.
    */
   readonly publicKeys: readonly string[];
+  /** Until when the secret that `rotateSecret()` replaced signs, too. `null`: only the current secret signs. */
+  readonly oldSecretUntil: Date | null;
+  /** Until when the Ed25519 key that `rotateSigningKey()` replaced signs, too. `null`: only the current key signs, or there is none. */
+  readonly oldSigningKeyUntil: Date | null;
   /** The credentials, with `***` instead of secret values. */
   readonly auth: ListenerAuth | null;
   /** The subjects and the expiry of the certificates. The key is never shown. */
@@ -185,6 +189,8 @@ export interface Listener {
   readonly format: string;
   /** The pinned version of each type that has several versions, or `'latest'`. `{}` if no type of the listener has several versions. */
   readonly versions: VersionPins;
+  /** The pinned versions that this process does not offer. Deliveries of these types wait. Empty if there are none. */
+  readonly missingVersions: readonly { readonly type: string; readonly version: number }[];
   readonly ordering: Ordering;
   readonly sequence: boolean;
   readonly rateLimit: RateLimit | null;
@@ -234,6 +240,8 @@ export interface ListenerHealth {
   readonly failuresInARow: number;
   readonly failingSince: Date | null;
   readonly pausedUntil: Date | null;
+  /** Why the last attempt failed, by the error code of a recent delivery. `null` if the last attempt did not fail, or if no recent delivery shows it. */
+  readonly lastErrorCode: string | null;
   /** When the receiver accepted a request last, a few seconds late. `null`: not within the 90 days of the statistics. */
   readonly lastAcceptedAt: Date | null;
   /** Number of pending deliveries, counted up to 1,000. */

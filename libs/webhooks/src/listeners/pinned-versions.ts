@@ -63,7 +63,8 @@ export class PinnedVersions {
     const pins = readPins(stored);
     return this.receivedBy(listener)
       .map((found) => ({ type: found.type, version: pinOf(pins, found.type), offered: versionNumbers(found) }))
-      .filter(({ version, offered }) => version < (offered[0] ?? 1) && !offered.includes(version));
+      .filter(({ version, offered }) => version < (offered[0] ?? 1) && !offered.includes(version))
+      .map(({ type, version }) => ({ type, version }));
   }
 
   /**

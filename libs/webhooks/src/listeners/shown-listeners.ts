@@ -20,12 +20,16 @@ export class ShownListeners {
 
   toListener(row: ListenerRow): Listener {
     const listener = toListener(row);
+    const subscribed = { patterns: listener.events, isOwned: row.owner !== null };
     return {
       ...listener,
       pausedUntil: Number(listener.pausedUntil) > this.parts.clock.now() ? this.shownTime(listener.pausedUntil) : null,
       nextAttemptAt: this.shownTime(listener.nextAttemptAt),
       publicKeys: this.keys.publicKeysOf(row, listener.schemes),
-      versions: this.parts.versions.shown(row.versions, { patterns: listener.events, isOwned: row.owner !== null }),
+      oldSecretUntil: dateOrNull(this.keys.oldKeyUntil(row, 'secret')),
+      oldSigningKeyUntil: dateOrNull(this.keys.oldKeyUntil(row, 'ed25519')),
+      versions: this.parts.versions.shown(row.versions, subscribed),
+      missingVersions: this.parts.versions.missing(row.versions, subscribed),
     };
   }
 
@@ -53,10 +57,13 @@ function toListener(row: ListenerRow): Listener {
     headers: JSON.parse(row.headers) as Record<string, string>,
     schemes: JSON.parse(row.schemes) as string[],
     publicKeys: [],
+    oldSecretUntil: null,
+    oldSigningKeyUntil: null,
     auth: shownAuth(row.auth),
     tls: shownTls(row.tls),
     format: row.format,
     versions: {},
+    missingVersions: [],
     ordering: row.ordering as Listener['ordering'],
     sequence: Number(row.sequence) === 1,
     rateLimit: row.rateLimit === null ? null : (JSON.parse(row.rateLimit) as RateLimit),

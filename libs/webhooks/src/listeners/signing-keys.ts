@@ -1,6 +1,6 @@
 import type { WebhookClock } from '../clock.js';
 import { assertSigningKey, generateSigningKey, publicKeyOf } from '../signing/ed25519-key.js';
-import type { SignatureScheme } from '../signing/signature-scheme.js';
+import type { KeyType, SignatureScheme } from '../signing/signature-scheme.js';
 import { BadRequestError } from '../errors.js';
 import { assertSecret, assertSecretText } from '../signing/secret.js';
 import { InvalidListenerError } from '../listener-errors.js';
@@ -75,6 +75,13 @@ export class SigningKeys {
     const needsPair = this.areUsed(schemes) && !signingSecrets(secrets, this.parts.clock.now(), 'ed25519').length;
     const text = writeSecrets(needsPair ? [this.pairOf(row.id), ...secrets] : secrets);
     return text === row.secrets ? undefined : { secrets: text };
+  }
+
+  /** Returns when the last replaced key of a type stops signing, in ms since 1970. `null` if no replaced key signs. */
+  oldKeyUntil(row: KeysRow, type: KeyType): number | null {
+    const signing = signingSecrets(readSecrets(row.secrets), this.parts.clock.now(), type);
+    const ends = signing.map(({ expiresAt }) => expiresAt).filter((at) => at !== null);
+    return ends.length ? Math.max(...ends) : null;
   }
 
   /**

@@ -82,8 +82,12 @@ function deliveriesOf(client: WebhooksClient): CommandServices['deliveries'] {
 
 function eventsOf(client: WebhooksClient): CommandServices['events'] {
   return {
-    async list({ limit, since, until, ...query } = {}) {
-      return revived(await client.listEvents({ query: { ...query, ...paged(limit), ...period(since, until) } }));
+    async list({ limit, since, until, entityId, ...query } = {}) {
+      // The key of a row with several key columns is an object, which no query can contain: the API refuses it.
+      const row = entityId === undefined ? {} : { entityId: String(entityId) };
+      return revived(
+        await client.listEvents({ query: { ...query, ...row, ...paged(limit), ...period(since, until) } }),
+      );
     },
     get: async (id) => revived(await client.getEvent({ id })),
   };

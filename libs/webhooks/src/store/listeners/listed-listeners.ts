@@ -9,7 +9,8 @@ import { COLUMNS, HEALTH, type ListenerRow, type OwnerScope } from './listener-r
 
 /** Selects listeners for a list. The last three filters have no index: see {@link listenerScanEnd}. */
 export interface ListenerFilterRow {
-  scope: OwnerScope;
+  /** `null`: the listeners of the application, which have no owner. */
+  scope: OwnerScope | null;
   state?: string;
   /** Listeners with one of these patterns. */
   patterns?: readonly string[];
@@ -59,7 +60,8 @@ function fromListeners(
   let path = l.through('createdAt', 'seq');
   if (options.state === 'disabled') path = l.through('state', 'createdAt', 'seq');
   if (options.scope !== undefined) path = l.through('ownerKey', 'createdAt', 'seq');
-  if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
+  if (options.scope === null) where.push(sql`l.${l.$.ownerKey} is null`);
+  else if (options.scope !== undefined) where.push(sql`l.${l.$.ownerKey} = ${ownerKeyOf(options.scope)}`);
   // Write the state as literal text, because the partial index of disabled listeners has this condition.
   if (options.state === 'disabled') where.push(sql`l.${l.$.state} = 'disabled'`);
   else if (options.state !== undefined) where.push(sql`l.${l.$.state} = ${options.state}`);

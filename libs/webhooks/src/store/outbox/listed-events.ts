@@ -30,12 +30,15 @@ export interface ShownEventRow extends ListedEventRow {
   payload: string | null;
   droppedFields: string | null;
   context: string | null;
+  orderKey: Uint8Array | null;
 }
 
 export interface EventFilterRow {
   scope: OwnerScope;
   owner?: string;
   type?: string;
+  /** The events of one row, or of one order key of `publish()`. */
+  orderKey?: Buffer;
   since?: number;
   until?: number;
 }
@@ -88,7 +91,7 @@ export function* readListedEvent(database: Database, id: string, scope: OwnerSco
   if (!canBeStored(id)) return undefined;
   const { events: e } = database.tables;
   const [row] = yield* query<StatelessRow<ShownEventRow>>(
-    sql`select ${e.select('e', ...LISTED, 'payload', 'droppedFields', 'context')} from ${e.sql} e where e.${e.$.id} = ${id}${atTimesOf(database, sql`e.${e.$.createdAt}`, [id])}`,
+    sql`select ${e.select('e', ...LISTED, 'payload', 'droppedFields', 'context', 'orderKey')} from ${e.sql} e where e.${e.$.id} = ${id}${atTimesOf(database, sql`e.${e.$.createdAt}`, [id])}`,
   );
   // Compare once more with ===: a collation treats some different texts as equal.
   if (row?.id !== id || !isVisible(row, scope)) return undefined;
@@ -127,30 +130,40 @@ function* listOfKey(
   const { type } = filter;
   if (type !== undefined && !canBeStored(type)) return { rows: [], scanEnd: null };
   const columns = e.select('e', ...LISTED);
-  if (type !== undefined && database.dialect === 'postgres') {
-    const scanned = sql`select ${columns} ${fromEvents(database, filter, key, after, null, [])} limit ${mostScanned}`;
-    return yield* ofTypeAmong(database, scanned, type, { limit, mostScanned });
+  const hasNoIndex = type !== undefined || filter.orderKey !== undefined;
+  if (hasNoIndex && database.dialect === 'postgres') {
+    const scanned = sql`select ${columns}, ${e.select('e', 'orderKey')} ${fromEvents(database, filter, key, after, null, [])} limit ${mostScanned}`;
+    return yield* selectedAmong(database, scanned, filter, { limit, mostScanned });
   }
-  const scanEnd = type === undefined ? null : yield* scanEndOf(database, filter, key, { after, mostScanned });
-  const ofType = type === undefined ? [] : [sql`e.${e.$.type} = ${type}`];
+  const scanEnd = hasNoIndex ? yield* scanEndOf(database, filter, key, { after, mostScanned }) : null;
+  const selected = withoutIndex(filter, sql`e.${e.$.type}`, sql`e.${e.$.orderKey}`);
   const rows = yield* query<StatelessRow>(
-    sql`select ${columns} ${fromEvents(database, filter, key, after, scanEnd, ofType)} limit ${limit}`,
+    sql`select ${columns} ${fromEvents(database, filter, key, after, scanEnd, selected)} limit ${limit}`,
   );
   return { rows: yield* withStates(database, rows), scanEnd };
 }
 
+/** Conditions that no index serves. A row has few events, so an index of rows would cost every write more than these scans. */
+function withoutIndex({ type, orderKey }: EventFilterRow, typeColumn: Sql, keyColumn: Sql): Sql[] {
+  return [
+    ...(type === undefined ? [] : [sql`${typeColumn} = ${type}`]),
+    ...(orderKey === undefined ? [] : [sql`${keyColumn} = ${orderKey}`]),
+  ];
+}
+
 /**
- * Filters the scanned rows by type, and also returns the end of the scan. If PostgreSQL could see the filter, it would expect few rows of a
- * rare type, and read and sort the whole table. A materialized CTE hides the filter.
+ * Filters the scanned rows, and also returns the end of the scan. If PostgreSQL could see the filter, it would expect few rows of a rare
+ * type, and read and sort the whole table. A materialized CTE hides the filter.
  */
-function* ofTypeAmong(
+function* selectedAmong(
   database: Database,
   scanned: Sql,
-  type: string,
+  filter: EventFilterRow,
   { limit, mostScanned }: Pick<EventScan, 'limit' | 'mostScanned'>,
 ): Script<EventPage> {
+  const selected = join(withoutIndex(filter, sql`s."type"`, sql`s."orderKey"`), ' and ');
   const rows = yield* query<StatelessRow & { isEnd: boolean }>(
-    sql`with s as materialized (${scanned}) (select s.*, false as "isEnd" from s where s."type" = ${type} order by s."createdAt" desc, s."seq" desc limit ${limit}) union all (select s.*, true from s where (select count(*) from s) = ${mostScanned} order by s."createdAt", s."seq" limit 1)`,
+    sql`with s as materialized (${scanned}) (select s.*, false as "isEnd" from s where ${selected} order by s."createdAt" desc, s."seq" desc limit ${limit}) union all (select s.*, true from s where (select count(*) from s) = ${mostScanned} order by s."createdAt", s."seq" limit 1)`,
   );
   const end = rows.find(({ isEnd }) => isEnd);
   return {

@@ -4,6 +4,7 @@ import { canBeStored } from '../database/can-be-stored.js';
 import type { Database } from '../database/database.js';
 import { atSameTime, atTimesOf } from '../database/event-times.js';
 import { typed } from '../database/dialect-sql.js';
+import { numberOrNull } from '../database/number-or-null.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import type { OwnerScope } from '../listeners/listener-rows.js';
 import { isAfter, isUpTo, MAX_SCANNED, type PagePosition, type ScanEnd } from '../database/page.js';
@@ -23,6 +24,8 @@ export interface DeliveryRow {
   nextAt: unknown;
   lastStatus: unknown;
   lastErrorCode: string | null;
+  /** From {@link lastTiming}. */
+  lastTiming: unknown;
   createdAt: unknown;
   finishedAt: unknown;
   eventId: string;
@@ -116,7 +119,27 @@ export function deliveryColumns(database: Database): Sql {
     ...(['seq', 'id', 'listenerId', 'type', 'owner', 'attempts', 'nextAt', 'lastStatus'] as const),
     ...(['lastErrorCode', 'createdAt', 'finishedAt'] as const),
   );
-  return sql`${columns}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}${atSameTime(database, sql`e.${e.$.createdAt}`, sql`d.${d.$.eventAt}`)}) ${d.as('eventId')}`;
+  return sql`${columns}, ${lastTiming(database)} ${d.as('lastTiming')}, ${shownState(database)} ${d.as('state')}, (select e.${e.$.id} from ${e.sql} e where e.${e.$.seq} = d.${d.$.eventSeq}${atSameTime(database, sql`e.${e.$.createdAt}`, sql`d.${d.$.eventAt}`)}) ${d.as('eventId')}`;
+}
+
+/**
+ * The duration of the last attempt of a delivery `d`, in ms. The duration of a blocked attempt, which customers must not see, is shown as
+ * `-1 - ms`: one number, because a second subquery would read the attempt again. `null` before the first attempt. The first attempt may be in
+ * the row of the delivery.
+ */
+function lastTiming(database: Database): Sql {
+  const { attempts: a, deliveries: d } = database.tables;
+  const timing = (outcome: Sql, ms: Sql) => sql`case when ${outcome} = ${'blocked'} then -1 - ${ms} else ${ms} end`;
+  const at = atSameTime(database, sql`a.${a.$.eventAt}`, sql`d.${d.$.eventAt}`);
+  const own = sql`select ${timing(sql`a.${a.$.outcome}`, sql`a.${a.$.durationMs}`)} from ${a.sql} a${a.through('deliveryId', 'seq')} where a.${a.$.deliveryId} = d.${d.$.id}${at} and a.${a.$.superseded} = 0 order by a.${a.$.seq} desc limit 1`;
+  return sql`coalesce((${own}), ${timing(sql`d.${d.$.outcome}`, sql`d.${d.$.durationMs}`)})`;
+}
+
+/** The duration and the kind of {@link lastTiming}. */
+export function readTiming(timing: unknown): { readonly durationMs: number | null; readonly isBlocked: boolean } {
+  const value = numberOrNull(timing);
+  const isBlocked = value !== null && value < 0;
+  return { durationMs: isBlocked ? -1 - value : value, isBlocked };
 }
 
 function conditions(database: Database, filter: DeliveryFilterRow): Sql[] {
@@ -219,6 +242,9 @@ export function* countDeliveries(
 
 /** The body of a delivery, and the values that determine its content type. */
 export interface DeliveryBodyRow {
+  type: string;
+  /** The version of the body; `null`: that of the payload. */
+  version: unknown;
   /** `null`: the text of the event. */
   body: string | null;
   format: string | null;
@@ -233,7 +259,7 @@ export function* readBodyOf(database: Database, delivery: DeliveryRow): Script<D
   const { deliveries: d, events: e, listeners: l } = database.tables;
   const listenerFormat = sql`(select l.${l.$.format} from ${l.sql} l where l.${l.$.id} = d.${d.$.listenerId}) ${l.as('listenerFormat')}`;
   const [row] = yield* query<DeliveryBodyRow>(
-    sql`select ${d.select('d', 'body', 'format')}, ${e.select('e', 'payload', 'thinPayload', 'erasedAt')}, ${listenerFormat} from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}${atTimesOf(database, sql`e.${e.$.createdAt}`, [delivery.id])} where d.${d.$.id} = ${delivery.id}${atTimesOf(database, sql`d.${d.$.eventAt}`, [delivery.id])}`,
+    sql`select ${d.select('d', 'type', 'version', 'body', 'format')}, ${e.select('e', 'payload', 'thinPayload', 'erasedAt')}, ${listenerFormat} from ${d.sql} d join ${e.sql} e on e.${e.$.seq} = d.${d.$.eventSeq}${atTimesOf(database, sql`e.${e.$.createdAt}`, [delivery.id])} where d.${d.$.id} = ${delivery.id}${atTimesOf(database, sql`d.${d.$.eventAt}`, [delivery.id])}`,
   );
   return row;
 }

@@ -1,5 +1,5 @@
 import sql from 'sql-template-tag';
-import { inList } from '../database/chunks.js';
+import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
 
@@ -12,6 +12,23 @@ export interface ExistingDelivery {
   readonly listenerId: string;
   readonly state: string;
   readonly attempts: unknown;
+}
+
+/** Reads which of these listeners have a delivery of an event. */
+export function* readListenersWithDelivery(
+  database: Database,
+  { seq, createdAt }: { readonly seq: unknown; readonly createdAt: unknown },
+  listenerIds: readonly string[],
+): Script<ReadonlySet<string>> {
+  const { deliveries: d } = database.tables;
+  const found = new Set<string>();
+  for (const some of chunks(listenerIds)) {
+    const rows = yield* query<{ listenerId: string }>(
+      sql`select ${d.select('d', 'listenerId')} from ${d.sql} d${d.through('eventAt', 'eventSeq', 'listenerId')} where d.${d.$.eventAt} = ${createdAt} and d.${d.$.eventSeq} = ${seq} and d.${d.$.listenerId} ${inList(some)}`,
+    );
+    for (const { listenerId } of rows) found.add(listenerId);
+  }
+  return found;
 }
 
 /** Reads which deliveries exist of events in the outbox. The unique key begins with the event's time, which the outbox row contains. */

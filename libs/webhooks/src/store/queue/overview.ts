@@ -2,6 +2,7 @@ import sql from 'sql-template-tag';
 import { ownerKeyOf } from '../../hash.js';
 import type { Database } from '../database/database.js';
 import { numberOrNull } from '../database/number-or-null.js';
+import { readLastErrors } from '../listeners/listener-health.js';
 import { query, type Script } from '../database/script.js';
 import { isNotRouted } from '../outbox/event-state.js';
 import { sealingKeyOf } from '../../secrets/sealing.js';
@@ -106,42 +107,17 @@ export function* readFailingListeners(database: Database, limit: number, scope?:
   const rows = yield* query<FailingRow>(
     sql`select ${columns} from ${from} order by s.${s.$.failingSince} limit ${limit}`,
   );
-  const failing: FailingListener[] = [];
-  for (const row of rows) {
-    failing.push({
-      id: row.id,
-      url: row.url,
-      name: row.name,
-      owner: row.owner,
-      state: row.state,
-      failuresInARow: Number(row.failuresInARow),
-      failingSince: numberOrNull(row.failingSince),
-      pausedUntil: numberOrNull(row.pausedUntil),
-      lastErrorCode: yield* lastErrorOf(database, row.id),
-    });
-  }
-  return failing;
-}
-
-/**
- * How many deliveries of a listener are read to find its last error. Behind an open circuit, very many deliveries may wait without an
- * attempt.
- */
-const LOOKED_AT = 500;
-
-/** A delivery that failed is due later than deliveries that were never tried. If no delivery has failed, the newest deliveries are read. */
-function* lastErrorOf(database: Database, listenerId: string): Script<string | null> {
-  const { deliveries: d } = database.tables;
-  const isOfListener = sql`d.${d.$.listenerId} = ${listenerId}`;
-  const due = sql`${d.sql} d${d.through('listenerId', 'state', 'nextAt', 'seq')} where ${isOfListener} and d.${d.$.state} = 'due' order by d.${d.$.nextAt} desc, d.${d.$.seq} desc`;
-  const newest = sql`${d.sql} d${d.through('listenerId', 'createdAt', 'seq')} where ${isOfListener} order by d.${d.$.createdAt} desc, d.${d.$.seq} desc`;
-  for (const from of [due, newest]) {
-    const [row] = yield* query<{ code: string }>(
-      sql`select c.code from (select d.${d.$.lastErrorCode} as code from ${from} limit ${LOOKED_AT}) c where c.code is not null limit 1`,
-    );
-    if (row) return row.code;
-  }
-  return null;
+  const errors = yield* readLastErrors(
+    database,
+    rows.map(({ id }) => id),
+  );
+  return rows.map(({ id, url, name, owner, state, ...health }) => ({
+    ...{ id, url, name, owner, state },
+    failuresInARow: Number(health.failuresInARow),
+    failingSince: numberOrNull(health.failingSince),
+    pausedUntil: numberOrNull(health.pausedUntil),
+    lastErrorCode: errors.get(id) ?? null,
+  }));
 }
 
 /** The maximum number of listeners that one statement reads. */

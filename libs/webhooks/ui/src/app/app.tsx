@@ -7,6 +7,7 @@ import { api, failureOf, onSessionOver } from '../session/api.js';
 import { forgetListeners, preloadListeners } from '../session/listener-names.js';
 import { forgetLastDays } from '../session/last-day.js';
 import { MeContext, type Me } from '../session/session.js';
+import { useShards } from '../session/shards.js';
 import { forgetToken, hasParent, listenToParent, mayStay, renewToken, tellParent } from '../session/token.js';
 import { forgetLoaded } from '../session/use-loaded.js';
 import { t, useLanguage as loadLanguage } from '../words/words.js';
@@ -109,12 +110,17 @@ function Content({ state, retry }: { readonly state: State; readonly retry: () =
         <MeContext value={state.me}>
           <Shell>
             <Boundary>
-              <Routes />
+              <ShownRoutes />
             </Boundary>
           </Shell>
         </MeContext>
       );
   }
+}
+
+/** Every screen begins again with another shard. */
+function ShownRoutes(): ReactNode {
+  return <Routes key={useShards().chosen} />;
 }
 
 function Over({ returnUrl, retry }: { readonly returnUrl: string | null; readonly retry: () => void }): ReactNode {

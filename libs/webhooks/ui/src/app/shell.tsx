@@ -1,8 +1,14 @@
 import { useState, type ReactNode } from 'react';
 import { Button } from '../design/button.js';
+import { Choice } from '../design/choice.js';
 import { Icon } from '../design/icon.js';
+import { Banner } from '../design/page.js';
 import { useInMiddle } from '../design/scroll-aside.js';
+import { forgetLastDays } from '../session/last-day.js';
+import { forgetListeners } from '../session/listener-names.js';
 import { useMe } from '../session/session.js';
+import { chooseShard, useShards } from '../session/shards.js';
+import { forgetLoaded } from '../session/use-loaded.js';
 import { t } from '../words/words.js';
 import { entriesFor } from './navigation.js';
 import { href, usePlace } from './router.js';
@@ -20,10 +26,12 @@ export function Shell({ children }: { readonly children: ReactNode }): ReactNode
       </a>
       <header className="sidebar">
         {!isEmbedded && <Brand />}
+        <ShardChoice />
         <Navigation />
         <Foot />
       </header>
       <main className="main" id="main" tabIndex={-1}>
+        <MissingShards />
         {children}
       </main>
       <Shortcuts />
@@ -51,6 +59,34 @@ function Brand(): ReactNode {
         <img src={logo} alt={t('app.name')} />
       )}
     </a>
+  );
+}
+
+/** Operators of several databases choose whose rows the page shows. */
+function ShardChoice(): ReactNode {
+  const { shards = [] } = useMe();
+  const { chosen } = useShards();
+  if (shards.length === 0) return null;
+  const choose = (shard: string) => {
+    forgetLoaded();
+    forgetListeners();
+    forgetLastDays();
+    chooseShard(shard);
+  };
+  return <Choice label={t('app.shard')} value={chosen} options={shards.map((one) => [one, one])} onChange={choose} />;
+}
+
+/** The rows of a database that does not answer are missing in every list. */
+function MissingShards(): ReactNode {
+  const { missing } = useShards();
+  return (
+    <div role="status">
+      {missing.length > 0 && (
+        <Banner tone="red" title={t('app.missing', { shards: missing.join(', ') })}>
+          <p>{t('app.missing.text')}</p>
+        </Banner>
+      )}
+    </div>
   );
 }
 

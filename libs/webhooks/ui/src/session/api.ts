@@ -1,4 +1,5 @@
 import { createWebhooksClient, WebhooksApiError, type WebhooksClient } from 'nestjs-entity-webhooks/client';
+import { noteMissing, onChosenShard } from './shards.js';
 import { currentToken, renewToken } from './token.js';
 
 /** The API is next to the page. A proxy may serve both under another path. */
@@ -10,6 +11,12 @@ const listeners = new Set<() => void>();
 export function onSessionOver(notify: () => void): () => void {
   listeners.add(notify);
   return () => listeners.delete(notify);
+}
+
+async function fetchAnswer(url: RequestInfo | URL, init?: RequestInit): Promise<Response> {
+  const response = await fetchWithToken(onChosenShard(url), init);
+  noteMissing(response);
+  return response;
 }
 
 async function fetchWithToken(url: RequestInfo | URL, init: RequestInit = {}): Promise<Response> {
@@ -27,7 +34,7 @@ async function fetchWithToken(url: RequestInfo | URL, init: RequestInit = {}): P
   return fetch(url, { ...init, headers });
 }
 
-export const api: WebhooksClient = createWebhooksClient({ url: API_URL, fetch: fetchWithToken });
+export const api: WebhooksClient = createWebhooksClient({ url: API_URL, fetch: fetchAnswer });
 
 /** Why a request failed, as far as the page acts on it. */
 export type Failure = 'offline' | 'forbidden' | 'not-found' | 'session-over' | 'too-many' | 'other';

@@ -12,6 +12,7 @@ import { api } from '../../session/api.js';
 import { useEventTypes } from '../../session/event-types.js';
 import { useMe } from '../../session/session.js';
 import type { StoredEventSummary } from '../../session/shapes.js';
+import { inShard } from '../../session/shards.js';
 import { useRows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
 import { t, type Key } from '../../words/words.js';
@@ -107,7 +108,8 @@ function columns(hasOwners: boolean): Columns<StoredEventSummary> {
             name: t('column.owner'),
             width: 'minmax(100px, 1fr)',
             isOnlyWide: true,
-            cell: ({ owner }: StoredEventSummary) => owner ?? <span className="muted">–</span>,
+            cell: ({ owner, shard }: StoredEventSummary) =>
+              owner === null ? <span className="muted">{inShard('–', { shard })}</span> : inShard(owner, { shard }),
           },
         ]
       : []),

@@ -14,6 +14,7 @@ import { rememberListeners } from '../../session/listener-names.js';
 import type { Unchanged } from '../../session/run-all.js';
 import { useCan, useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
+import { inShard } from '../../session/shards.js';
 import { useEvery } from '../../session/use-loaded.js';
 import { useRows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
@@ -210,7 +211,8 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
             name: t('column.owner'),
             width: 'minmax(56px, 0.9fr)',
             isOnlyWide: true,
-            cell: ({ owner }: Listener) => owner ?? <span className="muted">–</span>,
+            cell: ({ owner, shard }: Listener) =>
+              owner === null ? <span className="muted">{inShard('–', { shard })}</span> : inShard(owner, { shard }),
           },
         ]
       : []),

@@ -7,6 +7,7 @@ import { Upcoming } from '../../design/time.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
+import { inShard } from '../../session/shards.js';
 import { useCan } from '../../session/session.js';
 import { t } from '../../words/words.js';
 
@@ -55,9 +56,9 @@ function Table({ chores }: Pick<ChoresProps, 'chores'>): ReactNode {
           </tr>
         </thead>
         <tbody>
-          {chores.map(({ name, dueAt, isRunning }) => (
-            <tr key={name}>
-              <td className="cell-name mono">{name}</td>
+          {chores.map(({ name, shard, dueAt, isRunning }) => (
+            <tr key={inShard(name, { shard })}>
+              <td className="cell-name mono">{inShard(name, { shard })}</td>
               <td>
                 <Badge tone={isRunning ? 'blue' : 'gray'}>
                   {t(isRunning ? 'system.chores.running' : 'system.chores.waiting')}

@@ -8,6 +8,7 @@ import { Ago } from '../../design/time.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
+import { inShard } from '../../session/shards.js';
 import { useCan } from '../../session/session.js';
 import { useLoaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
@@ -59,10 +60,10 @@ function Table({ items, reload }: { readonly items: readonly Item[]; readonly re
         </thead>
         <tbody>
           {items.map((item) => (
-            <tr key={item.id}>
+            <tr key={`${item.shard} ${item.id}`}>
               <td className="cell-name">
                 <div className="strong">{visible(item.name)}</div>
-                <div className="muted mono">{item.id}</div>
+                <div className="muted mono">{inShard(item.id, item)}</div>
               </td>
               <td>{t(`system.damaged.${item.kind}`)}</td>
               <td className="break">
@@ -73,7 +74,7 @@ function Table({ items, reload }: { readonly items: readonly Item[]; readonly re
               </td>
               {can('system:write') && (
                 <td className="end">
-                  <Retry id={item.id} reload={reload} />
+                  <Retry item={item} reload={reload} />
                 </td>
               )}
             </tr>
@@ -84,9 +85,10 @@ function Table({ items, reload }: { readonly items: readonly Item[]; readonly re
   );
 }
 
-function Retry({ id, reload }: { readonly id: string; readonly reload: () => void }): ReactNode {
+function Retry({ item: { id, shard }, reload }: { readonly item: Item; readonly reload: () => void }): ReactNode {
   const retry = async () => {
-    await api.retryDamaged({ id });
+    // Two shards may have an image with the same number.
+    await api.retryDamaged({ id, ...(shard === undefined ? {} : { query: { shard } }) });
     done(t('system.damaged.retried'));
   };
   const { isBusy, run } = useAction(t('system.damaged.not-retried'), retry, reload);

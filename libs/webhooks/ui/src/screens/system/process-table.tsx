@@ -3,6 +3,7 @@ import { Badge } from '../../design/badge.js';
 import { Card } from '../../design/page.js';
 import { Ago } from '../../design/time.js';
 import type { Overview } from '../../session/shapes.js';
+import { inShard } from '../../session/shards.js';
 import { relative } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 import { Meter } from './meter.js';
@@ -30,10 +31,10 @@ export function ProcessTable({ processes }: { readonly processes: readonly Proce
             </tr>
           </thead>
           <tbody>
-            {processes.map(({ id, host, version, startedAt, seenAt, sending, concurrency }) => (
+            {processes.map(({ id, host, shard, version, startedAt, seenAt, sending, concurrency }) => (
               <tr key={id}>
                 <td className="cell-name" title={id}>
-                  <span className="strong">{host}</span>
+                  <span className="strong">{inShard(host, { shard })}</span>
                 </td>
                 <td>
                   <span className="row">
