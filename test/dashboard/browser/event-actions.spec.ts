@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { startShop, type Shop } from '../shop-app.js';
+import { Order, startShop, type Shop } from '../shop-app.js';
 import { playTraffic } from '../shop-traffic.js';
 import { describeInBrowser, useBrowser } from './browser.js';
 import { openPage, type OpenPage } from './page-of.js';
@@ -64,6 +64,38 @@ describeInBrowser('an event in the browser', () => {
     expect(await page.getByRole('button', { name: /Erase content|Send to a listener/ }).count()).toBe(0);
     const client = await fetch(`${shop.origin}/webhooks/v1/events/${eventId}`, { headers: { 'x-user': 'operator' } });
     expect(await client.json()).toMatchObject({ data: null, erasedAt: expect.any(String) });
+  });
+
+  it('says which endpoints did not get it and why, and shows the history of its row', async () => {
+    const orders = shop.dataSource.getRepository(Order);
+    const order = await orders.save({ customer: 'acme', status: 'new', total: '10.00' });
+    await orders.save({ ...order, status: 'paid' });
+    await shop.dispatcher.drain();
+    const eventId = await someEvent('order.updated');
+    const url = shop.url('hooks.acme.test/big');
+    await shop.listeners.create({
+      owner: 'acme',
+      name: 'Big orders',
+      url,
+      events: ['order.*'],
+      where: { total: { gt: '9000000' } },
+    });
+    await shop.listeners.create({ owner: 'acme', name: 'Too late', url, events: ['order.*'] });
+    await shop.listeners.create({ owner: 'globex', name: 'Foreign', url, events: ['order.*'] });
+    const { page } = (opened = await openPage(browser, shop, { owner: 'acme' }, `/events/${eventId}`));
+    const skipped = page.locator('section', { hasText: 'Endpoints that did not get this event' });
+    await skipped.getByText('The filter does not match: total.gt', { exact: true }).waitFor();
+    const rows = (await skipped.getByRole('listitem').allTextContents()).toSorted();
+    expect(rows).toContain('Big ordersThe filter does not match: total.gt');
+    expect(rows).toContain('Too lateCreated after the event');
+    expect(rows.join()).not.toContain('Foreign');
+    const history = page.locator('section', { hasText: 'History of this row' });
+    await history.getByText('This event').waitFor();
+    await history.getByRole('link', { name: /order\.created/ }).click();
+    await page.getByRole('heading', { level: 1, name: 'order.created' }).waitFor();
+    expect(await history.locator('[aria-current="page"]').allTextContents()).toEqual([
+      expect.stringContaining('order.created'),
+    ]);
   });
 
   it('has no action for a customer who may only read', async () => {

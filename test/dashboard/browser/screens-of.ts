@@ -39,6 +39,7 @@ export async function screensOf({ deliveries, listeners, tasks, clock }: Shop): 
     system: '/system',
     'system-damaged': '/system?tab=damaged',
     'system-audit': '/system?tab=audit',
+    'system-sessions': '/system?tab=sessions',
     'system-sender': '/system?tab=sender',
     missing: '/nothing',
   };

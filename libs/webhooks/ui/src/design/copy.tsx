@@ -2,6 +2,7 @@ import { useEffect, useState, type ReactNode } from 'react';
 import { t } from '../words/words.js';
 import { Button } from './button.js';
 import type { IconName } from './icon.js';
+import { useAction } from './use-action.js';
 
 const SHOWN_MS = 1600;
 
@@ -37,17 +38,18 @@ export function Copy({ text, label, icon = 'copy', isSmall = true, kind = 'ghost
     const timer = setTimeout(setCopied, SHOWN_MS, false);
     return () => clearTimeout(timer);
   }, [isCopied]);
-  const copy = async () => {
+  const { isBusy, run } = useAction(t('action.not-copied'), async () => {
     await copyText(typeof text === 'string' ? text : await text());
     setCopied(true);
-  };
+  });
   const name = isCopied ? t('action.copied') : (label ?? t('action.copy'));
   return (
     <Button
       kind={kind}
       isSmall={isSmall}
       icon={isCopied ? 'check' : icon}
-      onClick={() => void copy()}
+      isBusy={isBusy}
+      onClick={() => void run()}
       {...(label === undefined ? { 'aria-label': name, title: name } : {})}
     >
       {label === undefined ? undefined : name}

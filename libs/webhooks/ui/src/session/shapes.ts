@@ -15,6 +15,7 @@ export type Sending = Answer<'getSending'>;
 export type Statistics = Answer<'getStatistics'>;
 export type Task = Answer<'getTask'>;
 export type StoredEvent = Answer<'getEvent'>;
+export type SkippedListener = Answer<'listSkippedListeners'>['items'][number];
 export type StoredEventSummary = Answer<'listEvents'>['items'][number];
 
 export type Attempt = DeliveryDetails['attempts'][number];

@@ -12,6 +12,7 @@ import type { Delivery } from '../../session/shapes.js';
 import { clockTime } from '../../words/dates.js';
 import type { Rows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
+import { duration } from '../../words/dates.js';
 import { count, t } from '../../words/words.js';
 import { ListenerName } from '../listeners/listener-name.js';
 import { BulkActions } from './bulk-actions.js';
@@ -122,6 +123,20 @@ function NoDeliveries({ filters }: { readonly filters: Filters }): ReactNode {
   return <Empty icon="inbox" title={t('deliveries.none')} text={t('deliveries.none.text')} action={<FirstStep />} />;
 }
 
+/** How long the last attempt took; and from the beginning to the end, if there were several. */
+function Took({ delivery }: { readonly delivery: Delivery }): ReactNode {
+  const { lastDurationMs, attemptCount, createdAt, finishedAt } = delivery;
+  if (lastDurationMs === null) return <span className="muted">–</span>;
+  const last = duration(lastDurationMs);
+  if (finishedAt === null || attemptCount < 2) return last;
+  const total = duration(new Date(finishedAt).getTime() - new Date(createdAt).getTime());
+  return (
+    <span title={t('duration.total', { last, total })}>
+      {last} <span className="muted">/ {total}</span>
+    </span>
+  );
+}
+
 function columns(listenerId: string | undefined): Columns<Delivery> {
   return [
     {
@@ -154,6 +169,12 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
       cell: (delivery) => resultOf(delivery) ?? <span className="muted">–</span>,
     },
     { name: t('column.attempts'), width: '64px', isOnlyWide: true, cell: ({ attemptCount }) => attemptCount },
+    {
+      name: t('delivery.duration'),
+      width: 'minmax(64px, 0.9fr)',
+      isOnlyWide: true,
+      cell: (delivery) => <Took delivery={delivery} />,
+    },
     {
       name: t('column.next'),
       width: 'minmax(64px, 0.9fr)',

@@ -1,5 +1,6 @@
 import type { ReactNode } from 'react';
 import { Code, Json, visible } from '../../design/code.js';
+import { Copy } from '../../design/copy.js';
 import { Card, Facts } from '../../design/page.js';
 import { Empty, Failed, Skeleton } from '../../design/states.js';
 import { At } from '../../design/time.js';
@@ -12,6 +13,7 @@ import { duration } from '../../words/dates.js';
 import { count, t } from '../../words/words.js';
 import { AttemptPhases } from './attempt-phases.js';
 import { attemptResult } from './attempt-list.js';
+import { fixtureOf } from './fixture.js';
 
 interface AttemptDetailsProps {
   readonly delivery: DeliveryDetails;
@@ -30,7 +32,20 @@ export function AttemptDetails({ delivery, attempt }: AttemptDetailsProps): Reac
           <Empty icon="clock" title={t('delivery.no-attempt')} text={t('delivery.no-attempt.text')} />
         </Card>
       )}
-      <Card title={t('delivery.request')}>
+      <Card
+        title={t('delivery.request')}
+        actions={
+          attempt?.requestHeaders &&
+          can('payloads:read') && (
+            <Copy
+              kind="secondary"
+              icon="code"
+              label={t('delivery.copy-fixture')}
+              text={async () => fixtureOf(attempt, await api.getDeliveryBody({ id: delivery.id }))}
+            />
+          )
+        }
+      >
         <div className="stack">
           <RequestLine delivery={delivery} attempt={attempt} />
           {attempt?.requestHeaders && <HeaderTable headers={attempt.requestHeaders} />}

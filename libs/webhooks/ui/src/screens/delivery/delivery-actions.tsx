@@ -6,11 +6,9 @@ import { saveText } from '../../design/save-text.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
-import { useListenerName } from '../../session/listener-names.js';
 import { useCan } from '../../session/session.js';
 import type { DeliveryDetails } from '../../session/shapes.js';
 import { count, t } from '../../words/words.js';
-import { curlScript } from './curl-script.js';
 
 interface DeliveryActionsProps {
   readonly delivery: DeliveryDetails;
@@ -19,17 +17,16 @@ interface DeliveryActionsProps {
 
 export function DeliveryActions({ delivery, reload }: DeliveryActionsProps): ReactNode {
   const can = useCan();
-  const url = useListenerName(delivery.listenerId)?.url;
   return (
     <>
-      {can('payloads:read') && url !== undefined && (
+      {can('payloads:read') && (
         <>
           <Copy
             kind="secondary"
             isSmall={false}
             icon="code"
             label={t('delivery.copy-curl')}
-            text={async () => curlScript({ url, eventId: delivery.eventId, body: await bodyOf(delivery) })}
+            text={() => api.getDeliveryBody({ id: delivery.id, query: { as: 'curl' } })}
           />
           <Download delivery={delivery} />
         </>

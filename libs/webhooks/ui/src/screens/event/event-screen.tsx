@@ -7,13 +7,15 @@ import { Empty, Failed, Skeleton } from '../../design/states.js';
 import { At } from '../../design/time.js';
 import { Tag } from '../../design/badge.js';
 import { api } from '../../session/api.js';
-import { useMe } from '../../session/session.js';
+import { useCan, useMe } from '../../session/session.js';
 import type { StoredEvent } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
 import { EventActions } from './event-actions.js';
 import { EventDeliveries } from './event-deliveries.js';
 import { FieldChanges } from './field-changes.js';
+import { RowHistory } from './row-history.js';
+import { SkippedListeners } from './skipped-listeners.js';
 
 export function EventScreen({ id }: { readonly id: string }): ReactNode {
   const { data, error, reload } = useLoaded(`event ${id}`, (signal) => api.getEvent({ id }, { signal }));
@@ -28,6 +30,7 @@ export function EventScreen({ id }: { readonly id: string }): ReactNode {
 
 function Shown({ event, reload }: { readonly event: StoredEvent; readonly reload: () => void }): ReactNode {
   const { kind } = useMe();
+  const can = useCan();
   const { id, type, timestamp, owner, data, previous, context, test, droppedFields, erasedAt } = event;
   return (
     <Page
@@ -57,7 +60,9 @@ function Shown({ event, reload }: { readonly event: StoredEvent; readonly reload
           )}
         </Card>
         <div className="stack">
-          <EventDeliveries event={event} />
+          {can('deliveries:read') && <EventDeliveries event={event} />}
+          {can('listeners:read') && <SkippedListeners event={event} />}
+          <RowHistory event={event} />
           {context !== null && (
             <Card title={t('event.context')}>
               <Json value={context} label={t('event.context')} />

@@ -22,7 +22,7 @@ export function ListenerActions({ listener, reload }: ListenerActionsProps): Rea
   return (
     <>
       {can('listeners:write') && <Remove listener={listener} />}
-      {can('secrets:rotate') && <RotateSecret listener={listener} />}
+      {can('secrets:rotate') && <RotateSecret listener={listener} reload={reload} />}
       {can('listeners:write') && (
         <>
           <Switch listener={listener} reload={reload} />

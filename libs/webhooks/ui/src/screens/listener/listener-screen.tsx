@@ -8,6 +8,7 @@ import { rememberListeners } from '../../session/listener-names.js';
 import { useCan } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
+import { absolute } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 import { healthOf, healthSentence, HealthBadge } from '../listeners/listener-health.js';
 import { titleOf } from '../listeners/listener-name.js';
@@ -44,6 +45,27 @@ interface ShownProps {
   readonly reload: () => void;
 }
 
+/** What is special at the moment: a rotation that has not ended, and versions that the application no longer has. */
+function Notices({ listener }: { readonly listener: Listener }): ReactNode {
+  const { oldSecretUntil, oldSigningKeyUntil, missingVersions } = listener;
+  const missing = missingVersions.map(({ type, version }) => `${type} ${version}`).join(', ');
+  return (
+    <>
+      {missing !== '' && (
+        <Banner tone="amber" title={t('listener.missing-versions', { versions: missing })}>
+          <p>{t('listener.missing-versions.text')}</p>
+        </Banner>
+      )}
+      {oldSecretUntil !== null && (
+        <Banner tone="blue" title={t('listener.rotating', { when: absolute(oldSecretUntil) })} />
+      )}
+      {oldSigningKeyUntil !== null && (
+        <Banner tone="blue" title={t('listener.rotating-key', { when: absolute(oldSigningKeyUntil) })} />
+      )}
+    </>
+  );
+}
+
 const TONES = { healthy: 'green', failing: 'red', pending: 'amber', disabled: 'amber' } as const;
 
 function Shown({ listener, reload }: ShownProps): ReactNode {
@@ -74,6 +96,7 @@ function Shown({ listener, reload }: ShownProps): ReactNode {
           ) : undefined
         }
       />
+      <Notices listener={listener} />
       <TabList
         label={t('listener.parts')}
         tabs={tabs.map((one) => [one, t(`listener.tab.${one}`)])}
@@ -82,7 +105,7 @@ function Shown({ listener, reload }: ShownProps): ReactNode {
       >
         {tab === 'overview' && <ListenerOverview listener={listener} />}
         {tab === 'deliveries' && <ListenerDeliveries listenerId={listener.id} />}
-        {tab === 'settings' && <ListenerSettings listener={listener} />}
+        {tab === 'settings' && <ListenerSettings listener={listener} reload={reload} />}
         {tab === 'test' && <ListenerTest listener={listener} />}
         {tab === 'code' && <ListenerCode listener={listener} />}
       </TabList>

@@ -4,15 +4,22 @@ import { Json, Nothing, visible } from '../../design/code.js';
 import { Id } from '../../design/copy.js';
 import { Card, Facts, type FactList } from '../../design/page.js';
 import { At } from '../../design/time.js';
-import { useMe } from '../../session/session.js';
+import { useCan, useMe } from '../../session/session.js';
 import type { Listener } from '../../session/shapes.js';
 import { inShard } from '../../session/shards.js';
 import { duration } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 import { handshakes } from '../editor/handshakes.js';
+import { RotateSigningKey } from './rotate-signing-key.js';
 
-export function ListenerSettings({ listener }: { readonly listener: Listener }): ReactNode {
+interface ListenerSettingsProps {
+  readonly listener: Listener;
+  readonly reload: () => void;
+}
+
+export function ListenerSettings({ listener, reload }: ListenerSettingsProps): ReactNode {
   const { kind } = useMe();
+  const can = useCan();
   const { where, headers, publicKeys } = listener;
   return (
     <>
@@ -41,7 +48,10 @@ export function ListenerSettings({ listener }: { readonly listener: Listener }):
         </Card>
       )}
       {publicKeys.length > 0 && (
-        <Card title={t('listener.public-keys')}>
+        <Card
+          title={t('listener.public-keys')}
+          actions={can('secrets:rotate') && <RotateSigningKey listener={listener} reload={reload} />}
+        >
           <div className="stack tight">
             {publicKeys.map((key) => (
               <Id key={key} id={key} />
@@ -55,7 +65,7 @@ export function ListenerSettings({ listener }: { readonly listener: Listener }):
 
 function factsOf(listener: Listener): FactList {
   const { id, url, schemes, format, versions, ordering, rateLimit, handshake, auth, tls } = listener;
-  const { createdAt, updatedAt } = listener;
+  const { createdAt, updatedAt, oldSecretUntil, oldSigningKeyUntil } = listener;
   return [
     [
       t('listener.url'),
@@ -65,6 +75,8 @@ function factsOf(listener: Listener): FactList {
     ],
     [t('listener.id'), <Id key="id" id={id} />],
     [t('listener.schemes'), schemes.join(', ')],
+    [t('listener.old-secret'), oldSecretUntil === null ? null : <At key="secret" at={oldSecretUntil} />],
+    [t('listener.old-key'), oldSigningKeyUntil === null ? null : <At key="key" at={oldSigningKeyUntil} />],
     [t('listener.format'), format],
     [t('listener.versions'), versionsText(versions)],
     [t('listener.order'), t(ordering === 'entity' ? 'listener.order.entity' : 'listener.order.none')],

@@ -7,12 +7,18 @@ import { api, newKey } from '../../session/api.js';
 import type { Listener } from '../../session/shapes.js';
 import { t } from '../../words/words.js';
 
-export function RotateSecret({ listener }: { readonly listener: Listener }): ReactNode {
+interface RotateSecretProps {
+  readonly listener: Listener;
+  readonly reload: () => void;
+}
+
+export function RotateSecret({ listener, reload }: RotateSecretProps): ReactNode {
   const [isAsking, setAsking] = useState(false);
   const [secret, setSecret] = useState<string | null>(null);
   const { run } = useAction(t('secret.not-rotated'), async () => {
     const rotated = await api.rotateSecret({ id: listener.id }, { idempotencyKey: newKey() });
     setSecret(rotated.secret);
+    reload();
   });
   return (
     <>

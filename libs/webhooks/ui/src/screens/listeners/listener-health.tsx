@@ -3,6 +3,7 @@ import { Badge, type Tone } from '../../design/badge.js';
 import type { Listener } from '../../session/shapes.js';
 import { relativeInWords } from '../../words/dates.js';
 import { count, t } from '../../words/words.js';
+import { errorName } from '../deliveries/delivery-state.js';
 
 type Health = 'healthy' | 'failing' | 'pending' | 'disabled';
 
@@ -20,7 +21,7 @@ export function HealthBadge({ listener }: { readonly listener: Listener }): Reac
 
 /** How the listener is, in a sentence. */
 export function healthSentence(listener: Listener): string {
-  const { failuresInARow, failingSince, nextAttemptAt, disabledReason, handshakeError } = listener;
+  const { failuresInARow, failingSince, nextAttemptAt, disabledReason, handshakeError, health } = listener;
   switch (healthOf(listener)) {
     case 'healthy':
       return t('health.healthy.text');
@@ -35,9 +36,17 @@ export function healthSentence(listener: Listener): string {
       const isDue = nextAttemptAt !== null && new Date(nextAttemptAt).getTime() <= Date.now();
       const next =
         nextAttemptAt === null || isDue ? '' : t('health.failing.next', { when: relativeInWords(nextAttemptAt) });
-      return [count('health.failing.text', failuresInARow), since, next].filter(Boolean).join(' ');
+      const { lastErrorCode: code } = health;
+      const reason = code === null ? '' : t('health.failing.error', { error: errorWithCode(code) });
+      return [count('health.failing.text', failuresInARow), reason, since, next].filter(Boolean).join(' ');
     }
   }
+}
+
+/** `Timed out (TIMEOUT)`: the code is what people search for. */
+function errorWithCode(code: string): string {
+  const name = errorName(code);
+  return name === code ? code : `${name} (${code})`;
 }
 
 /** A reason is written by people. The sentence around it has its own full stop. */

@@ -6,9 +6,10 @@ import { t } from '../../words/words.js';
 import { AuditLog } from './audit-log.js';
 import { Damaged } from './damaged.js';
 import { Sender } from './sender.js';
+import { Sessions } from './sessions.js';
 import { Status } from './status.js';
 
-const TABS = ['status', 'damaged', 'audit', 'sender'] as const;
+const TABS = ['status', 'damaged', 'audit', 'sessions', 'sender'] as const;
 
 /** For operators: the processes, the switch, and what was changed. */
 export function SystemScreen(): ReactNode {
@@ -25,6 +26,7 @@ export function SystemScreen(): ReactNode {
         {tab === 'status' && <Status />}
         {tab === 'damaged' && <Damaged />}
         {tab === 'audit' && <AuditLog />}
+        {tab === 'sessions' && <Sessions />}
         {tab === 'sender' && <Sender />}
       </TabList>
     </Page>
