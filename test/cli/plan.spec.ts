@@ -17,6 +17,7 @@ interface Plan {
   readonly diskBytes: number;
   readonly delayMs: { readonly p50: number; readonly p99: number };
   readonly outage: { readonly backlog: number; readonly failedAttempts: number; readonly catchUpMs: number | null };
+  readonly engine: { readonly engine: string; readonly why: string };
   readonly problems: readonly string[];
   readonly advice: readonly { readonly step: string; readonly why: string }[];
   readonly figures: Readonly<Record<string, { readonly measuredBy: string | null; readonly because?: string }>>;
@@ -75,6 +76,24 @@ describe('plan', () => {
     });
     const fixed = await plan(...SMALL, '--answer', '5s', '--concurrency', '64');
     expect(fixed.processes).toBe(3);
+  });
+
+  it('advises the engine of BullMQ if many processes have retries to search for, and else says why not', async () => {
+    const MANY = ['--events', '2000', '--listeners', '5000', '--answer', '5s', '--concurrency', '1000'];
+    const { processes, engine, advice } = await plan(...MANY);
+    expect(processes).toBeGreaterThanOrEqual(8);
+    expect(engine.engine).toBe('bullmq');
+    // 1.1 % of the receivers always fail, and 10 % of the others are out.
+    expect(engine.why).toContain(`${processes} processes search for the due deliveries of up to 550 listeners`);
+    expect(advice).toContainEqual({ step: '9. BullMQ', why: engine.why });
+
+    const good = await plan(...MANY, '--failing', '0', '--silent', '0', '--outage-share', '0');
+    expect(good.engine).toEqual({ engine: 'database', why: 'no receiver fails, and BullMQ is used by retries only' });
+    const few = await plan(...SMALL, '--answer', '5s', '--concurrency', '64');
+    expect(few.engine.why).toBe('3 processes search for due deliveries; BullMQ helps from about 8');
+    for (const one of [good, few]) expect(one.advice.map(({ step }) => step)).not.toContain('9. BullMQ');
+    const { out } = await cli.run(['plan', ...SMALL]);
+    expect(out).toMatch(/^engine +database: one process searches for due deliveries; BullMQ helps from about 8$/m);
   });
 
   it('exits with 1 if one database is not enough, and names the reasons', async () => {

@@ -11,8 +11,14 @@ import { sharedProject } from '../support/scratch-project.js';
 import { startApp, type TestApp } from '../support/webhooks-app.js';
 import { Audit, Parcel, seededRandom, SHARED_COLOUR, type WorkerOptions } from './parcels.js';
 
-/** Small, so that few duplicates are allowed. Leases expire soon, so that the run ends soon. */
-export const DISPATCHER = { concurrency: 8, eventsPerBatch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 };
+/**
+ * Small, so that few duplicates are allowed. Leases expire soon, so that the run ends soon. Broken links open the circuits of listeners. The
+ * default cooldown of 30 s doubles if the receiver answers the probe with 500, and is then longer than a run waits for its last delivery.
+ */
+export const DISPATCHER = {
+  ...{ concurrency: 8, eventsPerBatch: 20, timeoutMs: 1_500, leaseMs: 4_000, pollIntervalMs: 200 },
+  circuit: { cooldownMs: 500, maxCooldownMs: 1_000 },
+};
 /** Processes that write and send, and are killed. One more process only writes, and is not killed. */
 const WORKERS = 2;
 /** The processes at the start of a run: the one that only writes is the first. */

@@ -1,3 +1,4 @@
+import { Logger } from '@nestjs/common';
 import { setImmediate } from 'node:timers/promises';
 import type { Readable } from 'node:stream';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
@@ -392,6 +393,115 @@ describeDatabases('an archive', SLOW, (database) => {
     expect(errors()).toEqual(['The archive failed and is retried. The rows stay until it works: the bucket is gone']);
   });
 
+  it('has of a failed attempt why it was made, by whom, its headers and its phases', async () => {
+    const { id } = await listen({ headers: { 'x-tenant': 'acme' } });
+    const at = app.clock.now();
+    await publish();
+    await app.dispatcher.drain();
+    const [delivery] = (await app.deliveries.list()).items;
+    app.receiver.respond({ status: 503, headers: { 'x-request-id': 'r1' } });
+    await app.deliveries.withActor('ann@example.com').resend(delivery?.id ?? '');
+    await app.dispatcher.drain();
+    app.receiver.respond({ status: 204 });
+    const { deliveryId } = await app.listeners.sendTest(id);
+    await app.dispatcher.drain();
+    const { attempts } = await app.deliveries.get(delivery?.id ?? '');
+    app.clock.advance(3 * DAY);
+    await app.dispatcher.runChores();
+    const lines = archive.ofKind(nameOf(at), 'attempt');
+    const none = { url: null, requestHeaders: null, responseHeaders: null, omittedHeaders: 0, phases: null };
+    expect(lines.filter((line) => line.deliveryId === delivery?.id)).toMatchObject([
+      { number: 1, trigger: 'schedule', triggeredBy: null, ...none },
+      {
+        ...{ number: 2, trigger: 'resend', triggeredBy: 'ann@example.com', url: app.receiver.url, omittedHeaders: 0 },
+        ...{ requestHeaders: { 'x-tenant': 'acme' }, responseHeaders: { 'x-request-id': 'r1' } },
+        phases: attempts[1]?.phases,
+      },
+    ]);
+    expect(attempts[1]?.phases).not.toBeNull();
+    expect(lines.filter((line) => line.deliveryId === deliveryId)).toMatchObject([{ trigger: 'test' }]);
+  });
+
+  it('has the older version in which a delivery was rendered', async () => {
+    const note = { type: 'note.sent', version: 2, versions: { 1: ({ n }: Record<string, unknown>) => ({ n }) } };
+    const versioned = await start({ publishedTypes: [note as never] });
+    const at = versioned.clock.now();
+    const old = await versioned.listeners.create({
+      ...{ events: ['note.sent'], url: versioned.receiver.url },
+      versions: { 'note.sent': 1 },
+    });
+    await versioned.listeners.create({ events: ['note.sent'], url: versioned.receiver.url });
+    await versioned.webhooks.publish('note.sent', { n: 1, more: 2 });
+    await versioned.dispatcher.drain();
+    versioned.clock.advance(3 * DAY);
+    await versioned.dispatcher.runChores();
+    const versionOf = archive.ofKind(nameOf(at), 'delivery').map((line) => [line.listenerId === old.id, line.version]);
+    expect(versionOf).toEqual(
+      expect.arrayContaining([
+        [true, 1],
+        [false, null],
+      ]),
+    );
+  });
+
+  it('keeps its rows from a process without an archive, until a week after the last process with one', async () => {
+    const other = await start({ parts: { retrySchedule: Once } });
+    const warnings: string[] = [];
+    vi.spyOn(Logger.prototype, 'warn').mockImplementation((text: unknown) => void warnings.push(String(text)));
+    await listen();
+    const at = app.clock.now();
+    await publish(3);
+    await app.dispatcher.drain();
+    app.clock.set(at + 3 * DAY);
+    const before = await rows();
+    archive.read = () => Promise.reject(new Error('the bucket is away'));
+    await expect(app.dispatcher.runChores()).rejects.toThrow('the bucket is away');
+    for (const days of [3, 5, 9]) {
+      other.clock.set(at + days * DAY);
+      expect(await other.dispatcher.runChores()).toMatchObject({ events: 0, deliveries: 0 });
+    }
+    expect(await rows()).toEqual(before);
+    expect(warnings).toEqual([expect.stringContaining('this process has no `parts.archive`')]);
+    // The file has every row that the process without an archive has left.
+    archive.read = textOf;
+    app.clock.set(at + 9 * DAY);
+    await app.dispatcher.runChores();
+    expect(archive.ofKind(nameOf(at), 'end')).toMatchObject([{ events: 3, deliveries: 3 }]);
+    // The application has removed its archive.
+    app.clock.set(at + 10 * DAY);
+    await publish(2);
+    await app.dispatcher.drain();
+    other.clock.set(at + 15 * DAY);
+    expect(await other.dispatcher.runChores()).toMatchObject({ events: 0 });
+    other.clock.set(at + 17 * DAY);
+    await other.dispatcher.runChores();
+    expect(await rows()).toMatchObject({ events: 0, deliveries: 0 });
+  });
+
+  it('keeps its rows from other processes from its start, before it looks for old rows', async () => {
+    const other = await start({ parts: { retrySchedule: Once } });
+    const starting = await apps.start({
+      entities: [],
+      webhooks: {
+        publishedTypes: TYPES,
+        retention: ONE_DAY,
+        parts: { retrySchedule: Once, archive: { useValue: archive } },
+      },
+    });
+    starting.clock.set(other.clock.now());
+    await publish();
+    await app.dispatcher.drain();
+    starting.dispatcher.start();
+    await vi.waitFor(async () => {
+      const [mark] = await app.dataSource.query<unknown[]>("SELECT 1 FROM webhook_settings WHERE name = 'archiving'");
+      expect(mark).toBeDefined();
+    });
+    other.clock.advance(3 * DAY);
+    expect(await other.dispatcher.runChores()).toMatchObject({ events: 0 });
+    expect(await rows()).toMatchObject({ events: 1 });
+    expect(archive.begun).toEqual([]);
+  });
+
   it('needs retention', async () => {
     await expect(start({ retention: false })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
@@ -445,6 +555,33 @@ describeOn('postgres', 'an archive of tables with partitions', (target) => {
     expect(await hasPartition(at)).toBe(false);
     expect(archive.ofKind(nameOf(at), 'end')).toEqual([{ kind: 'end', events: 1, deliveries: 1, attempts: 1 }]);
     expect(await countRows(app.dataSource, 'events', 'deliveries')).toEqual({ events: 0, deliveries: 0 });
+  }, 180_000);
+
+  it('keeps its partitions from a process without an archive, which drops only days without rows', async () => {
+    const other = await startApp({
+      database: fresh.options,
+      entities: [],
+      webhooks: { publishedTypes: TYPES, retention: ONE_DAY, parts: { retrySchedule: Once } },
+    });
+    try {
+      other.clock.set(app.clock.now());
+      await app.dispatcher.runChores();
+      const at = app.clock.now();
+      await app.webhooks.publish('note.sent', {});
+      await app.dispatcher.drain();
+      for (const days of [3, 4]) {
+        other.clock.set(at + days * DAY);
+        await other.dispatcher.runChores();
+        expect([days, await hasPartition(at)]).toEqual([days, true]);
+      }
+      expect(await hasPartition(at + DAY)).toBe(false);
+      expect(await countRows(app.dataSource, 'events')).toEqual({ events: 1 });
+      other.clock.set(at + 9 * DAY);
+      await other.dispatcher.runChores();
+      expect(await hasPartition(at)).toBe(false);
+    } finally {
+      await other.close();
+    }
   }, 180_000);
 
   it('keeps the partition of a day in which a delivery was attempted after the file was read', async () => {

@@ -144,6 +144,16 @@ describe.each(PAIRS)('one API over two shards (%s)', (_, eu, us) => {
     expect((await api.call('GET', '/listeners/lst_unknown', OPERATOR)).body.code).toBe('LISTENER_NOT_FOUND');
   });
 
+  it('lists the history of a row from the shard of its event, and why a listener there did not get the event', async () => {
+    await api.us.order('us-history');
+    const { id } = await listen(api.us, 'us-history');
+    const [event] = await read('/events', 'us-history');
+    const history = await api.call('GET', `/events?sameRowAs=${event?.id}`, OPERATOR);
+    expect(history.body.items).toMatchObject([{ id: event?.id, shard: 'us' }]);
+    const skipped = await api.call('GET', `/events/${event?.id}/skipped-listeners?listenerId=${id}`, OPERATOR);
+    expect(skipped.body.items).toMatchObject([{ listenerId: id, shard: 'us' }]);
+  });
+
   it('creates a listener in the shard of its owner, or in the shard that the operator names', async () => {
     const body = { events: ['order.*'], url: api.receiver.url };
     const create = async (query: string, more: object = {}) => {

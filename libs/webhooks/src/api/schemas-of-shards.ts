@@ -30,7 +30,7 @@ const MERGED = [
 /** Objects that one shard has. */
 const HELD = [
   ...['Listener', 'ListenerWithSecret', 'ListenerDetails', 'Delivery', 'DeliveryDetails', 'EventSummary', 'Event'],
-  ...['Task', 'TaskCount', 'Test', 'AuditItem', 'FailingListener', 'DispatcherProcess'],
+  ...['Task', 'TaskCount', 'Test', 'AuditItem', 'SkippedListener', 'FailingListener', 'DispatcherProcess'],
   ...['Overview', 'Sending', 'Statistics', 'Preview'],
 ];
 /** Lists whose items have no schema of their own. */

@@ -40,7 +40,7 @@ export class ShardedInstances implements ServedInstances {
   ) {}
 
   async answer(route: ApiRoute, asked: Asked, on: RunOn): Promise<ApiAnswer> {
-    const { shard, ...query } = asked.query as { shard?: string };
+    const { shard, ...query } = asked.query as Record<string, unknown> & { shard?: string };
     const onShard: RunOn = (parts, changed) => on(parts, { query, ...changed });
     const { owner } = asked.principal;
     if (asked.principal !== ANYBODY && owner !== null) return onShard(this.partsOf(await this.shards.nameFor(owner)));
@@ -49,9 +49,11 @@ export class ShardedInstances implements ServedInstances {
     if (named !== undefined) return tagged(named, reach, await onShard(this.partsOf(named)));
     if (reach === 'any') return this.any(onShard);
     if (reach === 'all') return this.all({ ...asked, query }, onShard);
-    if (reach === 'pages') return this.pages({ ...asked, query }, onShard);
+    if (reach === 'pages' && typeof query['sameRowAs'] !== 'string') return this.pages({ ...asked, query }, onShard);
     if (typeof reach === 'object') return this.merged(reach, onShard);
-    const holder = reach === 'holder' ? await this.holderOf(asked.id) : await this.holderNamedBy(asked.body);
+    const holder = await (reach === 'holder'
+      ? this.holderOf(asked.id)
+      : this.holderNamedBy({ ...query, ...asked.body }));
     return tagged(holder, reach, await onShard(this.partsOf(holder)));
   }
 
@@ -129,8 +131,9 @@ export class ShardedInstances implements ServedInstances {
     return this.shards.names[0] as string;
   }
 
-  private async holderNamedBy({ listenerId, eventId }: Asked['body']): Promise<string> {
-    const id = listenerId ?? eventId;
+  /** The shard of an object that the body or the query names. The rows of one history are in one shard. */
+  private async holderNamedBy({ sameRowAs, listenerId, eventId }: Asked['body']): Promise<string> {
+    const id = sameRowAs ?? listenerId ?? eventId;
     if (typeof id === 'string') return this.holderOf(id);
     throw this.shardRequired();
   }

@@ -1,4 +1,6 @@
+import type { AttemptTrigger } from '../attempt-trigger.js';
 import type { Audience } from '../events/webhook-event.js';
+import type { AttemptPhases } from '../sending/phases.js';
 
 /** The version of the lines. A release that changes their meaning raises it. */
 export const ARCHIVE_VERSION = 1;
@@ -46,12 +48,15 @@ export interface ArchivedDelivery {
   /** `null`: the payload of the event, or erased. */
   readonly body: string | null;
   readonly format: string | null;
+  /** The older version in which the body is rendered; `null`: the version of the event. */
+  readonly version: number | null;
   readonly lastStatus: number | null;
   readonly lastErrorCode: string | null;
   readonly createdAt: string;
   readonly finishedAt: string | null;
 }
 
+/** An attempt. Without details (`log.details`), `url`, the headers and `phases` are `null`. Secrets in headers are masked. */
 export interface ArchivedAttempt {
   readonly kind: 'attempt';
   readonly deliveryId: string;
@@ -64,6 +69,15 @@ export interface ArchivedAttempt {
   readonly response: string | null;
   readonly superseded: boolean;
   readonly startedAt: string;
+  readonly trigger: 'schedule' | AttemptTrigger;
+  /** The name that was given to `withActor()`; `null` without a name. */
+  readonly triggeredBy: string | null;
+  readonly url: string | null;
+  readonly requestHeaders: Readonly<Record<string, string>> | null;
+  readonly responseHeaders: Readonly<Record<string, string>> | null;
+  /** The number of headers that had no room. */
+  readonly omittedHeaders: number;
+  readonly phases: AttemptPhases | null;
 }
 
 /** The last line of a file. A file without it is incomplete. */

@@ -17,6 +17,8 @@ import {
   type ArchiveSelection,
   type DeliveryPosition,
 } from '../store/queue/archive-rows.js';
+import { FROM_DELIVERY_ROW } from '../store/queue/delivery-rows.js';
+import { readDetails } from '../store/queue/stored-details.js';
 import type { PagePosition } from '../store/database/page.js';
 import type { HeldChore } from './held-chore.js';
 
@@ -126,6 +128,7 @@ function deliveryLine(row: ArchivedDeliveryRow): ArchivedDelivery {
     attemptCount: Number(row.attempts),
     body: row.body,
     format: row.format,
+    version: numberOrNull(row.version),
     lastStatus: numberOrNull(row.lastStatus),
     lastErrorCode: row.lastErrorCode,
     createdAt: time(row.createdAt),
@@ -135,10 +138,11 @@ function deliveryLine(row: ArchivedDeliveryRow): ArchivedDelivery {
 
 /** An attempt that was recorded together with its delivery is in the row of the delivery. */
 function firstAttempt({ id, outcome, ...row }: ArchivedDeliveryRow): ArchivedAttemptRow[] {
-  return outcome === null ? [] : [{ ...row, outcome, deliveryId: id, number: 1, superseded: 0 }];
+  return outcome === null ? [] : [{ ...row, ...FROM_DELIVERY_ROW, outcome, deliveryId: id, number: 1, superseded: 0 }];
 }
 
 function attemptLine(row: ArchivedAttemptRow): ArchivedAttempt {
+  const details = readDetails(row.details);
   return {
     kind: 'attempt',
     deliveryId: row.deliveryId,
@@ -151,6 +155,13 @@ function attemptLine(row: ArchivedAttemptRow): ArchivedAttempt {
     response: row.response,
     superseded: Number(row.superseded) === 1,
     startedAt: time(row.startedAt),
+    trigger: (row.trigger ?? 'schedule') as ArchivedAttempt['trigger'],
+    triggeredBy: row.triggeredBy,
+    url: details?.url ?? null,
+    requestHeaders: details?.request ?? null,
+    responseHeaders: details?.response ?? null,
+    omittedHeaders: details?.omitted ?? 0,
+    phases: details?.phases ?? null,
   };
 }
 

@@ -16,6 +16,7 @@ import {
   type ArchiveSelection,
 } from '../store/queue/archive-rows.js';
 import {
+  markArchiving,
   readArchiveState,
   writeArchiveState,
   type ArchiveState,
@@ -65,6 +66,12 @@ export class Archiver {
 
   constructor(private readonly parts: ArchiverParts) {}
 
+  /** Marks that this process archives, so that processes without an archive delete no rows. @throws errors of the database */
+  async mark(): Promise<void> {
+    const { clock, database } = this.parts;
+    await database.transaction(() => markArchiving(database, clock.now()), 'work');
+  }
+
   /** Works in the background, if the work is due and does not run yet. */
   look(): void {
     this.running ??= this.guarded().finally(() => {
@@ -89,6 +96,7 @@ export class Archiver {
     const chore = await HeldChore.take({ database, clock, signal: this.stopping.signal }, CHORE);
     if (!chore) return deleted;
     try {
+      await chore.transaction(() => markArchiving(database, clock.now()));
       await this.work(chore, deleted);
     } finally {
       await chore.release(clock.now() + LOOK_EVERY_MS);

@@ -4,6 +4,7 @@ import type { Database } from '../store/database/database.js';
 import type { Script } from '../store/database/script.js';
 import { pausedTime, readSending } from '../store/system/sending.js';
 import { DAY, MINUTE } from '../time.js';
+import type { Archives } from './archives.js';
 import type { OperationalEvents } from './operational-events.js';
 
 /** Dependencies of the chores. @internal */
@@ -11,8 +12,8 @@ export interface ChoreParts {
   readonly database: Database;
   readonly maxAgeMs: number;
   readonly retention: ResolvedWebhooksOptions['retention'];
-  /** Whether the archiver deletes the old rows in place of the chores. */
-  readonly isArchived: boolean;
+  /** Whether an archiver deletes the old rows in place of the chores. */
+  readonly archives: Archives;
   readonly logger: LoggerService;
   /** `null` if the option `operationalEvents` is off. */
   readonly operational: OperationalEvents | null;

@@ -15,6 +15,7 @@ import {
   type Partition,
 } from '../store/queue/partitions.js';
 import { DAY, MINUTE } from '../time.js';
+import type { Archives } from './archives.js';
 import type { Chore, ChoreBatch } from './chore.js';
 
 /** Dependencies of {@link PartitionChore}. @internal */
@@ -24,8 +25,8 @@ export interface PartitionParts {
   /** The longer age of retention, in ms; `null`: nothing is ever deleted. */
   readonly keptMs: number | null;
   readonly daysAhead: number;
-  /** Whether only days without rows are dropped: with an archive, the archiver drops the others. @defaultValue false */
-  readonly onlyEmpty?: boolean;
+  /** Whether only days without rows are dropped: if the application archives, the archiver drops the others. @defaultValue never */
+  readonly onlyEmpty?: Archives;
 }
 
 /** How many days have a partition before they begin. If no dispatcher runs for longer, rows go to the default partition. */
@@ -71,17 +72,18 @@ export class PartitionChore implements Chore {
     }
     const past = keptMs === null ? [] : pastDays(partitions, now - keptMs);
     const day = past.find((one) => !this.days.dropped.has(one));
-    if (day !== undefined) return yield* this.drop(partitions, day, position);
+    if (day !== undefined) return yield* this.drop(partitions, day, position, now);
     return { position: 0, isDone: true, committed: () => this.end() };
   }
 
-  private *drop(partitions: readonly Partition[], day: number, position: number): Script<ChoreBatch> {
-    const { database, onlyEmpty } = this.parts;
+  private *drop(partitions: readonly Partition[], day: number, position: number, now: number): Script<ChoreBatch> {
+    const { database } = this.parts;
     const ended = (result: DayResult) => ({
       ...{ position: 0, isDone: false },
       committed: () => this.tried('dropped', day, result),
     });
     if (yield* isUnfinished(database, partitions, day)) return ended('kept');
+    const onlyEmpty = this.parts.onlyEmpty !== undefined && (yield* this.parts.onlyEmpty(now));
     if (!onlyEmpty) {
       const last = yield* forgetKeys(database, partitions, { day, afterSeq: position, limit: KEYS_PER_BATCH });
       if (last !== null) return { position: last, isDone: false };

@@ -10,18 +10,18 @@ import { pruneImages } from '../store/outbox/images.js';
 import { DAILY_MS, OFTEN_MS, tooOldBefore, type Chore, type ChoreParts } from './chore.js';
 import { rowsBefore } from './partition-chore.js';
 
-/** With an archive, the archiver deletes the rows. */
+/** While the application archives, only an archiver deletes the rows. */
 const NOTHING_PRUNED = { deliveries: 0, events: 0, hasMore: false };
 
 /**
  * The chores of the option `retention`. The first passes each event when the shorter retention period is over, the second when both are. The
  * second begins daily at the first event that still exists. Few of the old events still exist, for example because they had unfinished
- * deliveries. With an archive, there is no first chore, and the second deletes no events.
+ * deliveries. While the application archives, the first does nothing, and the second deletes no events.
  */
 export function retentionChores(parts: ChoreParts): Chore[] {
   if (!parts.retention) return [];
   const ages = new Ages(parts.database, parts.retention);
-  return [...(parts.isArchived ? [] : [pruneEarly(parts, ages)]), pruneRest(parts, ages)];
+  return [pruneEarly(parts, ages), pruneRest(parts, ages)];
 }
 
 /** The two ages of the option `retention`, as times. */
@@ -64,11 +64,12 @@ class Ages {
   }
 }
 
-function pruneEarly({ database }: ChoreParts, ages: Ages): Chore {
+function pruneEarly({ database, archives }: ChoreParts, ages: Ages): Chore {
   return {
     name: 'prune',
     everyMs: OFTEN_MS,
     *batch(afterSeq, now) {
+      if (yield* archives(now)) return { position: afterSeq, isDone: true };
       const { events, isEnd } = yield* readOldEvents(database, { afterSeq, before: ages.shorter(now) });
       const { hasMore, ...pruned } = yield* prune(database, events, ages.limits(now));
       if (hasMore) return { position: afterSeq, isDone: false, ...pruned };
@@ -77,7 +78,7 @@ function pruneEarly({ database }: ChoreParts, ages: Ages): Chore {
   };
 }
 
-function pruneRest({ database, maxAgeMs, isArchived }: ChoreParts, ages: Ages): Chore {
+function pruneRest({ database, maxAgeMs, archives }: ChoreParts, ages: Ages): Chore {
   return {
     name: 'prune-rest',
     everyMs: DAILY_MS,
@@ -87,7 +88,9 @@ function pruneRest({ database, maxAgeMs, isArchived }: ChoreParts, ages: Ages): 
       const ageLimit = yield* tooOldBefore(database, maxAgeMs, now);
       const tooOld = events.filter(({ agedFrom }) => agedFrom < ageLimit);
       const { discarded, firstLeft } = yield* discardPending(database, tooOld, now);
-      const { hasMore, ...pruned } = isArchived ? NOTHING_PRUNED : yield* prune(database, events, ages.limits(now));
+      const { hasMore, ...pruned } = (yield* archives(now))
+        ? NOTHING_PRUNED
+        : yield* prune(database, events, ages.limits(now));
       const result = { discarded, ...pruned };
       if (hasMore || (firstLeft !== null && discarded.size > 0)) {
         return { position: afterSeq, isDone: false, ...result };

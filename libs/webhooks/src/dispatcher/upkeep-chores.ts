@@ -16,7 +16,7 @@ export function choresOf(parts: ChoreParts): Chore[] {
   ];
 }
 
-function partitionChore({ database, logger, retention, isArchived }: ChoreParts): Chore {
+function partitionChore({ database, logger, retention, archives }: ChoreParts): Chore {
   const keptMs = retention ? Math.max(retention.succeededMs, retention.failedMs) : null;
-  return new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD, onlyEmpty: isArchived });
+  return new PartitionChore({ database, logger, keptMs, daysAhead: DAYS_AHEAD, onlyEmpty: archives });
 }

@@ -16,14 +16,15 @@ import { TOO_OLD } from '../store/queue/old-events.js';
 import { MINUTE, pause } from '../time.js';
 import { TroubleLog } from '../webhooks-logger.js';
 import type { Archiver } from './archiver.js';
+import { archivesOf } from './archives.js';
 import type { Chore, ChoreBatch, ChoreParts } from './chore.js';
 import { choresOf } from './upkeep-chores.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import { Signal } from './signal.js';
 
 /** Dependencies of the upkeep. @internal */
-export interface UpkeepParts extends Omit<ChoreParts, 'isArchived'> {
-  /** Deletes the old rows in place of the chores; `null` if the application has no archive. */
+export interface UpkeepParts extends Omit<ChoreParts, 'archives'> {
+  /** Deletes the old rows in place of the chores; `null` if this process has no archive. */
   readonly archiver: Archiver | null;
   readonly clock: WebhookClock;
   readonly emit: (name: string, lifecycleEvent: LifecycleEvent) => void;
@@ -64,7 +65,7 @@ export class Upkeep {
 
   /** @internal */
   constructor(private readonly parts: UpkeepParts) {
-    this.chores = choresOf({ ...parts, isArchived: parts.archiver !== null });
+    this.chores = choresOf({ ...parts, archives: archivesOf(parts) });
   }
 
   /** Starts the upkeep. Does nothing if the upkeep already runs. */
@@ -95,6 +96,7 @@ export class Upkeep {
   async runDue(): Promise<UpkeepResult> {
     if (!this.loop) this.isStopping = false;
     const total = { discarded: 0, deliveries: 0, events: 0 };
+    await this.parts.archiver?.mark();
     await this.warnOfBacklog();
     for (const chore of await this.due()) await this.attend(chore, total);
     const archived = await this.parts.archiver?.runDue();
@@ -104,6 +106,8 @@ export class Upkeep {
   }
 
   private async run(): Promise<void> {
+    // At once, because a process without an archive may already look for old rows.
+    await this.guarded('archive', async () => this.parts.archiver?.mark());
     while (!this.isStopping) {
       // The pause is random. Otherwise processes that started together would all search at the same time.
       await this.signal.wait(LOOK_EVERY_MS * (0.5 + Math.random()));

@@ -1,3 +1,4 @@
+import type { EngineChoice } from './engine-choice.js';
 import { FIGURES } from './figures.js';
 
 /** A step of docs/scaling.md, and why to take it. */
@@ -18,6 +19,7 @@ export interface AdviceInput {
   readonly connections: number;
   readonly diskBytes: number;
   readonly databases: number;
+  readonly engine: EngineChoice;
 }
 
 const TERABYTE = 1e12;
@@ -69,6 +71,7 @@ const RULES: readonly (readonly [step: string, reason: (input: AdviceInput) => s
     '8. More databases',
     ({ databases }) => (databases > 1 ? `one database is not enough: divide the owners among ${databases}` : null),
   ],
+  ['9. BullMQ', ({ engine }) => (engine.engine === 'bullmq' ? engine.why : null)],
 ];
 
 /** The steps that a workload needs, in the order of docs/scaling.md. */

@@ -2,6 +2,7 @@ import { resolveOptions } from '../options/resolve-options.js';
 import { DAY, SECOND } from '../time.js';
 import { adviceFor, type Advice } from './advice.js';
 import { coresOf, demandOf, diskOf, eventsPerDay, goodShare, type Demand } from './demand.js';
+import { engineFor, type EngineChoice } from './engine-choice.js';
 import { FIGURES, type Figure } from './figures.js';
 import { outageOf, type OutageAnswer } from './outage.js';
 import { listenersOf, simulateShare, type ShareOfProcess } from './steady.js';
@@ -33,6 +34,8 @@ export interface Plan {
   /** Slots in use at the peak, of all processes. */
   readonly slots: number;
   readonly outage: OutageAnswer;
+  /** Whether processes search the database for due deliveries, or the engine of BullMQ hands them out. */
+  readonly engine: EngineChoice;
   /** Why the workload does not fit; empty if it does. */
   readonly problems: readonly string[];
   readonly advice: readonly Advice[];
@@ -76,6 +79,7 @@ export function planFor(workload: Workload): Plan {
     delayMs: steady.delay,
     slots: peak.slots,
     outage: outageOf(questionOf(share)),
+    engine: engineFor(workload, processes),
   };
   const input = { ...plan, usualConcurrency: usual.concurrency, eventsPerDay: eventsPerDay(workload) };
   return { ...plan, problems: problemsOf(plan, needed, options), advice: adviceFor(input), figures: FIGURES };

@@ -121,6 +121,7 @@ function rowsOf(plan: Plan): Cell[][] {
     ['disk', `${size(plan.diskBytes)} after ${shownDuration(workload.retentionMs)}`],
     ['delay', `p50 ${shownDuration(delayMs.p50)}, p99 ${shownDuration(delayMs.p99)}, from the commit to the request`],
     ...outRows,
+    ['engine', `${plan.engine.engine}: ${plan.engine.why}`],
   ];
 }
 

@@ -177,6 +177,7 @@ export interface ArchivedDeliveryRow {
   state: string;
   body: string | null;
   format: string | null;
+  version: unknown;
   attempts: unknown;
   lastStatus: unknown;
   lastErrorCode: string | null;
@@ -191,7 +192,7 @@ export interface ArchivedDeliveryRow {
   finishedAt: unknown;
 }
 
-export interface ArchivedAttemptRow extends Omit<AttemptRow, 'trigger' | 'triggeredBy' | 'details'> {
+export interface ArchivedAttemptRow extends AttemptRow {
   deliveryId: string;
 }
 
@@ -219,7 +220,7 @@ export function* readArchivedDeliveries(
   const { at, seq, listenerId } = after;
   const isAfter = sql`(d.${d.$.eventAt} > ${at} or d.${d.$.eventSeq} > ${seq} or d.${d.$.eventSeq} = ${seq} and d.${d.$.listenerId} > ${listenerId})`;
   const found = yield* query<Omit<ArchivedDeliveryRow, 'eventId'>>(
-    sql`select ${d.select('d', 'id', 'eventSeq', 'eventAt', 'listenerId', 'type', 'owner', 'state', 'body', 'format', 'attempts', 'lastStatus', 'lastErrorCode', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'startedAt', 'createdAt', 'finishedAt')} from ${d.sql} d${d.through('eventAt', 'eventSeq', 'listenerId')} where d.${d.$.eventAt} >= ${at} and d.${d.$.eventAt} < ${(selection.day + 1) * DAY} and ${isAfter} order by d.${d.$.eventAt}, d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_PAGE}`,
+    sql`select ${d.select('d', 'id', 'eventSeq', 'eventAt', 'listenerId', 'type', 'owner', 'state', 'body', 'format', 'version', 'attempts', 'lastStatus', 'lastErrorCode', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'startedAt', 'createdAt', 'finishedAt')} from ${d.sql} d${d.through('eventAt', 'eventSeq', 'listenerId')} where d.${d.$.eventAt} >= ${at} and d.${d.$.eventAt} < ${(selection.day + 1) * DAY} and ${isAfter} order by d.${d.$.eventAt}, d.${d.$.eventSeq}, d.${d.$.listenerId} limit ${DELIVERIES_PER_PAGE}`,
   );
   const idOf = yield* eventIds(database, selection, found);
   const deliveries = found
@@ -268,6 +269,6 @@ function* readAttemptsOf(database: Database, deliveries: readonly ArchivedDelive
   const { attempts: a } = database.tables;
   const times = deliveries.map(({ eventAt }) => eventAt);
   return yield* query<ArchivedAttemptRow>(
-    sql`select ${a.select('a', 'deliveryId', 'number', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'superseded', 'startedAt')} from ${a.sql} a where a.${a.$.deliveryId} ${inList(deliveries.map(({ id }) => id))}${atTimes(database, sql`a.${a.$.eventAt}`, times)} order by a.${a.$.deliveryId}, a.${a.$.seq}`,
+    sql`select ${a.select('a', 'deliveryId', 'number', 'outcome', 'status', 'errorCode', 'errorDetail', 'durationMs', 'response', 'superseded', 'startedAt', 'trigger', 'triggeredBy', 'details')} from ${a.sql} a where a.${a.$.deliveryId} ${inList(deliveries.map(({ id }) => id))}${atTimes(database, sql`a.${a.$.eventAt}`, times)} order by a.${a.$.deliveryId}, a.${a.$.seq}`,
   );
 }

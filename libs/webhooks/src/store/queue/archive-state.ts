@@ -2,6 +2,7 @@ import sql from 'sql-template-tag';
 import type { Database } from '../database/database.js';
 import { replacing } from '../database/dialect-sql.js';
 import { query, type Script } from '../database/script.js';
+import { DAY } from '../../time.js';
 import type { ArchiveSelection } from './archive-rows.js';
 
 /** Name of the row with the state of the archive. */
@@ -31,14 +32,43 @@ export interface ArchiveState {
 const NOTHING: ArchiveState = { through: 0, parts: 0, searchedAt: 0, file: null };
 
 export function* readArchiveState(database: Database): Script<ArchiveState> {
-  const { settings: s } = database.tables;
-  const [row] = yield* query<{ value: string }>(
-    sql`select ${s.select('s', 'value')} from ${s.sql} s where s.${s.$.name} = ${ARCHIVE}`,
-  );
+  const row = yield* readSetting(database, ARCHIVE);
   return row ? (JSON.parse(row.value) as ArchiveState) : NOTHING;
 }
 
 export function* writeArchiveState(database: Database, state: ArchiveState, now: number): Script<void> {
+  yield* writeSetting(database, { name: ARCHIVE, value: JSON.stringify(state) }, now);
+}
+
+/** Name of the mark of the processes that archive. */
+const MARK = 'archiving';
+/** After this time without a mark, the application has removed its archive. It is longer than an outage of all processes that archive. */
+export const ARCHIVING_FOR_MS = 7 * DAY;
+
+/** Marks that a process archives, so that the processes without an archive delete no rows that are not archived yet. */
+export function* markArchiving(database: Database, now: number): Script<void> {
+  yield* writeSetting(database, { name: MARK, value: '{}' }, now);
+}
+
+/** Whether a process of the application archives: the last mark is at most {@link ARCHIVING_FOR_MS} old. */
+export function* isArchiving(database: Database, now: number): Script<boolean> {
+  const row = yield* readSetting(database, MARK);
+  return row !== undefined && Number(row.updatedAt) > now - ARCHIVING_FOR_MS;
+}
+
+function* readSetting(database: Database, name: string): Script<{ value: string; updatedAt: unknown } | undefined> {
+  const { settings: s } = database.tables;
+  const [row] = yield* query<{ value: string; updatedAt: unknown }>(
+    sql`select ${s.select('s', 'value', 'updatedAt')} from ${s.sql} s where s.${s.$.name} = ${name}`,
+  );
+  return row;
+}
+
+function* writeSetting(
+  database: Database,
+  { name, value }: { name: string; value: string },
+  now: number,
+): Script<void> {
   const { sql: path, $ } = database.tables.settings;
-  yield sql`insert into ${path} (${$.name}, ${$.value}, ${$.updatedAt}) values (${ARCHIVE}, ${JSON.stringify(state)}, ${now})${replacing(database.dialect, [$.name], [$.value, $.updatedAt])}`;
+  yield sql`insert into ${path} (${$.name}, ${$.value}, ${$.updatedAt}) values (${name}, ${value}, ${now})${replacing(database.dialect, [$.name], [$.value, $.updatedAt])}`;
 }

@@ -47,6 +47,9 @@ export interface AttemptRow {
   details: string | null;
 }
 
+/** What an attempt in the row of its delivery never has: it was made by the schedule, and an attempt with details has its own row. */
+export const FROM_DELIVERY_ROW = { trigger: null, triggeredBy: null, details: null } as const;
+
 export interface DeliveryFilterRow {
   scope: OwnerScope;
   owner?: string;
@@ -222,8 +225,7 @@ export function* readAttempts(database: Database, deliveryId: string): Script<At
   const others = yield* query<AttemptRow>(
     sql`select ${a.select('a', 'number', 'superseded', 'trigger', 'triggeredBy', 'details', ...properties)} from ${a.sql} a where a.${a.$.deliveryId} = ${deliveryId}${atTimesOf(database, sql`a.${a.$.eventAt}`, [deliveryId])} order by a.${a.$.seq}`,
   );
-  const plain = { trigger: null, triggeredBy: null, details: null };
-  return [...first.map((row) => ({ ...row, ...plain })), ...others].toSorted(
+  return [...first.map((row) => ({ ...row, ...FROM_DELIVERY_ROW })), ...others].toSorted(
     (x, y) => Number(x.startedAt) - Number(y.startedAt),
   );
 }
