@@ -43,7 +43,7 @@ export function* writeArchiveState(database: Database, state: ArchiveState, now:
 /** Name of the mark of the processes that archive. */
 const MARK = 'archiving';
 /** After this time without a mark, the application has removed its archive. It is longer than an outage of all processes that archive. */
-export const ARCHIVING_FOR_MS = 7 * DAY;
+const ARCHIVING_FOR_MS = 7 * DAY;
 
 /** Marks that a process archives, so that the processes without an archive delete no rows that are not archived yet. */
 export function* markArchiving(database: Database, now: number): Script<void> {
