@@ -31,6 +31,8 @@ const SERVER_LIFE_MS = { from: 1_500, to: 4_000 };
 const FAILING = 0.03;
 const DRAINED_WITHIN_MS = 60_000;
 const STOPPED_WITHIN_MS = 10_000;
+/** Longer than the lock wait of MariaDB, 50 s. */
+const ANSWERED_WITHIN_MS = 90_000;
 
 export interface CrashRun {
   database: DataSourceOptions;
@@ -316,7 +318,8 @@ class Workers {
           resolve(false);
         });
       });
-      if (await Promise.race([once(worker, 'message').then(() => true), ended])) return worker;
+      const ready = answer(worker, `start of w${number}`, () => said).then(() => true);
+      if (await Promise.race([ready, ended])) return worker;
       if (!this.mayFail) throw new Error(`a worker did not start: ${said}`);
       await pause(100);
     }
@@ -332,7 +335,7 @@ class Workers {
   async quiet(): Promise<void> {
     await Promise.all(
       [...this.alive].map(async (worker) => {
-        const quiet = once(worker, 'message');
+        const quiet = answer(worker, 'quiet');
         worker.send('quiet');
         await quiet;
       }),
@@ -359,6 +362,14 @@ class Workers {
     this.alive.clear();
     await Promise.all(workers.map((worker) => end(worker, 'SIGKILL')));
   }
+}
+
+/** The next message of a worker. Rejects after some time, so that a worker that hangs is named, and not the whole run. */
+async function answer(worker: ChildProcess, what: string, said = () => ''): Promise<void> {
+  const signal = AbortSignal.timeout(ANSWERED_WITHIN_MS);
+  await once(worker, 'message', { signal }).catch(() => {
+    throw new Error(`no answer within ${ANSWERED_WITHIN_MS} ms to: ${what} (process ${worker.pid}) ${said()}`);
+  });
 }
 
 async function end(worker: ChildProcess, signal: NodeJS.Signals): Promise<void> {
