@@ -5,7 +5,6 @@ import { oneLine } from '../foreign-text.js';
 import { UnreadableSecretError } from '../secrets/sealing.js';
 import { isUnavailable } from '../store/database/database-errors.js';
 import { ApiError, retryAfter, type RequestFault } from './api-error.js';
-import type { ApiRoute } from './route.js';
 
 /** The body of an error: a problem document (RFC 9457). */
 export interface Problem {
@@ -52,8 +51,11 @@ const PLACES: Readonly<Record<string, readonly string[]>> = {
   ...{ HANDSHAKE_REQUIRED: ['handshake'], HANDSHAKE_ORIGIN_MISSING: ['handshake'] },
 };
 
-/** The part of a route that says which values a request may have. */
-type RequestForm = Pick<ApiRoute, 'body' | 'query'>;
+/** The part of a route that says which values a request may have. Its own type: the types of routes are not published, and this file is. */
+interface RequestForm {
+  readonly body?: { readonly properties?: object | undefined } | undefined;
+  readonly query?: object | undefined;
+}
 
 /** Codes for the errors of guards and of the HTTP framework. */
 const CODES: Readonly<Record<number, string>> = {
