@@ -24,8 +24,8 @@ export interface CommandOptions {
 export interface CommandLine {
   readonly project: ScratchProject;
   /**
-   * Runs a command in the folder of the project, in a process that the commands share, one after the other. With `input` or `alone` the
-   * command has its own process, which takes ten times as long. @throws if a signal ended it
+   * Runs a command in the folder of the project, in a process that the commands share, one after the other. With `input`, `alone` or
+   * `NODE_OPTIONS` the command has its own process, which takes ten times as long. @throws if a signal ended it
    */
   run(args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
   /** Runs a command with `--json`. @returns its result, parsed */
@@ -72,8 +72,11 @@ export async function createCommandLine(): Promise<CommandLine> {
       );
       child.stdin?.end(input);
     });
+  // Node.js reads NODE_OPTIONS only when a process starts.
+  const needsProcess = ({ env, input, alone }: CommandOptions) =>
+    alone || input !== undefined || env?.NODE_OPTIONS !== undefined;
   const run: CommandLine['run'] = (args, options = {}) =>
-    options.alone || options.input !== undefined ? runAlone(args, options) : warm.run(args, options.env);
+    needsProcess(options) ? runAlone(args, options) : warm.run(args, options.env);
   const onTerminal: CommandLine['onTerminal'] = (args, answers, env = {}) =>
     new Promise((resolve, reject) => {
       const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
