@@ -39,7 +39,7 @@ export interface WebhooksApiOptions {
    */
   dataSource?: string;
   /**
-   * Whether the API serves every shard of `WebhooksShardsModule`, in place of one data source. See `docs/api.md`.
+   * Whether the API serves every shard of `WebhooksShardsModule`, in place of one data source. See `docs/scaling.md`.
    *
    * @defaultValue false
    */
