@@ -141,7 +141,7 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
   return [
     {
       name: t('column.event'),
-      width: 'minmax(96px, 1.4fr)',
+      width: 'minmax(96px, 1.8fr)',
       cell: ({ id, type }) => (
         <a className="row-link" href={href(`/deliveries/${id}`)}>
           {type}
@@ -153,7 +153,7 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
       ? [
           {
             name: t('column.listener'),
-            width: 'minmax(64px, 2fr)',
+            width: 'minmax(64px, 1.6fr)',
             cell: (delivery: Delivery) => (
               <span className="secondary">
                 <ListenerName id={delivery.listenerId} />
@@ -171,13 +171,13 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
     { name: t('column.attempts'), width: '64px', isOnlyWide: true, cell: ({ attemptCount }) => attemptCount },
     {
       name: t('delivery.duration'),
-      width: 'minmax(64px, 1.4fr)',
+      width: 'minmax(64px, 1.2fr)',
       isOnlyWide: true,
       cell: (delivery) => <Took delivery={delivery} />,
     },
     {
       name: t('column.next'),
-      width: 'minmax(64px, 0.9fr)',
+      width: 'minmax(64px, 1.1fr)',
       isOnlyWide: true,
       cell: ({ nextAttemptAt }) => <Upcoming at={nextAttemptAt} />,
     },
