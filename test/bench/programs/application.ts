@@ -438,14 +438,18 @@ export async function lastEvent(): Promise<{ deliveries: number; listeners: numb
 }
 
 /** The rows of the tables. */
-export async function stored(): Promise<{ deliveries: Record<DeliveryState, number>; attempts: number }> {
+export async function stored(): Promise<{
+  deliveries: Record<DeliveryState, number>;
+  attempts: number;
+  /** Events with a delivery that has no row yet, also if it is sent. */
+  events: number;
+}> {
   const deliveries = await app.get(DeliveryService).counts();
-  const [row] = await app
-    .get(DataSource)
-    .query<{ count: unknown }[]>(
-      'select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as count',
-    );
-  return { deliveries, attempts: Number(row?.count) };
+  const [row] = await app.get(DataSource).query<{ attempts: unknown; events: unknown }[]>(
+    `select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as attempts,
+         (select count(*) from webhook_outbox) as events`,
+  );
+  return { deliveries, attempts: Number(row?.attempts), events: Number(row?.events) };
 }
 
 export function close(): Promise<void> {

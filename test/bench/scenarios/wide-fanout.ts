@@ -97,8 +97,8 @@ async function killedHalfWay(bench: Bench, database: Database, { receiver, liste
   await successor.call('start');
   await allSent(receiver, listeners, 0);
   await until('all of it is recorded', 10 * MINUTE, async () => {
-    const { deliveries } = await successor.call('stored');
-    return deliveries.due + deliveries.leased === 0;
+    const { deliveries, events } = await successor.call('stored');
+    return deliveries.due + deliveries.leased + events === 0;
   });
   const { deliveries, listeners: reached } = await successor.call('lastEvent');
   expectCount('deliveries of the event', deliveries, listeners);
