@@ -2,7 +2,7 @@ import { AssertionError } from 'node:assert';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { drain, EventWitness } from 'nestjs-entity-webhooks/testing';
-import { In } from 'typeorm';
+import { In, type EntityManager } from 'typeorm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { entitiesFor, familyOf, KINDS } from '../capture/every-kind.js';
 import { Audit, Line, Order } from '../capture/shop.js';
@@ -86,6 +86,51 @@ describeDatabases('a witness', (database) => {
       });
       await app.dataSource.manager.update(Draft, 1, { pages: 3 });
       expect(await witness.expectEveryEvent()).toBe(5);
+    });
+
+    describe('that move a row to another key', () => {
+      const move = (id: number, to: number) => app.dataSource.manager.update(Draft, { id }, { id: to });
+      const inOneTransaction = (work: (manager: EntityManager) => Promise<unknown>) => app.dataSource.transaction(work);
+      const mayMerge = true;
+
+      beforeEach(async () => {
+        await app.dataSource.manager.insert(Draft, { id: 2, name: 'old' });
+        await app.dataSource.query('DELETE FROM webhook_events');
+        await witness.forget();
+      });
+
+      it('accepts the events of the moved row and of a new row with its old key', async () => {
+        await inOneTransaction(async (manager) => {
+          await manager.update(Draft, { id: 2 }, { id: 3 });
+          await manager.insert(Draft, { id: 2, name: 'new' });
+          await manager.delete(Draft, { id: 3 });
+        });
+        await move(2, 4);
+        expect(await witness.expectEveryEvent({ mayMerge })).toBe(4);
+      });
+
+      it('accepts the events of two rows that swap their keys', async () => {
+        await app.dataSource.manager.insert(Draft, { id: 1, name: 'one' });
+        await move(1, 9);
+        await move(2, 1);
+        await move(9, 2);
+        expect(await witness.expectEveryEvent({ mayMerge })).toBe(4);
+      });
+
+      it('reports a missing event of the new row', async () => {
+        await inOneTransaction(async (manager) => {
+          await manager.update(Draft, { id: 2 }, { id: 3 });
+          await app.webhooks.withoutCapture(() => manager.insert(Draft, { id: 2, name: 'new' }));
+          await manager.update(Draft, { id: 3 }, { pages: 5 });
+        });
+        await expect(witness.expectEveryEvent({ mayMerge })).rejects.toThrow(/missing: draft\.created of row \["2"\]/);
+      });
+
+      it('accepts many changes and several moves', async () => {
+        for (let pages = 1; pages <= 20; pages++) await app.dataSource.manager.update(Draft, { id: 2 }, { pages });
+        for (let id = 2; id < 8; id++) await move(id, id + 1);
+        expect(await witness.expectEveryEvent({ mayMerge })).toBe(26);
+      });
     });
 
     it('reports which event of which row is missing, and its expected values', async () => {

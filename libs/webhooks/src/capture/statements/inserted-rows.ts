@@ -4,7 +4,7 @@ import { withoutImages } from './affected-rows.js';
 import type { CapturedWrite } from './captured-write.js';
 import type { BuilderResult } from '../typeorm/sending-through.js';
 import { createNotes } from './noted-rows.js';
-import { isUpsert, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
+import { isUpsert, lastOfEach, mayChangeKey, recordInserted, type InsertedRow } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';
 import { insertUnreturned } from './unreturned-rows.js';
 import type { ReadRow } from '../images/written-table.js';
@@ -51,7 +51,7 @@ function insertReturned(write: CapturedWrite, send: Send, notes: RowNotes | null
       const result = await sendReturning(write, send, [text, parameters], notes);
       const { records } = result;
       const old = (await notes?.read(records)) ?? [];
-      await recordInserted(write, insertedRows(write, records, old));
+      await recordInserted(write, lastOfEach(insertedRows(write, records, old)));
       return await withoutReturned(write, result);
     } finally {
       notes?.end();

@@ -2,7 +2,7 @@ import type { DataSource } from 'typeorm';
 import type { CapturedWrite } from './captured-write.js';
 import type { ColumnMetadata } from '../../entities/canonical-value.js';
 import type { SelectedColumn } from '../plans/image-select.js';
-import { overwrittenColumns } from './record-inserted.js';
+import { mayChangeKey, overwrittenColumns } from './record-inserted.js';
 import type { RowNotes } from './row-notes.js';
 import { SqliteNotes } from './sqlite-notes.js';
 import { mysqlColumn } from '../triggers/mysql-triggers.js';
@@ -88,21 +88,31 @@ function insertedName(builder: WriteBuilder): string {
  * variable as a constant. The first assignment of the statement notes the row, before the other assignments change it.
  */
 class MysqlNotes implements RowNotes {
-  readonly returned = {
-    list: "NULLIF(@webhooks_met, '') AS wh_met, @webhooks_met := '' AS wh_reset",
-    parameters: [],
-  };
+  /**
+   * Whether a note may be left over. IGNORE leaves a row as it is if its new values conflict with another row, and does not return the row.
+   * The next returned row then finds a note, which belongs to it only if the row has the key that the noted row should get.
+   */
+  private readonly mayBeLeft: boolean;
 
-  constructor(private readonly write: CapturedWrite) {}
+  constructor(private readonly write: CapturedWrite) {
+    this.mayBeLeft = write.builder.expressionMap.onIgnore === true && mayChangeKey(write);
+  }
+
+  get returned(): RowNotes['returned'] {
+    const met = this.mayBeLeft ? `IF(@webhooks_key = ${keyText(this.write)}, @webhooks_met, '')` : '@webhooks_met';
+    return { list: `NULLIF(${met}, '') AS wh_met, @webhooks_met := '' AS wh_reset`, parameters: [] };
+  }
 
   async begin(): Promise<void> {
-    await this.write.runner.query("SET @webhooks_met = ''");
+    await this.write.runner.query("SET @webhooks_met = '', @webhooks_key = ''");
   }
 
   end(): void {}
 
   notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
-    return [assigningFirst(this.write, text, `@webhooks_met := ${mysqlNote(this.write)}`), parameters];
+    const noting = assigningFirst(this.write, text, `@webhooks_met := ${mysqlNote(this.write)}`);
+    if (!this.mayBeLeft) return [noting, parameters];
+    return [assigningLast(this.write, noting, `@webhooks_key := ${keyText(this.write)}`), parameters];
   }
 
   read(records: readonly Row[]): Promise<(ReadRow | null)[]> {
@@ -131,6 +141,15 @@ function unchanged({ builder, table }: CapturedWrite, expression: string): strin
   const [assigned = ''] = onUpdate ? overwrittenColumns(onUpdate) : [];
   const column = `${table.name}.${dataSourceOf(builder).driver.escape(assigned)}`;
   return `${column} = IF((${expression}) IS NULL, ${column}, ${column})`;
+}
+
+/** The SQL of the text of a primary key on MySQL, for a comparison byte by byte. */
+export function keyText({ table, runner }: CapturedWrite): string {
+  const { driver } = dataSourceOf(runner);
+  const columns = table.metadata.primaryColumns.map(
+    ({ databaseName }) => `${table.name}.${driver.escape(databaseName)}`,
+  );
+  return `CONCAT_WS('.', ${columns.map((column) => `HEX(CAST(${column} AS BINARY))`).join(', ')})`;
 }
 
 /** The SQL expression that makes JSON of a row, for use in an assignment. @param more further names and values of the object, as SQL */

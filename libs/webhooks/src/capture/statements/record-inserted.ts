@@ -35,11 +35,13 @@ export function mayChangeKey({ builder, table }: CapturedWrite): boolean {
   return table.metadata.primaryColumns.some(({ databaseName }) => overwritten.includes(databaseName));
 }
 
-/** Records the rows that an insert has written. A row that an upsert has updated makes an update. Every other row makes a creation. */
+/**
+ * Records the rows that an insert has written, each row once. A row that an upsert has updated makes an update. Every other row makes a
+ * creation.
+ */
 export async function recordInserted(write: CapturedWrite, rows: readonly InsertedRow[]): Promise<void> {
-  const last = lastOfEach(rows);
-  const images = await wholeImages(write, last);
-  const changes = last.flatMap(({ now: { plan, image }, old }): RowChange[] => {
+  const images = await wholeImages(write, rows);
+  const changes = rows.flatMap(({ now: { plan, image }, old }): RowChange[] => {
     const whole = images.get(image.key);
     if (!whole || !plan.definition.needs(old ? 'updated' : 'created')) return [];
     if (!old) return [write.change('created', plan, null, whole)];
@@ -51,8 +53,10 @@ export async function recordInserted(write: CapturedWrite, rows: readonly Insert
 /**
  * On SQLite, MySQL and MariaDB one statement may write a row several times. These writes make one change, with the before image of the
  * first write and the after image of the last write.
+ *
+ * @param rows the writes of the statement, in their order
  */
-function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
+export function lastOfEach(rows: readonly InsertedRow[]): InsertedRow[] {
   const byKey = new Map<string, InsertedRow>();
   for (const { now, old } of rows) {
     const earlier = old ? byKey.get(old.image.key) : undefined;

@@ -7,7 +7,8 @@ import { CaptureError } from '../../entities/errors.js';
 import { keyValue } from '../plans/image-select.js';
 import { isUpsert, recordInserted, type InsertedRow } from './record-inserted.js';
 import { isOneOf } from '../images/links.js';
-import { assigningFirst, assigningLast, mysqlNote, readNotes } from './noted-rows.js';
+import { assigningFirst, assigningLast, keyText, mysqlNote, readNotes } from './noted-rows.js';
+import { INSERTED, tracedRows, type TracedRow, type UpdatedRow } from './traced-rows.js';
 import type { ReadRow } from '../images/written-table.js';
 import { dataSourceOf, escapeParameters } from '../../typeorm-compat.js';
 
@@ -20,17 +21,8 @@ interface KeyedRow {
   readonly key: string;
 }
 
-/** A row that an upsert has updated: its before image, and its key before and after. */
-interface UpdatedRow {
-  readonly old: ReadRow | null;
-  readonly oldKey: string;
-  readonly key: string;
-}
-
-/** A written row; `updated` is `null` for a row that was only inserted. */
-interface WrittenRow extends KeyedRow {
-  readonly updated: UpdatedRow | null;
-}
+/** A row that the statement has written. */
+interface WrittenRow extends KeyedRow, TracedRow {}
 
 /**
  * Captures an insert on MySQL, whose driver returns no rows. The written rows are found by their unique values or by their auto-increment
@@ -53,8 +45,8 @@ export function insertUnreturned(write: CapturedWrite, send: Send): Send {
     const conditions = [...known, ...numbered, ...updatedConditions(write, updated)];
     const rows = await readWhere(write, conditions);
     const found = rows.some(({ key }) => outdated.has(key)) ? await currentRows(write, known, rows, outdated) : rows;
-    const written = writtenRows(found, existing, updated);
-    await recordInserted(write, newAndUpdated(write, written, existing, expected));
+    const written = writtenRows(found, existing, ignores ? appliedUpdates(found, updated) : updated);
+    await recordInserted(write, newAndUpdated(write, written, expected));
     return result;
   };
 }
@@ -65,15 +57,6 @@ function notingStatement(write: CapturedWrite, text: string): string {
   const comma = "IF(@webhooks_met = '', '', ',')";
   const first = assigningFirst(write, text, `@webhooks_met := CONCAT(@webhooks_met, ${comma}, ${note})`);
   return assigningLast(write, first, `@webhooks_keys := CONCAT(@webhooks_keys, ',', ${keyText(write)})`);
-}
-
-/** The SQL of the text of a primary key, for a comparison byte by byte. */
-function keyText({ table, runner }: CapturedWrite): string {
-  const { driver } = dataSourceOf(runner);
-  const columns = table.metadata.primaryColumns.map(
-    ({ databaseName }) => `${table.name}.${driver.escape(databaseName)}`,
-  );
-  return `CONCAT_WS('.', ${columns.map((column) => `HEX(CAST(${column} AS BINARY))`).join(', ')})`;
 }
 
 /** Keys of rows that match the conditions before the statement. */
@@ -140,23 +123,32 @@ function tooLarge({ table }: CapturedWrite): CaptureError {
   );
 }
 
-/** The rows that the statement has written. Existing rows that the statement did not update are left out. */
+/**
+ * The updates that an upsert with IGNORE has made. IGNORE leaves a row as it is if its new values conflict with another row, although the
+ * statement has noted the row.
+ */
+function appliedUpdates(rows: readonly KeyedRow[], updated: readonly UpdatedRow[]): readonly UpdatedRow[] {
+  const keys = new Set([...rows, ...updated.map(({ oldKey }) => ({ key: oldKey }))].map(({ key }) => key));
+  return updated.filter(({ key, oldKey }) => key === oldKey || keys.has(key));
+}
+
+/**
+ * The rows that the statement has written. Existing rows that the statement did not update are left out. Rows whose key the statement has
+ * changed come first, in the order of the changes, because another row may have got the key that such a row had before.
+ */
 function writtenRows(
   rows: readonly KeyedRow[],
   existing: ReadonlySet<string>,
   updated: readonly UpdatedRow[],
 ): WrittenRow[] {
-  const byKey = new Map<string, UpdatedRow>();
-  for (const one of updated) {
-    // One statement may update a row twice.
-    const first = byKey.get(one.oldKey) ?? one;
-    byKey.delete(one.oldKey);
-    byKey.set(one.key, first);
-  }
-  return rows.flatMap((row) => {
-    const one = byKey.get(row.key) ?? null;
-    return one || !existing.has(row.key) ? [{ ...row, updated: one }] : [];
+  const traced = tracedRows(existing, updated);
+  const written = rows.flatMap((row): WrittenRow[] => {
+    const { updated: first, origin } = traced.get(row.key) ?? INSERTED;
+    return first || origin !== 'existing' ? [{ ...row, updated: first, origin }] : [];
   });
+  const byKey = new Map(written.map((row) => [row.key, row]));
+  const moved = [...traced].flatMap(([key, { updated: first }]) => (first && first.oldKey !== key ? [key] : []));
+  return [...new Set([...moved, ...byKey.keys()])].flatMap((key) => byKey.get(key) ?? []);
 }
 
 /**
@@ -166,25 +158,21 @@ function writtenRows(
  * @param expected how many rows the statement has inserted
  * @throws CaptureError `ROWS_MISSED` if another writer has inserted some of the rows, and it is unknown which rows these are
  */
-function newAndUpdated(
-  write: CapturedWrite,
-  written: readonly WrittenRow[],
-  existing: ReadonlySet<string>,
-  expected: number,
-): InsertedRow[] {
-  const found = written.filter(({ updated }) => !updated).length;
+function newAndUpdated(write: CapturedWrite, written: readonly WrittenRow[], expected: number): InsertedRow[] {
+  const found = written.filter(({ origin }) => origin === 'inserted').length;
   if (found > expected) throw rowsMissed(write.table.metadata.name, found, expected);
-  const unseen = new Set(written.filter(({ updated }) => updated && !existing.has(updated.oldKey)));
+  const unseen = written.filter(({ origin }) => origin === 'unseen').length;
   const missing = expected - found;
   // This statement inserted and then updated some of the rows. Another writer inserted the other rows.
-  if (missing > 0 && unseen.size > missing) throw rowsMissed(write.table.metadata.name, unseen.size, missing);
-  const areNew = missing > 0 && unseen.size === missing;
+  if (missing > 0 && unseen > missing) throw rowsMissed(write.table.metadata.name, unseen, missing);
+  const areNew = missing > 0 && unseen === missing;
   const { onIgnore } = write.builder.expressionMap;
   // INSERT IGNORE silently leaves out rows whose values are invalid.
   if (missing > 0 && !areNew && !(onIgnore && isUpsert(write))) unknownKeys(write);
-  return written.flatMap((row): InsertedRow[] => {
-    if (!row.now) return [];
-    return [{ now: row.now, old: areNew && unseen.has(row) ? null : (row.updated?.old ?? null) }];
+  return written.flatMap(({ now, updated, origin }): InsertedRow[] => {
+    if (!now) return [];
+    const isNew = origin === 'inserted' || (areNew && origin === 'unseen');
+    return [{ now, old: isNew ? null : (updated?.old ?? null) }];
   });
 }
 

@@ -1,5 +1,5 @@
-import { tupleHash } from '../../hash.js';
 import type { JsonObject } from '../../json.js';
+import { arrangementsOf, connectedChanges, orderKeyOf, type Unit } from './arrangements.js';
 import type { CommittedChange } from './committed-changes.js';
 import { expectedEvents, type ExpectedEvent } from './expected-events.js';
 import { sameJson } from './same-json.js';
@@ -24,56 +24,53 @@ const GAP = 1;
 const OTHER_TYPE = 1.9;
 const OTHER_VALUES = 1;
 
+/** The number of arrangements that are tried for rows that moves connect. In most cases the first arrangement fits. */
+const MOST_ARRANGEMENTS = 500;
+
 /** Compares the events of each row with the changes of that row, in order. @param mayMerge see {@link explains} */
 export function compareEvents(
   changes: readonly CommittedChange[],
   events: readonly StoredEvent[],
   mayMerge = false,
 ): readonly EventDifference[] {
-  const rows = new Map<string, { changes: CommittedChange[]; events: StoredEvent[] }>();
-  const moves = mayMerge ? movesOf(changes) : new Map<string, string>();
-  const rowOf = (first: string) => {
-    const key = endOf(moves, first);
-    const known = rows.get(key) ?? { changes: [], events: [] };
-    rows.set(key, known);
+  const sets = new Map<string, { changes: CommittedChange[]; events: StoredEvent[] }>();
+  const connected = connectedChanges(changes, mayMerge);
+  const setOf = (row: string) => {
+    const key = connected.get(row) ?? row;
+    const known = sets.get(key) ?? { changes: [], events: [] };
+    sets.set(key, known);
     return known;
   };
-  for (const change of changes) rowOf(orderKeyOf(change)).changes.push(change);
-  for (const event of events) rowOf(event.orderKey ?? '').events.push(event);
-  return [...rows.values()].flatMap((row) => differencesOfRow(row.changes, row.events, mayMerge));
+  for (const change of changes) setOf(orderKeyOf(change)).changes.push(change);
+  for (const event of events) setOf(event.orderKey ?? '').events.push(event);
+  return [...sets.values()].flatMap((set) => differencesOfSet(set.changes, set.events, mayMerge));
 }
 
-/**
- * For each primary key that an update replaced: the new key of the same row. An upsert may name a unique value twice, with different
- * primary keys. Such an upsert changes the key within one call. The only event of that call has the last key.
- */
-function movesOf(changes: readonly CommittedChange[]): Map<string, string> {
-  const moves = new Map<string, string>();
-  for (const change of changes) {
-    if (change.op !== 'update' || change.definition.capture !== 'orm' || !change.old) continue;
-    const [from, to] = [change.old.key, change.key].map((key) => endOf(moves, orderKeyOf({ ...change, key })));
-    if (from !== undefined && to !== undefined && from !== to) moves.set(from, to);
-  }
-  return moves;
-}
-
-function endOf(moves: ReadonlyMap<string, string>, start: string): string {
-  let key = start;
-  for (let next = moves.get(key); next !== undefined; next = moves.get(key)) key = next;
-  return key;
-}
-
-function orderKeyOf({ definition, key }: Pick<CommittedChange, 'definition' | 'key'>): string {
-  return tupleHash('entity', definition.metadata.tableName, key).toString('hex');
-}
-
-function differencesOfRow(
+/** The differences in the arrangement of the changes that fits the events best. */
+function differencesOfSet(
   changes: readonly CommittedChange[],
   events: readonly StoredEvent[],
   mayMerge: boolean,
-): EventDifference[] {
-  if (explains(changes, events, mayMerge)) return [];
-  const wanted = groupsOf(changes).flatMap((group) => {
+): readonly EventDifference[] {
+  let best: { units: readonly Unit[]; events: readonly StoredEvent[] }[] | null = null;
+  let tried = 0;
+  for (const rows of arrangementsOf(changes, mayMerge)) {
+    const keys = new Set([...rows.keys(), ...events.map(({ orderKey }) => orderKey ?? '')]);
+    const wrong = [...keys]
+      .map((key) => ({
+        units: rows.get(key) ?? [],
+        events: events.filter(({ orderKey }) => (orderKey ?? '') === key),
+      }))
+      .filter((row) => !explains(row.units, row.events, mayMerge));
+    if (!wrong.length) return [];
+    if (!best || wrong.length < best.length) best = wrong;
+    if (++tried === MOST_ARRANGEMENTS) break;
+  }
+  return (best ?? []).flatMap((row) => differencesOfRow(row.units, row.events));
+}
+
+function differencesOfRow(units: readonly Unit[], events: readonly StoredEvent[]): EventDifference[] {
+  const wanted = groupsOf(units).flatMap((group) => {
     const [usual = []] = expectedEvents(group);
     return usual.map((expected) => ({ expected, change: group.at(-1) as CommittedChange }));
   });
@@ -86,14 +83,14 @@ function differencesOfRow(
  * @param mayMerge whether one statement may have written a row twice. The event of such a statement covers both changes, from the first
  * old row to the last new row
  */
-function explains(changes: readonly CommittedChange[], events: readonly StoredEvent[], mayMerge: boolean): boolean {
+function explains(units: readonly Unit[], events: readonly StoredEvent[], mayMerge: boolean): boolean {
   const failed = new Set<string>();
-  const from = (change: number, event: number): boolean => {
-    if (change === changes.length) return event === events.length;
-    const state = `${change} ${event}`;
+  const from = (unit: number, event: number): boolean => {
+    if (unit === units.length) return event === events.length;
+    const state = `${unit} ${event}`;
     if (failed.has(state)) return false;
-    for (let end = change + 1; end <= lastOfGroup(changes, change, mayMerge); end++) {
-      for (const choice of expectedEvents(changes.slice(change, end))) {
+    for (let end = unit + 1; end <= lastOfGroup(units, unit, mayMerge); end++) {
+      for (const choice of expectedEvents(units.slice(unit, end).flat())) {
         const isStored = choice.every((expected, n) => isEqual(expected, events[event + n]));
         if (isStored && from(end, event + choice.length)) return true;
       }
@@ -105,28 +102,29 @@ function explains(changes: readonly CommittedChange[], events: readonly StoredEv
 }
 
 /**
- * Finds the longest group of changes that can be merged into one event, and returns where this group ends. The group is one change, or with
- * `coalesce` all changes of a transaction.
+ * Finds the longest group of units that can be merged into one event, and returns where this group ends. The group is one unit, or with
+ * `coalesce` all units of a transaction.
  */
-function lastOfGroup(changes: readonly CommittedChange[], start: number, mayMerge: boolean): number {
-  const first = changes[start] as CommittedChange;
+function lastOfGroup(units: readonly Unit[], start: number, mayMerge: boolean): number {
+  const [first] = units[start] as [CommittedChange];
   const { options, capture } = first.definition;
   const isMerged = options.coalesce === true;
   if (!isMerged && !(mayMerge && capture === 'orm')) return start + 1;
   const canFollow = (change: CommittedChange) =>
     change.transaction === first.transaction && (isMerged || change.op === 'update');
-  const end = changes.findIndex((change, n) => n > start && !canFollow(change));
-  return end === -1 ? changes.length : end;
+  const end = units.findIndex((unit, n) => n > start && !unit.every(canFollow));
+  return end === -1 ? units.length : end;
 }
 
-/** Groups changes for the report of differences: by transaction for `coalesce`, on databases that give transaction ids. */
-function groupsOf(changes: readonly CommittedChange[]): CommittedChange[][] {
+/** Groups units for the report of differences: by transaction for `coalesce`, on databases that give transaction ids. */
+function groupsOf(units: readonly Unit[]): Unit[] {
   const groups: CommittedChange[][] = [];
-  for (const change of changes) {
+  for (const unit of units) {
+    const [change] = unit as [CommittedChange];
     const group = groups.at(-1);
     const isSame = change.transaction !== null && group?.[0]?.transaction === change.transaction;
-    if (group && isSame && change.definition.options.coalesce) group.push(change);
-    else groups.push([change]);
+    if (group && isSame && change.definition.options.coalesce) group.push(...unit);
+    else groups.push([...unit]);
   }
   return groups;
 }
