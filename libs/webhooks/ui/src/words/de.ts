@@ -62,7 +62,6 @@ export default {
   'column.event': 'Ereignis',
   'column.state': 'Status',
   'column.listener': 'Endpunkt',
-  'column.result': 'Letztes Ergebnis',
   'column.attempts': 'Versuche',
   'column.next': 'Nächster Versuch',
   'duration.total': 'Letzter Versuch {last}, insgesamt {total}',
@@ -71,7 +70,7 @@ export default {
   'column.types': 'Ereignistypen',
   'column.failing-since': 'Fehler seit',
   'column.last-24h': 'Letzte 24 Stunden',
-  'column.last-accepted': 'Zuletzt angenommen',
+  'column.last-accepted': 'Letzte Annahme',
   'column.waiting': 'Wartend',
   'column.error': 'Letzter Fehler',
   'column.failures': 'Fehler in Folge',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': 'Wird wiederholt',
 
   'types.all': 'Alle Ereignistypen',
-  'types.more.one': '{first} und {count} weiterer',
-  'types.more.other': '{first} und {count} weitere',
 
   'deliveries.title': 'Zustellungen',
   'deliveries.subtitle': 'Jedes Ereignis, für jeden Endpunkt, der es erhält.',

@@ -61,7 +61,6 @@ export const en = {
   'column.event': 'Event',
   'column.state': 'State',
   'column.listener': 'Listener',
-  'column.result': 'Last result',
   'column.attempts': 'Attempts',
   'column.next': 'Next attempt',
   'duration.total': 'Last attempt {last}, in total {total}',
@@ -95,8 +94,6 @@ export const en = {
   'state.retrying': 'Retrying',
 
   'types.all': 'All event types',
-  'types.more.one': '{first} and {count} more',
-  'types.more.other': '{first} and {count} more',
 
   'deliveries.title': 'Deliveries',
   'deliveries.subtitle': 'Every event, for each listener that receives it.',

@@ -62,7 +62,6 @@ export default {
   'column.event': 'Evento',
   'column.state': 'Estado',
   'column.listener': 'Endpoint',
-  'column.result': 'Último resultado',
   'column.attempts': 'Intentos',
   'column.next': 'Próximo intento',
   'duration.total': 'Último intento {last}, {total} en total',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': 'Reintentando',
 
   'types.all': 'Todos los tipos de evento',
-  'types.more.one': '{first} y {count} más',
-  'types.more.other': '{first} y {count} más',
 
   'deliveries.title': 'Entregas',
   'deliveries.subtitle': 'Cada evento, para cada endpoint que lo recibe.',

@@ -62,7 +62,6 @@ export default {
   'column.event': 'Événement',
   'column.state': 'État',
   'column.listener': 'Point de terminaison',
-  'column.result': 'Dernier résultat',
   'column.attempts': 'Tentatives',
   'column.next': 'Prochaine tentative',
   'duration.total': 'Dernière tentative {last}, {total} au total',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': 'Nouvelle tentative',
 
   'types.all': 'Tous les types d’événements',
-  'types.more.one': '{first} et {count} autre',
-  'types.more.other': '{first} et {count} autres',
 
   'deliveries.title': 'Livraisons',
   'deliveries.subtitle': 'Chaque événement, pour chaque point de terminaison qui le reçoit.',

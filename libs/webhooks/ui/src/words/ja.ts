@@ -62,7 +62,6 @@ export default {
   'column.event': 'イベント',
   'column.state': '状態',
   'column.listener': 'エンドポイント',
-  'column.result': '最後の結果',
   'column.attempts': '試行回数',
   'column.next': '次の試行',
   'duration.total': '最後の試行 {last}、合計 {total}',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': '再試行中',
 
   'types.all': 'すべてのイベントタイプ',
-  'types.more.one': '{first} ほか {count} 件',
-  'types.more.other': '{first} ほか {count} 件',
 
   'deliveries.title': '配信',
   'deliveries.subtitle': '各イベントを、受け取るエンドポイントごとに表示します。',

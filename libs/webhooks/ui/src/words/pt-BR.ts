@@ -62,7 +62,6 @@ export default {
   'column.event': 'Evento',
   'column.state': 'Estado',
   'column.listener': 'Endpoint',
-  'column.result': 'Último resultado',
   'column.attempts': 'Tentativas',
   'column.next': 'Próxima tentativa',
   'duration.total': 'Última tentativa {last}, {total} no total',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': 'Tentando de novo',
 
   'types.all': 'Todos os tipos de evento',
-  'types.more.one': '{first} e mais {count}',
-  'types.more.other': '{first} e mais {count}',
 
   'deliveries.title': 'Entregas',
   'deliveries.subtitle': 'Cada evento, para cada endpoint que o recebe.',

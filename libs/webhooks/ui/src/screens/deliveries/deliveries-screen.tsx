@@ -163,8 +163,8 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
         ]
       : []),
     {
-      name: t('column.result'),
-      width: 'minmax(64px, 1fr)',
+      name: t('filter.result'),
+      width: 'minmax(64px, 0.9fr)',
       isOnlyWide: true,
       cell: (delivery) => resultOf(delivery) ?? <span className="muted">–</span>,
     },
@@ -177,7 +177,7 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
     },
     {
       name: t('column.next'),
-      width: 'minmax(64px, 1.1fr)',
+      width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
       cell: ({ nextAttemptAt }) => <Upcoming at={nextAttemptAt} />,
     },

@@ -19,7 +19,7 @@ import { useEvery } from '../../session/use-loaded.js';
 import { useRows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
 import { whole } from '../../words/numbers.js';
-import { count, t } from '../../words/words.js';
+import { t } from '../../words/words.js';
 import { LastDay } from '../statistics/last-day.js';
 import { BulkSwitch, NotSwitched, type Switched } from './bulk-switch.js';
 import { HealthBadge, healthSentence } from './listener-health.js';
@@ -203,7 +203,11 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       name: t('column.types'),
       width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
-      cell: ({ events }) => <span className="secondary">{typesOf(events)}</span>,
+      cell: ({ events }) => (
+        <span className="secondary" title={events.join(', ')}>
+          {typesOf(events)}
+        </span>
+      ),
     },
     ...(hasOwners
       ? [
@@ -242,9 +246,9 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
   ];
 }
 
-/** `order.*`, or `order.created and 3 more`. */
+/** `order.*`, or `order.created +3`. */
 function typesOf(events: readonly string[]): string {
   const [first = '', ...more] = events;
   if (events.includes('*')) return t('types.all');
-  return more.length === 0 ? first : count('types.more', more.length, { first });
+  return more.length === 0 ? first : `${first} +${whole(more.length)}`;
 }

@@ -1,8 +1,7 @@
 import type { OperationTypes } from 'nestjs-entity-webhooks/client';
-import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
+import type { ReactNode } from 'react';
 import { visible } from '../../design/code.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { Card } from '../../design/page.js';
 import { Empty } from '../../design/states.js';
 import { Ago, Clock } from '../../design/time.js';
@@ -138,26 +137,19 @@ function nameOf({ owner }: Session): string {
 }
 
 function Revoke({ session, reload }: { readonly session: Session; readonly reload: () => void }): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const revoke = async () => {
     await api.revokeSession({ id: session.id });
     done(t('sessions.revoked'));
   };
   const { run } = useAction(t('sessions.not-revoked'), revoke, reload);
   return (
-    <>
-      <Button isSmall kind="danger-quiet" icon="cross" onClick={() => setAsking(true)}>
-        {t('sessions.revoke')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('sessions.revoke.title')}
-        text={<p>{t('sessions.revoke.text', { who: nameOf(session) })}</p>}
-        action={t('sessions.revoke')}
-        isDangerous
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={t('sessions.revoke.title')}
+      text={t('sessions.revoke.text', { who: nameOf(session) })}
+      label={t('sessions.revoke')}
+      button={{ kind: 'danger-quiet', icon: 'cross', isSmall: true }}
+      isDangerous
+      run={run}
+    />
   );
 }
