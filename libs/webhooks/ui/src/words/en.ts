@@ -115,6 +115,7 @@ export const en = {
   'delivery.event': 'Event',
   'delivery.id': 'Delivery',
   'delivery.finished': 'Finished',
+  'delivery.total': 'Total duration',
   'delivery.attempts': 'Timeline',
   'delivery.attempt': 'Attempt {number}',
   'delivery.next-attempt': 'Next attempt',
@@ -384,6 +385,7 @@ export const en = {
   'system.tab.sender': 'Settings',
   'sessions.text':
     'The sessions that the audit log knows and that have not ended. A revoked session ends with its next request.',
+  'sessions.more': 'Only the newest {count} entries of the log were read, so older sessions may be missing.',
   'sessions.none': 'No open session',
   'sessions.none.text': 'Your application creates a session for each visit of the portal.',
   'sessions.operator': 'Operator',

@@ -70,7 +70,7 @@ export default {
   'column.types': 'Tipos de evento',
   'column.failing-since': 'Falla desde',
   'column.last-24h': 'Últimas 24 horas',
-  'column.last-accepted': 'Última aceptación',
+  'column.last-accepted': 'Último éxito',
   'column.waiting': 'En espera',
   'column.error': 'Último error',
   'column.failures': 'Fallos seguidos',
@@ -144,6 +144,7 @@ export default {
   'delivery.event': 'Evento',
   'delivery.id': 'Entrega',
   'delivery.finished': 'Terminada',
+  'delivery.total': 'Duración total',
   'delivery.attempts': 'Cronología',
   'delivery.attempt': 'Intento {number}',
   'delivery.next-attempt': 'Próximo intento',
@@ -631,6 +632,8 @@ export default {
   'system.tab.sender': 'Ajustes',
   'sessions.text':
     'Las sesiones que el registro de auditoría conoce y que no han terminado. Una sesión revocada termina con su próxima solicitud.',
+  'sessions.more':
+    'Solo se han leído las {count} entradas más recientes del registro. Pueden faltar sesiones más antiguas.',
   'sessions.none': 'No hay sesiones abiertas',
   'sessions.none.text': 'Su aplicación crea una sesión para cada visita al portal.',
   'sessions.operator': 'Operador',

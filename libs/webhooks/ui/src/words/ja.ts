@@ -143,6 +143,7 @@ export default {
   'delivery.event': 'イベント',
   'delivery.id': '配信',
   'delivery.finished': '完了',
+  'delivery.total': '合計所要時間',
   'delivery.attempts': '経過',
   'delivery.attempt': '試行 {number}',
   'delivery.next-attempt': '次の試行',
@@ -626,6 +627,7 @@ export default {
   'system.tab.sender': '設定',
   'sessions.text':
     '監査ログに記録され、まだ終了していないセッションです。取り消されたセッションは次のリクエストで終了します。',
+  'sessions.more': 'ログの新しい {count} 件だけを読みました。それより古いセッションは表示されないことがあります。',
   'sessions.none': '開いているセッションはありません',
   'sessions.none.text': 'アプリケーションはポータルの訪問ごとにセッションを作成します。',
   'sessions.operator': '運用者',

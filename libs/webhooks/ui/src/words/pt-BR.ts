@@ -70,7 +70,7 @@ export default {
   'column.types': 'Tipos de evento',
   'column.failing-since': 'Falha desde',
   'column.last-24h': 'Últimas 24 horas',
-  'column.last-accepted': 'Última aceitação',
+  'column.last-accepted': 'Último sucesso',
   'column.waiting': 'Em espera',
   'column.error': 'Último erro',
   'column.failures': 'Falhas seguidas',
@@ -119,7 +119,7 @@ export default {
   'state.held': 'Retida',
   'state.leased': 'Enviando',
   'state.due': 'Em espera',
-  'state.retrying': 'Tentando de novo',
+  'state.retrying': 'Repetindo',
 
   'types.all': 'Todos os tipos de evento',
 
@@ -144,6 +144,7 @@ export default {
   'delivery.event': 'Evento',
   'delivery.id': 'Entrega',
   'delivery.finished': 'Terminada',
+  'delivery.total': 'Duração total',
   'delivery.attempts': 'Linha do tempo',
   'delivery.attempt': 'Tentativa {number}',
   'delivery.next-attempt': 'Próxima tentativa',
@@ -629,6 +630,7 @@ export default {
   'system.tab.sender': 'Configurações',
   'sessions.text':
     'As sessões que o registro de auditoria conhece e que não terminaram. Uma sessão revogada termina na próxima requisição.',
+  'sessions.more': 'Só as {count} entradas mais recentes do registro foram lidas. Podem faltar sessões mais antigas.',
   'sessions.none': 'Nenhuma sessão aberta',
   'sessions.none.text': 'Sua aplicação cria uma sessão para cada visita ao portal.',
   'sessions.operator': 'Operador',

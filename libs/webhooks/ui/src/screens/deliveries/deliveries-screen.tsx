@@ -125,11 +125,11 @@ function NoDeliveries({ filters }: { readonly filters: Filters }): ReactNode {
 
 /** How long the last attempt took; and from the beginning to the end, if there were several. */
 function Took({ delivery }: { readonly delivery: Delivery }): ReactNode {
-  const { lastDurationMs, attemptCount, createdAt, finishedAt } = delivery;
+  const { lastDurationMs, attemptCount, totalDurationMs } = delivery;
   if (lastDurationMs === null) return <span className="muted">–</span>;
   const last = duration(lastDurationMs);
-  if (finishedAt === null || attemptCount < 2) return last;
-  const total = duration(new Date(finishedAt).getTime() - new Date(createdAt).getTime());
+  if (totalDurationMs === null || attemptCount < 2) return last;
+  const total = duration(totalDurationMs);
   return (
     <span title={t('duration.total', { last, total })}>
       {last} <span className="muted">/ {total}</span>

@@ -178,18 +178,7 @@ function filterOf(q: string, health: string): Filter {
 
 function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
   return [
-    {
-      name: t('column.listener'),
-      width: 'minmax(126px, 2.4fr)',
-      cell: (listener) => (
-        <span className="row name-and-url" title={listener.url}>
-          <a className="row-link truncate" href={href(`/listeners/${listener.id}`)}>
-            {titleOf(listener)}
-          </a>
-          {listener.name && <span className="muted truncate only-wide">{shortUrl(listener.url)}</span>}
-        </span>
-      ),
-    },
+    { name: t('column.listener'), width: 'minmax(126px, 2.4fr)', cell: (listener) => <Name listener={listener} /> },
     {
       name: t('column.state'),
       width: '118px',
@@ -209,30 +198,11 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
         </span>
       ),
     },
-    ...(hasOwners
-      ? [
-          {
-            name: t('column.owner'),
-            width: 'minmax(56px, 0.9fr)',
-            isOnlyWide: true,
-            cell: ({ owner, shard }: Listener) =>
-              owner === null ? <span className="muted">{inShard('–', { shard })}</span> : inShard(owner, { shard }),
-          },
-        ]
-      : []),
-    ...(hasStats
-      ? [
-          {
-            name: t('column.last-24h'),
-            width: 'minmax(64px, 1.2fr)',
-            isOnlyWide: true,
-            cell: ({ id }: Listener) => <LastDay listenerId={id} />,
-          },
-        ]
-      : []),
+    ...(hasOwners ? [ownerColumn()] : []),
+    ...(hasStats ? [lastDayColumn()] : []),
     {
       name: t('column.last-accepted'),
-      width: 'minmax(70px, 1fr)',
+      width: 'minmax(70px, 1.1fr)',
       isOnlyWide: true,
       cell: ({ health: { lastAcceptedAt } }) =>
         lastAcceptedAt === null ? <span className="muted">–</span> : <Ago at={lastAcceptedAt} />,
@@ -244,6 +214,36 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       cell: ({ health: { waiting } }) => (waiting === 0 ? <span className="muted">0</span> : whole(waiting)),
     },
   ];
+}
+
+function ownerColumn(): Columns<Listener>[number] {
+  return {
+    name: t('column.owner'),
+    width: 'minmax(56px, 0.9fr)',
+    isOnlyWide: true,
+    cell: ({ owner, shard }) =>
+      owner === null ? <span className="muted">{inShard('–', { shard })}</span> : inShard(owner, { shard }),
+  };
+}
+
+function lastDayColumn(): Columns<Listener>[number] {
+  return {
+    name: t('column.last-24h'),
+    width: 'minmax(64px, 1.2fr)',
+    isOnlyWide: true,
+    cell: ({ id }) => <LastDay listenerId={id} />,
+  };
+}
+
+function Name({ listener }: { readonly listener: Listener }): ReactNode {
+  return (
+    <span className="row name-and-url" title={listener.url}>
+      <a className="row-link truncate" href={href(`/listeners/${listener.id}`)}>
+        {titleOf(listener)}
+      </a>
+      {listener.name && <span className="muted truncate only-wide">{shortUrl(listener.url)}</span>}
+    </span>
+  );
 }
 
 /** `order.*`, or `order.created +3`. */
