@@ -193,7 +193,7 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
       cell: ({ events }) => (
-        <span className="secondary" title={events.join(', ')}>
+        <span className="secondary" dir="ltr" title={events.join(', ')}>
           {typesOf(events)}
         </span>
       ),
