@@ -16,6 +16,7 @@ const SCREENS = [
   ['/catalogue', 'a[href^="#/catalogue/"]'],
   ['/tasks', '.empty'],
   ['/system', 'h2:text-is("Webhooks are sent")'],
+  ['/listeners/new', '.type-groups'],
 ] as const;
 
 describeInBrowser('a screen that cannot show its data', () => {

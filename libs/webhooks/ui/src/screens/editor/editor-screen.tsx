@@ -113,7 +113,7 @@ function EditorForm({ before: beforeAtFirst, first }: EditorProps): ReactNode {
 
 /** The cards of the form. */
 function Settings({ editor, previewError }: { readonly editor: Editor; readonly previewError: unknown }): ReactNode {
-  const { before, draft, change, types, properties, errorOf } = editor;
+  const { before, draft, change, types, loadedTypes, properties, errorOf } = editor;
   const parts = { draft, change, errorOf };
   const filterError = propertyOf(previewError) === 'where' ? messageOf(previewError) : undefined;
   return (
@@ -121,7 +121,7 @@ function Settings({ editor, previewError }: { readonly editor: Editor; readonly 
       <Destination editor={editor} />
       <Card title={t('listener.events')}>
         <TypePicker
-          types={types}
+          loaded={loadedTypes}
           events={draft.events}
           onChange={(events) => change({ events, pins: keptPins(draft.pins, chosenTypes(types, events)) })}
         />

@@ -4,10 +4,11 @@ import { go, href } from '../../app/router.js';
 import { messageOf } from '../../design/states.js';
 import { done } from '../../design/toast.js';
 import { api, newKey } from '../../session/api.js';
-import { useEventTypes } from '../../session/event-types.js';
+import { useLoadedEventTypes } from '../../session/event-types.js';
 import { rememberListeners } from '../../session/listener-names.js';
 import { useMe } from '../../session/session.js';
 import type { EventType, Listener } from '../../session/shapes.js';
+import type { Loaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
 import { titleOf } from '../listeners/listener-name.js';
 import { changesOf, draftOf, settingsOf, type Draft } from './draft.js';
@@ -27,7 +28,9 @@ export interface Editor {
   readonly before: Listener | null;
   readonly draft: Draft;
   readonly change: (changes: Partial<Draft>) => void;
+  /** Empty until they are loaded. */
   readonly types: readonly EventType[];
+  readonly loadedTypes: Loaded<readonly EventType[]>;
   /** The properties that a filter may name. */
   readonly properties: readonly Property[];
   readonly where: Where;
@@ -46,6 +49,8 @@ export interface Editor {
   readonly takeTheirs: () => void;
 }
 
+const NO_TYPES: readonly EventType[] = [];
+
 export function useEditor(beforeAtFirst: Listener | null, first: Draft): Editor {
   const { kind } = useMe();
   const [before, setBefore] = useState(beforeAtFirst);
@@ -55,7 +60,8 @@ export function useEditor(beforeAtFirst: Listener | null, first: Draft): Editor 
   const [error, setError] = useState<unknown>();
   const [isBusy, setBusy] = useState(false);
   const key = useRef(newKey());
-  const types = useEventTypes();
+  const loadedTypes = useLoadedEventTypes();
+  const types = loadedTypes.data ?? NO_TYPES;
   const { properties, where } = useWhere(types, draft);
   const change = (changes: Partial<Draft>) => {
     setError(undefined);
@@ -84,7 +90,7 @@ export function useEditor(beforeAtFirst: Listener | null, first: Draft): Editor 
   };
   const errorOf = (property: string) => (propertyOf(error) === property ? messageOf(error) : undefined);
   return {
-    ...{ before, draft, change, types, properties, where, error, errorOf, isBusy, save, created },
+    ...{ before, draft, change, types, loadedTypes, properties, where, error, errorOf, isBusy, save, created },
     ...{ theirs, takeTheirs, keepEditing: () => setTheirs(null) },
   };
 }
