@@ -16,8 +16,6 @@ interface Contexts {
 
 interface OpenOptions {
   readonly viewport?: ViewportSize;
-  /** The language of the browser. */
-  readonly locale?: string;
 }
 
 /** Opens a page as an operator or as a customer. */
@@ -26,9 +24,9 @@ export async function openPage(
   shop: Pick<Shop, 'origin' | 'tokenOf'>,
   who: Parameters<Shop['tokenOf']>[0],
   path = '/',
-  { viewport = { width: 1280, height: 900 }, locale = 'en-US' }: OpenOptions = {},
+  { viewport = { width: 1280, height: 900 } }: OpenOptions = {},
 ): Promise<OpenPage> {
-  const context = await browser.newContext({ viewport, locale });
+  const context = await browser.newContext({ viewport });
   const page = await context.newPage();
   // Below the limit of a test, so that its error names the step.
   page.setDefaultTimeout(20_000);

@@ -62,6 +62,7 @@ export default {
   'column.event': 'Ereignis',
   'column.state': 'Status',
   'column.listener': 'Endpunkt',
+  'column.result': 'Letztes Ergebnis',
   'column.attempts': 'Versuche',
   'column.next': 'Nächster Versuch',
   'duration.total': 'Letzter Versuch {last}, insgesamt {total}',
@@ -70,7 +71,7 @@ export default {
   'column.types': 'Ereignistypen',
   'column.failing-since': 'Fehler seit',
   'column.last-24h': 'Letzte 24 Stunden',
-  'column.last-accepted': 'Letzter Erfolg',
+  'column.last-accepted': 'Zuletzt angenommen',
   'column.waiting': 'Wartend',
   'column.error': 'Letzter Fehler',
   'column.failures': 'Fehler in Folge',
@@ -114,14 +115,16 @@ export default {
   'time.now': 'Jetzt fällig',
 
   'state.succeeded': 'Zugestellt',
-  'state.exhausted': 'Gescheitert',
+  'state.exhausted': 'Fehlgeschlagen',
   'state.discarded': 'Verworfen',
   'state.held': 'Angehalten',
-  'state.leased': 'Sendet',
+  'state.leased': 'Wird gesendet',
   'state.due': 'Wartet',
-  'state.retrying': 'Wiederholung',
+  'state.retrying': 'Wird wiederholt',
 
   'types.all': 'Alle Ereignistypen',
+  'types.more.one': '{first} und {count} weiterer',
+  'types.more.other': '{first} und {count} weitere',
 
   'deliveries.title': 'Zustellungen',
   'deliveries.subtitle': 'Jedes Ereignis, für jeden Endpunkt, der es erhält.',
@@ -144,7 +147,6 @@ export default {
   'delivery.event': 'Ereignis',
   'delivery.id': 'Zustellung',
   'delivery.finished': 'Beendet',
-  'delivery.total': 'Gesamtdauer',
   'delivery.attempts': 'Verlauf',
   'delivery.attempt': 'Versuch {number}',
   'delivery.next-attempt': 'Nächster Versuch',
@@ -638,8 +640,6 @@ export default {
   'system.tab.sender': 'Einstellungen',
   'sessions.text':
     'Die Sitzungen, die das Protokoll kennt und die nicht zu Ende sind. Eine widerrufene Sitzung endet mit ihrer nächsten Anfrage.',
-  'sessions.more':
-    'Nur die neuesten {count} Einträge des Protokolls wurden gelesen. Ältere Sitzungen fehlen vielleicht.',
   'sessions.none': 'Keine offene Sitzung',
   'sessions.none.text': 'Ihre Anwendung legt für jeden Besuch des Portals eine Sitzung an.',
   'sessions.operator': 'Betreiber',

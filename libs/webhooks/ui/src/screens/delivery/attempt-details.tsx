@@ -64,7 +64,7 @@ function Response({ attempt }: { readonly attempt: Attempt }): ReactNode {
         <Facts
           facts={[
             [
-              t('filter.result'),
+              t('column.result'),
               <span className="strong" key="result">
                 {attemptResult(attempt)}
               </span>,

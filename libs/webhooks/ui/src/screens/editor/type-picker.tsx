@@ -4,7 +4,6 @@ import { Chip } from '../../design/chip.js';
 import { Search, Segments } from '../../design/choice.js';
 import { Check } from '../../design/field.js';
 import { Empty } from '../../design/states.js';
-import { groupsOf } from '../../session/event-types.js';
 import type { EventType } from '../../session/shapes.js';
 import { t } from '../../words/words.js';
 
@@ -54,7 +53,7 @@ export function TypePicker({ types, events, onChange }: TypePickerProps): ReactN
             <Empty icon="search" title={t('catalogue.none')} />
           ) : (
             <div className="type-groups" role="group" aria-label={t('listener.events')}>
-              {groupsOf(shown).map(([name, items]) => (
+              {[...groupsOf(shown)].map(([name, items]) => (
                 <Group key={name} name={name} types={items} events={events} set={set} />
               ))}
             </div>
@@ -76,7 +75,7 @@ function Group({ name, types, events, set }: GroupProps): ReactNode {
   const patterns = [...new Set(types.map(({ type }) => patternOf(type)))];
   return (
     <fieldset className="type-group">
-      <legend>{name}</legend>
+      <legend>{name === '' ? t('catalogue.no-group') : name}</legend>
       {patterns.map((pattern) => {
         const ofPattern = types.filter(({ type }) => patternOf(type) === pattern);
         const isWhole = events.includes(pattern);
@@ -104,6 +103,12 @@ function Group({ name, types, events, set }: GroupProps): ReactNode {
       })}
     </fieldset>
   );
+}
+
+function groupsOf(types: readonly EventType[]): Map<string, EventType[]> {
+  const groups = new Map<string, EventType[]>();
+  for (const type of types) groups.set(type.group ?? '', [...(groups.get(type.group ?? '') ?? []), type]);
+  return groups;
 }
 
 /** `order.*` of `order.updated`. */

@@ -1,5 +1,6 @@
 import { useState, type ReactNode } from 'react';
-import { ConfirmButton } from '../../design/confirm.js';
+import { Button } from '../../design/button.js';
+import { Confirm } from '../../design/confirm.js';
 import { SecretDialog } from '../../design/secret-dialog.js';
 import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
@@ -12,6 +13,7 @@ interface RotateSecretProps {
 }
 
 export function RotateSecret({ listener, reload }: RotateSecretProps): ReactNode {
+  const [isAsking, setAsking] = useState(false);
   const [secret, setSecret] = useState<string | null>(null);
   const { run } = useAction(t('secret.not-rotated'), async () => {
     const rotated = await api.rotateSecret({ id: listener.id }, { idempotencyKey: newKey() });
@@ -20,11 +22,15 @@ export function RotateSecret({ listener, reload }: RotateSecretProps): ReactNode
   });
   return (
     <>
-      <ConfirmButton
+      <Button icon="key" onClick={() => setAsking(true)}>
+        {t('secret.rotate')}
+      </Button>
+      <Confirm
+        isOpen={isAsking}
+        onClose={() => setAsking(false)}
         title={t('secret.rotate.title')}
-        text={t('secret.rotate.text')}
-        label={t('secret.rotate')}
-        button={{ icon: 'key' }}
+        text={<p>{t('secret.rotate.text')}</p>}
+        action={t('secret.rotate')}
         run={run}
       />
       <SecretDialog secret={secret} onClose={() => setSecret(null)} />
