@@ -119,9 +119,7 @@ describe('doctor on SQLite', () => {
     const tenMinutesAgo = Date.now() - 10 * 60 * 1_000;
     // Damaged rows; an event that no dispatcher takes; an index that an interrupted migration did not make.
     await database.query(`insert into webhook_damaged (seq, event_at, reason, created_at) values (1, 0, 'a test', 0)`);
-    await database.query(
-      `insert into webhook_outbox (seq, event_at, claims, lease_until) values (2, ${tenMinutesAgo}, 0, 0)`,
-    );
+    await database.query(`insert into webhook_outbox (seq, event_at, claims) values (2, ${tenMinutesAgo}, 0)`);
     // A process that was killed; sending that nobody has resumed.
     await database.query(
       `insert into webhook_processes (id, host, version, started_at, seen_at, sending, concurrency) values ('prc_1', 'web-1', '0.1.0', 0, ${tenMinutesAgo}, 0, 100)`,

@@ -291,7 +291,7 @@ describe('the command line beside a running application', () => {
     await finished('exhausted', before + 1);
     const { code, out, err } = await run('status');
     expect({ code, err }).toEqual({ code: 0, err: '' });
-    expect(out).toMatch(/^tables +webhook_\* {2}version 2 of 2$/m);
+    expect(out).toMatch(/^tables +webhook_\* {2}version 3 of 3$/m);
     expect(out).toMatch(/^outbox +0 events not routed yet, lag 0 ms$/m);
     expect(out).toMatch(/^queue +due 0; leased 0; held 0$/m);
     expect(out).toMatch(/^listeners +active 1, pending 0, disabled 0$/m);

@@ -258,12 +258,12 @@ async function play(
   };
 }
 
-/** Waits until no event is in the outbox, none is damaged, and no delivery is unfinished. */
+/** Waits until no event is in the outbox or under a lease, none is damaged, and no delivery is unfinished. */
 async function untilDrained({ dataSource }: TestApp): Promise<void> {
   const deadline = performance.now() + DRAINED_WITHIN_MS;
   for (;;) {
     const left: { what: string; count: unknown }[] = await dataSource.query(
-      `select 'events' as what, (select count(*) from webhook_outbox) + (select count(*) from webhook_damaged) as count
+      `select 'events' as what, (select count(*) from webhook_outbox) + (select count(*) from webhook_leases) + (select count(*) from webhook_damaged) as count
        union all select 'deliveries', count(*) from webhook_deliveries where state <> 'succeeded'`,
     );
     if (left.every(({ count }) => Number(count) === 0)) return;

@@ -55,6 +55,22 @@ describeDatabases('the log of deliveries', (database) => {
   };
 
   describe('list and counts', () => {
+    it('have the total duration of a delivery that has finished', async () => {
+      app.receiver.respond({ status: 500 });
+      await listen();
+      await save();
+      await app.dispatcher.drain();
+      expect(await only()).toMatchObject({ state: 'due', totalDurationMs: null });
+
+      app.receiver.respond({ status: 204 });
+      app.clock.advance(MINUTE);
+      await app.dispatcher.drain();
+      const { state, createdAt, finishedAt, totalDurationMs } = await only();
+      expect(state).toBe('succeeded');
+      expect(totalDurationMs).toBeGreaterThanOrEqual(MINUTE);
+      expect(totalDurationMs).toBe(Number(finishedAt) - Number(createdAt));
+    });
+
     it('filter by listener, event, type, state, owner and time, and by all of these together', async () => {
       const start = app.clock.now();
       const acme = await listen({ owner: 'acme', events: ['order.*'] });

@@ -42,6 +42,7 @@ class EchoFormat extends PayloadFormat {
 const TABLES = [
   'events',
   'outbox',
+  'leases',
   'damaged',
   'listeners',
   'routes',

@@ -248,7 +248,7 @@ describe('a worker that is stopped', () => {
       release();
       await waitUntil(async () => {
         const [{ until }] = await app.dataSource.query<[{ until: unknown }]>(
-          'SELECT max(lease_until) AS until FROM (SELECT lease_until FROM webhook_outbox UNION ALL SELECT lease_until FROM webhook_deliveries) leases',
+          'SELECT max(lease_until) AS until FROM (SELECT lease_until FROM webhook_leases UNION ALL SELECT lease_until FROM webhook_deliveries) leases',
         );
         return Number(until) < Date.now();
       });

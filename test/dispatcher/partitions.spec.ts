@@ -255,7 +255,7 @@ describeOn('postgres', 'tables with partitions', (target) => {
       await runner.query(
         `with e as (insert into webhook_events (id, type, audience, ordered, payload, created_at)
            values ('${newId('evt', at)}', 'note.sent', 'application', 0, '{"data":{"value":7}}', ${at}) returning seq, created_at)
-         insert into webhook_outbox (seq, event_at, claims, lease_until) select seq, created_at, 0, 0 from e`,
+         insert into webhook_outbox (seq, event_at, claims) select seq, created_at, 0 from e`,
       );
       return runner;
     };

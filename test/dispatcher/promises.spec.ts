@@ -295,5 +295,6 @@ describeDatabases('a delivery', (database) => {
     const damaged: { seq: unknown }[] = await app.dataSource.query('SELECT seq FROM webhook_damaged');
     expect(damaged.map(({ seq }) => seq)).toEqual([first.seq]);
     expect(await app.dataSource.query('SELECT seq FROM webhook_outbox')).toEqual([]);
+    expect(await app.dataSource.query('SELECT token FROM webhook_leases')).toEqual([]);
   });
 });

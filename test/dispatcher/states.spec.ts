@@ -148,30 +148,48 @@ async function watch({ dataSource }: TestApp, table: string): Promise<void> {
   }
 }
 
-/** Makes the database log the derived state of each event, whenever its outbox row changes. */
+/**
+ * Makes the database log the derived state of each event, whenever its outbox row or its lease changes. A lease is found by the time of the
+ * event, because no two events of the test have one lease.
+ */
 async function watchEvents({ dataSource }: TestApp): Promise<void> {
   const { type } = dataSource.options;
   const isDamaged = (row: string) => `exists (select 1 from webhook_damaged x where x.seq = ${row}.seq)`;
   const stateOf = (row: string) =>
     `case when ${row}.claims > 0 or ${row}.routed_through is not null then 'in_flight' else 'pending' end`;
-  const changes = {
-    insert: [`case when ${isDamaged('new')} then 'damaged' else 'new' end`, stateOf('new')],
-    update: [stateOf('old'), stateOf('new')],
-    delete: [stateOf('old'), `case when ${isDamaged('old')} then 'damaged' else 'delivered' end`],
-  };
-  for (const [when, [from, to]] of Object.entries(changes)) {
+  const isLeased = (row: string) =>
+    `exists (select 1 from webhook_leases l where l.first_at <= ${row}.event_at and l.last_at >= ${row}.event_at)`;
+  const isBack =
+    'exists (select 1 from webhook_outbox o where o.event_at >= old.first_at and o.event_at <= old.last_at)';
+  const changes = [
+    [
+      ...[
+        'outbox',
+        'insert',
+        `case when ${isDamaged('new')} then 'damaged' when ${isLeased('new')} then 'in_flight' else 'new' end`,
+      ],
+      stateOf('new'),
+    ],
+    ['outbox', 'update', stateOf('old'), stateOf('new')],
+    [
+      ...['outbox', 'delete', stateOf('old')],
+      `case when ${isDamaged('old')} then 'damaged' when ${isLeased('old')} then 'in_flight' else 'delivered' end`,
+    ],
+    ['leases', 'delete', `'in_flight'`, `case when ${isBack} then 'in_flight' else 'delivered' end`],
+  ] as [table: string, when: string, from: string, to: string][];
+  for (const [table, when, from, to] of changes) {
     const log = `insert into state_log values ('event', ${from}, ${to})`;
     if (type === 'postgres') {
       await dataSource.query(
-        `create function watch_${when}() returns trigger language plpgsql as $$ begin ${log}; return null; end $$`,
+        `create function watch_${table}_${when}() returns trigger language plpgsql as $$ begin ${log}; return null; end $$`,
       );
     }
     const body = {
-      postgres: `for each row execute function watch_${when}()`,
+      postgres: `for each row execute function watch_${table}_${when}()`,
       'better-sqlite3': `begin ${log}; end`,
     }[type as string];
     await dataSource.query(
-      `create trigger watch_${when} after ${when} on webhook_outbox ${body ?? `for each row ${log}`}`,
+      `create trigger watch_${table}_${when} after ${when} on webhook_${table} ${body ?? `for each row ${log}`}`,
     );
   }
 }
@@ -241,7 +259,7 @@ describeDatabases('what the database sees', (database) => {
     await app.dataSource.query(`update webhook_events set payload = '{' where seq in (select seq from webhook_outbox)`);
     await app.dispatcher.drain();
     await app.dataSource.query(
-      'insert into webhook_outbox (seq, event_at, claims, lease_until) select seq, event_at, 0, 0 from webhook_damaged',
+      'insert into webhook_outbox (seq, event_at, claims) select seq, event_at, 0 from webhook_damaged',
     );
     await app.dataSource.query('delete from webhook_damaged');
     await app.dataSource.query('update webhook_outbox set claims = 5');

@@ -51,6 +51,7 @@ describeDatabases('a delivery that is written with its outcome', (database) => {
     expect([await rows('outbox'), await rows('deliveries')]).toEqual([1, 0]);
     await app.dispatcher.drain();
     expect([await rows('outbox'), await rows('deliveries'), await rows('attempts')]).toEqual([0, 1, 0]);
+    expect(await app.dataSource.query('SELECT token FROM webhook_leases')).toEqual([]);
   });
 
   it('of a dead ordered listener, or of a slow one, delays no other listener of the same row', async () => {
@@ -135,8 +136,8 @@ describeDatabases('a delivery that is written with its outcome', (database) => {
     const warnings = () => warn.mock.calls.filter(([text]) => String(text).includes('in the outbox'));
     const fill = (from: number, to: number) =>
       app.dataSource.query(
-        `INSERT INTO webhook_outbox (seq, event_at, lease_until, claims)
-          WITH RECURSIVE n(i) AS (SELECT ${from} UNION ALL SELECT i + 1 FROM n WHERE i < ${to}) SELECT i, 0, 0, 0 FROM n`,
+        `INSERT INTO webhook_outbox (seq, event_at, claims)
+          WITH RECURSIVE n(i) AS (SELECT ${from} UNION ALL SELECT i + 1 FROM n WHERE i < ${to}) SELECT i, 0, 0 FROM n`,
       );
     await fill(1, 1_000_000);
     await app.dispatcher.runChores();

@@ -251,8 +251,8 @@ it.runIf(isOnSqlite)(
     await reaches({ succeeded: 8 });
     await vi.waitFor(() => expect(said.errors).toHaveLength(1), WAIT);
     expect(said.errors[0]).toMatch(/^The attempt of delivery dlv_\S+ could not be recorded/);
-    // The event is still in the outbox: it is sent again when its lease has expired.
-    const [{ left }] = (await app.dataSource.query('SELECT count(*) AS left FROM webhook_outbox')) as [
+    // A lease still names the event: it is sent again when the lease has expired.
+    const [{ left }] = (await app.dataSource.query('SELECT count(*) AS left FROM webhook_leases')) as [
       { left: number },
     ];
     expect(left).toBe(1);

@@ -129,7 +129,7 @@ async function untilEverythingIsSent(file: string): Promise<void> {
   try {
     const waiting = database
       .prepare(
-        `select (select count(*) from webhook_outbox)
+        `select (select count(*) from webhook_outbox) + (select count(*) from webhook_leases)
               + (select count(*) from webhook_deliveries where state in ('due', 'leased'))`,
       )
       .pluck();

@@ -14,6 +14,7 @@ import { readFailingListeners } from '../../libs/webhooks/src/store/queue/overvi
 import { readSystemFigures } from '../../libs/webhooks/src/store/queue/system-overview.js';
 import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import { claimTask, listTasks, readTask } from '../../libs/webhooks/src/store/queue/task-rows.js';
+import { endExpiredLeases } from '../../libs/webhooks/src/store/outbox/leases.js';
 import { listEvents, readListedEvent } from '../../libs/webhooks/src/store/outbox/listed-events.js';
 import { readRestOfMerged, type StoredImage } from '../../libs/webhooks/src/store/outbox/images.js';
 import { readChangedListeners } from '../../libs/webhooks/src/store/listeners/changed-listeners.js';
@@ -69,6 +70,7 @@ const READERS: Readonly<Record<string, Reader>> = {
     fanOutWide,
     (database) => fanOutWide(database, { now: NOW, bodyOf: OWN_TEXT }),
   ],
+  'leases (lease_until)': [endExpiredLeases, (database) => endExpiredLeases(database, NOW, 5)],
   'listeners (id)': [readListener, (database) => readListener(database, 'lst_1', undefined)],
   'listeners (external_key) where external_key is not null': [
     readByExternalKey,
@@ -109,7 +111,10 @@ const READERS: Readonly<Record<string, Reader>> = {
         ...{ now: NOW, limit: PAGE, room: roomFor(1), leaseMs: LEASE_MS, circuit: CIRCUIT, bodyOf: OWN_TEXT },
       }),
   ],
-  'deliveries (event_at, event_seq, listener_id)': [findExisting, (database) => findExisting(database, [1])],
+  'deliveries (event_at, event_seq, listener_id)': [
+    findExisting,
+    (database) => findExisting(database, [{ seq: 1, createdAt: NOW }]),
+  ],
   'deliveries (id)': [readDelivery, (database) => readDelivery(database, 'dlv_1', undefined)],
   "deliveries (listener_id, next_at, seq) where state = 'due'": [claimDeliveries, claimOne],
   "deliveries (lease_until) where state = 'leased'": [

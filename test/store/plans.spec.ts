@@ -159,7 +159,6 @@ function* fillTables(database: Database): Script<void> {
     seq: raw(`${ROWS} - ${OUTBOX} + 1 + n`),
     eventAt: raw(`${NOW} - ${OUTBOX} + n`),
     claims: raw('0'),
-    leaseUntil: raw('0'),
   });
   const back = `${ROWS} - 1 - n`;
   yield* fill(database, 'deliveries', ROWS, {

@@ -2,6 +2,7 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { DataSource, type DataSourceOptions } from 'typeorm';
 import { eventRow, storeEvents } from '../../libs/webhooks/src/store/outbox/event-rows.js';
+import { fromRuns } from '../../libs/webhooks/src/store/outbox/sequence-runs.js';
 import type { Audience } from '../../libs/webhooks/src/events/webhook-event.js';
 import { newId } from '../../libs/webhooks/src/ids.js';
 import type { CircuitPolicy } from '../../libs/webhooks/src/health/circuit.js';
@@ -227,16 +228,22 @@ export async function deliveriesOf(database: Database) {
   }));
 }
 
-/** Every row of the outbox, in the order of the events. */
-export async function outboxOf(database: Database) {
-  const { outbox: o } = database.tables;
-  const rows = await rowsOf<{ seq: unknown; claims: unknown; leaseUntil: unknown }>(
+/** Every event that is in the outbox, or that a lease names, in the order of the events. In the outbox, `leaseUntil` is 0. */
+export async function unfinishedOf(database: Database) {
+  const { outbox: o, leases: l } = database.tables;
+  const waiting = await rowsOf<{ seq: unknown; claims: unknown }>(
     database,
-    sql`select ${o.select('o', 'seq', 'claims', 'leaseUntil')} from ${o.sql} o order by o.${o.$.seq}`,
+    sql`select ${o.select('o', 'seq', 'claims')} from ${o.sql} o`,
   );
-  return rows.map(({ seq, claims, leaseUntil }) => ({
-    seq: String(seq),
-    claims: Number(claims),
-    leaseUntil: Number(leaseUntil),
-  }));
+  const leases = await rowsOf<{ claims: unknown; leaseUntil: unknown; events: string }>(
+    database,
+    sql`select ${l.select('l', 'claims', 'leaseUntil', 'events')} from ${l.sql} l`,
+  );
+  const unfinished = [
+    ...waiting.map(({ seq, claims }) => ({ seq: String(seq), claims: Number(claims), leaseUntil: 0 })),
+    ...leases.flatMap(({ claims, leaseUntil, events }) =>
+      [...fromRuns(events)].map((seq) => ({ seq, claims: Number(claims), leaseUntil: Number(leaseUntil) })),
+    ),
+  ];
+  return unfinished.toSorted((a, b) => Number(a.seq) - Number(b.seq));
 }

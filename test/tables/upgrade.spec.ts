@@ -23,7 +23,7 @@ class NextMigration1999999999999 implements MigrationInterface {
       new TableColumn({ name: 'priority', type: 'int', isNullable: false, default: 5 }),
     );
     await runner.createIndex('webhook_deliveries', new TableIndex({ name: 'IDX_note', columnNames: ['note', 'seq'] }));
-    await runner.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (3, 2)');
+    await runner.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (4, 3)');
   }
 
   down(): Promise<void> {
@@ -68,23 +68,31 @@ describeDatabases('an upgrade', (database) => {
     await fresh.drop();
   });
 
-  it('refuses tables of before version 2, at the start and in the migration, and says what to do', async () => {
-    const tooOld = { code: 'TABLES_TOO_OLD', message: expect.stringContaining('docs/upgrades.md') as string };
+  it.each([
+    { version: '1', table: 'events', column: 'state' },
+    { version: '2', table: 'outbox', column: 'lease_until' },
+  ])('refuses tables of version $version, at the start and in the migration, and says what to do', async (old) => {
+    const { version, table, column } = old;
+    const tooOld = {
+      code: 'TABLES_TOO_OLD',
+      details: { version },
+      message: expect.stringContaining('docs/upgrades.md') as string,
+    };
     source = await new DataSource({
       ...fresh.options,
       migrations: webhookMigrations({ tablePrefix: 'old_' }),
     } as DataSourceOptions).initialize();
     const runner = source.createQueryRunner();
-    const state = new TableColumn({ name: 'state', type: 'varchar', length: '16', isNullable: true });
-    await runner.addColumn('webhook_events', state);
-    await runner.query('CREATE TABLE old_events (state varchar(16))');
+    const added = new TableColumn({ name: column, type: 'varchar', length: '16', isNullable: true });
+    await runner.addColumn(`webhook_${table}`, added);
+    await runner.query(`CREATE TABLE old_${table} (${column} varchar(16))`);
     await runner.release();
     await expect(start()).rejects.toMatchObject(tooOld);
     await expect(source.runMigrations()).rejects.toMatchObject(tooOld);
     await source.destroy();
   });
 
-  it('refuses tables whose stored version is older than 2', async () => {
+  it('refuses tables whose stored version is older than 3', async () => {
     source = await new DataSource(fresh.options).initialize();
     await source.query('INSERT INTO webhook_schema_version (version, oldest_process) VALUES (1, 1)');
     await source.destroy();

@@ -235,7 +235,7 @@ export async function isUnfinished(): Promise<boolean> {
   const [row] = await app
     .get(DataSource)
     .query<{ found: unknown }[]>(
-      "select exists (select 1 from webhook_outbox) or exists (select 1 from webhook_deliveries where state = 'leased') or exists (select 1 from webhook_deliveries where state = 'due') as found",
+      "select exists (select 1 from webhook_outbox) or exists (select 1 from webhook_leases) or exists (select 1 from webhook_deliveries where state = 'leased') or exists (select 1 from webhook_deliveries where state = 'due') as found",
     );
   return Boolean(row?.found);
 }
@@ -441,13 +441,13 @@ export async function lastEvent(): Promise<{ deliveries: number; listeners: numb
 export async function stored(): Promise<{
   deliveries: Record<DeliveryState, number>;
   attempts: number;
-  /** Events with a delivery that has no row yet, also if it is sent. */
+  /** Events in the outbox, and leases of events with a delivery that has no row yet. */
   events: number;
 }> {
   const deliveries = await app.get(DeliveryService).counts();
   const [row] = await app.get(DataSource).query<{ attempts: unknown; events: unknown }[]>(
     `select (select count(*) from webhook_attempts) + (select count(*) from webhook_deliveries where outcome is not null) as attempts,
-         (select count(*) from webhook_outbox) as events`,
+         (select count(*) from webhook_outbox) + (select count(*) from webhook_leases) as events`,
   );
   return { deliveries, attempts: Number(row?.attempts), events: Number(row?.events) };
 }

@@ -76,7 +76,7 @@ export async function unfinished(): Promise<number> {
   const [row] = await runningApp()
     .get(DataSource)
     .query<{ count: unknown }[]>(
-      "select (select count(*) from webhook_outbox) + (select count(*) from webhook_deliveries where state = 'due') + (select count(*) from webhook_deliveries where state = 'leased') as count",
+      "select (select count(*) from webhook_outbox) + (select count(*) from webhook_leases) + (select count(*) from webhook_deliveries where state = 'due') + (select count(*) from webhook_deliveries where state = 'leased') as count",
     );
   return Number(row?.count);
 }

@@ -55,6 +55,10 @@ describeInBrowser('a page that is read from right to left', () => {
       .locator('pre, code, .mono')
       .evaluateAll((all) => [...new Set(all.map((one) => getComputedStyle(one).direction))]);
     expect(directions).toEqual(['ltr']);
+    // The button that copies does not cover where the code begins.
+    const code = page.locator('.code').filter({ has: page.locator('.code-copy') });
+    const [block, copy] = await Promise.all([code, code.locator('.code-copy')].map((one) => one.first().boundingBox()));
+    expect(copy?.x).toBeGreaterThan((block?.x ?? 0) + (block?.width ?? 0) / 2);
     await context.close();
   });
 });

@@ -47,6 +47,18 @@ describeInBrowser('an event in the browser', () => {
     expect(sent.map(({ state }) => state)).toEqual(['due']);
   });
 
+  it('is copied as a fixture for a test of a receiver', async () => {
+    const eventId = await someEvent('order.updated');
+    opened = await openPage(browser, shop, { owner: 'acme' }, `/events/${eventId}`);
+    const { page, context } = opened;
+    await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+    await page.getByRole('button', { name: 'Copy as fixture' }).click();
+    await page.getByRole('button', { name: 'Copied' }).waitFor();
+    const [request] = shop.receiver.requests.filter(({ headers }) => headers['webhook-id'] === eventId);
+    const copied: unknown = JSON.parse(await page.evaluate(() => navigator.clipboard.readText()));
+    expect(copied).toEqual({ id: eventId, payload: request?.json });
+  });
+
   it('loses its content for good after an operator has confirmed it', async () => {
     const eventId = await someEvent('order.updated');
     const { page } = (opened = await openPage(browser, shop, 'operator', `/events/${eventId}`));

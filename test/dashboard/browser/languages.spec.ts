@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startShop, type Shop } from '../shop-app.js';
 import { describeInBrowser, useBrowser, watch } from './browser.js';
 import { openPage } from './page-of.js';
-import { settled } from './settled.js';
+import { playTraffic } from '../shop-traffic.js';
+import { settled, show } from './settled.js';
 
 const TITLES = [
   ['de', 'Endpunkte'],
@@ -17,8 +18,10 @@ describeInBrowser('a page in the language of its reader', () => {
   const browser = useBrowser();
   let shop: Shop;
   beforeAll(async () => {
-    shop = await startShop();
+    shop = await startShop({ startsAt: Date.now() - 2 * 3_600_000 });
+    await playTraffic(shop, 3);
     await shop.listeners.create({ owner: 'acme', url: shop.url('hooks.acme.test/x'), events: ['order.*'] });
+    await shop.tasks.create({ kind: 'recover', since: new Date(shop.clock.now() - 3_600_000) });
   });
   afterAll(() => shop?.close());
 
@@ -67,6 +70,30 @@ describeInBrowser('a page in the language of its reader', () => {
     expect(text).not.toMatch(/[.。]{2}/);
     await context.close();
   });
+
+  it.each(['en', ...TITLES.map(([locale]) => locale)])(
+    'shows each heading of its lists in full, in %s',
+    async (locale) => {
+      const viewport = { width: 1024, height: 800 };
+      const { page, context, complaints } = await openPage(browser, shop, 'operator', '/', { viewport, locale });
+      const cut: string[] = [];
+      for (const path of ['/deliveries', '/listeners', '/events', '/tasks']) {
+        await show(page, path);
+        cut.push(
+          ...(await page
+            .locator('[role="columnheader"], .grid-row > :has(.badge), .segments button')
+            .evaluateAll((all) =>
+              all
+                .filter((one) => one.textContent !== '' && one.scrollWidth > one.clientWidth + 1)
+                .map((one) => one.textContent ?? ''),
+            )),
+        );
+      }
+      expect(cut).toEqual([]);
+      complaints.none();
+      await context.close();
+    },
+  );
 
   it('follows the browser if the session says nothing, and speaks English if the language is not there', async () => {
     expect(await open({}, 'pt-PT')).toMatchObject({ language: 'pt-BR' });

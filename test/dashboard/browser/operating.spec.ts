@@ -110,6 +110,29 @@ describeInBrowser('an operator in the browser', () => {
     }
   });
 
+  it('sees the tab that is open, also where there is no room for all of them', async () => {
+    await page.setViewportSize({ width: 390, height: 800 });
+    await show(page, '/system?tab=sender');
+    const [tab, tabs] = await Promise.all(
+      [page.getByRole('tab', { selected: true }), page.getByRole('tablist')].map((one) => one.boundingBox()),
+    );
+    expect((tab?.x ?? 0) + (tab?.width ?? 0)).toBeLessThanOrEqual((tabs?.x ?? 0) + (tabs?.width ?? 0));
+  });
+
+  it('reads the details of a change in full after it has opened them', async () => {
+    await show(page, '/system?tab=audit');
+    const details = page
+      .getByRole('row', { name: /session\.created/ })
+      .first()
+      .locator('summary');
+    const isCut = () => details.evaluate((one) => one.scrollWidth > one.clientWidth);
+    expect(await isCut()).toBe(true);
+    await details.focus();
+    await page.keyboard.press('Enter');
+    await expect.poll(isCut).toBe(false);
+    await details.getByText(/deliveries:resend/).waitFor();
+  });
+
   it('changes nothing when the dialog is cancelled', async () => {
     await show(page, '/system');
     await button('Pause sending').click();

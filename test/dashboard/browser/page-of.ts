@@ -16,6 +16,8 @@ interface Contexts {
 
 interface OpenOptions {
   readonly viewport?: ViewportSize;
+  /** The language of the browser. */
+  readonly locale?: string;
 }
 
 /** Opens a page as an operator or as a customer. */
@@ -24,9 +26,9 @@ export async function openPage(
   shop: Pick<Shop, 'origin' | 'tokenOf'>,
   who: Parameters<Shop['tokenOf']>[0],
   path = '/',
-  { viewport = { width: 1280, height: 900 } }: OpenOptions = {},
+  { viewport = { width: 1280, height: 900 }, locale = 'en-US' }: OpenOptions = {},
 ): Promise<OpenPage> {
-  const context = await browser.newContext({ viewport });
+  const context = await browser.newContext({ viewport, locale });
   const page = await context.newPage();
   // Below the limit of a test, so that its error names the step.
   page.setDefaultTimeout(20_000);

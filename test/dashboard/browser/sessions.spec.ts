@@ -44,6 +44,16 @@ describeInBrowser('the sessions in the dashboard', () => {
     await portal.getByRole('heading', { name: 'Your session is over' }).waitFor();
   });
 
+  it('are all listed, also those after the first page of the log', async () => {
+    const MANY = 201;
+    await shop.tokenOf({ owner: 'oldest' });
+    for (let number = 0; number < MANY; number++) await shop.tokenOf({ owner: `customer ${number}` });
+    const { page, context } = await openPage(browser, shop, 'operator', '/system?tab=sessions');
+    contexts.push(context);
+    await page.getByRole('row', { name: `customer ${MANY - 1}` }).waitFor();
+    expect(await page.getByRole('row', { name: /^oldest/ }).count()).toBe(1);
+  });
+
   it('have no button for an operator who may not revoke them', async () => {
     const { page, context } = await openPage(browser, shop, 'operator', '/system?tab=sessions');
     contexts.push(context);

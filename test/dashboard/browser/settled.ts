@@ -8,12 +8,17 @@ export async function settled(page: Page): Promise<void> {
   });
 }
 
-/** Opens a screen of the page, as a link would. */
+/** Opens a screen of the page, as a link would, and waits until it shows its data. */
 export async function show(page: Page, path: string): Promise<void> {
+  await go(page, path);
+  await settled(page);
+}
+
+/** Opens a screen of the page, as a link would. */
+export async function go(page: Page, path: string): Promise<void> {
   await page.evaluate((hash) => {
     window.location.hash = hash;
   }, path);
   // React draws the new screen in a later task, and the old one is settled.
   await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve))));
-  await settled(page);
 }

@@ -1,10 +1,11 @@
-import type { Page, Route } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startShop, type Shop } from '../shop-app.js';
 import { playTraffic } from '../shop-traffic.js';
 import { describeInBrowser, useBrowser } from './browser.js';
 import { openPage, type OpenPage } from './page-of.js';
 import { problem, REQUEST } from './problem.js';
+import { showWith } from './states-of.js';
 
 /** The screens of the navigation, and what each shows when all is well. */
 const SCREENS = [
@@ -15,6 +16,7 @@ const SCREENS = [
   ['/catalogue', 'a[href^="#/catalogue/"]'],
   ['/tasks', '.empty'],
   ['/system', 'h2:text-is("Webhooks are sent")'],
+  ['/listeners/new', '.type-groups'],
 ] as const;
 
 describeInBrowser('a screen that cannot show its data', () => {
@@ -29,15 +31,6 @@ describeInBrowser('a screen that cannot show its data', () => {
   afterAll(() => shop?.close());
   afterEach(() => opened?.context.close());
 
-  /** Opens a screen for which no answer of the API comes through. */
-  async function openWith(path: string, answer: (route: Route) => Promise<void>): Promise<void> {
-    await page.route(/\/v1\/(?!me$)/, answer);
-    await page.evaluate((hash) => {
-      window.location.hash = hash;
-    }, path);
-    await page.getByRole('alert').first().waitFor();
-  }
-
   describe.each(SCREENS)('%s', (path, shown) => {
     // A screen of another kind, so that nothing of this one is known yet.
     beforeEach(async () => {
@@ -46,7 +39,7 @@ describeInBrowser('a screen that cannot show its data', () => {
     });
 
     it('says what failed with the code and the id of the request, and tries again', async () => {
-      await openWith(path, problem(500, 'INTERNAL'));
+      await showWith(page, path, problem(500, 'INTERNAL'));
       const alert = page.getByRole('alert').first();
       await alert.getByText('This did not work').waitFor();
       await alert.getByText('About INTERNAL.').waitFor();
@@ -57,7 +50,7 @@ describeInBrowser('a screen that cannot show its data', () => {
     });
 
     it('says that the server cannot be reached, and shows the data when it can', async () => {
-      await openWith(path, (route) => route.abort());
+      await showWith(page, path, (route) => route.abort());
       await page.getByRole('alert').first().getByText('The server cannot be reached').waitFor();
       await page.unrouteAll();
       await tryAgain();
@@ -65,7 +58,7 @@ describeInBrowser('a screen that cannot show its data', () => {
     });
 
     it('says what the person may not see', async () => {
-      await openWith(path, problem(403, 'FORBIDDEN'));
+      await showWith(page, path, problem(403, 'FORBIDDEN'));
       const alert = page.getByRole('alert').first();
       await alert.getByText('You may not see this').waitFor();
       await alert.getByText(`FORBIDDEN · ${REQUEST}`).waitFor();
@@ -73,7 +66,7 @@ describeInBrowser('a screen that cannot show its data', () => {
     });
 
     it('says that the session is over, and keeps nothing on the screen', async () => {
-      await openWith(path, problem(401, 'UNAUTHENTICATED'));
+      await showWith(page, path, problem(401, 'UNAUTHENTICATED'));
       await page.getByRole('heading', { name: 'Your session is over' }).waitFor();
       expect(await page.getByRole('navigation').count()).toBe(0);
       expect(await page.locator('.grid-row, table').count()).toBe(0);

@@ -1,7 +1,7 @@
 import sql from 'sql-template-tag';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
-import { addEvents, addListener, deliveriesOf, LEASE_MS, outboxOf, roomFor, rowsOf, run } from '../support.js';
+import { addEvents, addListener, deliveriesOf, LEASE_MS, unfinishedOf, roomFor, rowsOf, run } from '../support.js';
 import { START, putBack, type StoreSuite } from './store-suite.js';
 
 export function describeFanOuts(suite: StoreSuite): void {
@@ -31,7 +31,7 @@ export function describeFanOuts(suite: StoreSuite): void {
       await putBack(database);
       expect(await fan({ room: roomFor(10) })).toMatchObject({ events: 2, leased: [] });
       expect(await states()).toEqual(['due', 'due']);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('stores only what the worker has no slots for, and leases the events of the others', async () => {
@@ -40,7 +40,7 @@ export function describeFanOuts(suite: StoreSuite): void {
       const { leased, hasDue } = await fan({ room: roomFor(3) });
       expect([leased.length, hasDue]).toEqual([3, true]);
       expect(await states()).toEqual(['due', 'due']);
-      const outbox = await outboxOf(database);
+      const outbox = await unfinishedOf(database);
       expect(outbox.map(({ claims, leaseUntil }) => [claims, leaseUntil])).toEqual(
         Array.from({ length: 3 }, () => [1, START + LEASE_MS]),
       );
@@ -57,7 +57,7 @@ export function describeFanOuts(suite: StoreSuite): void {
       expect(await deliveriesOf(database)).toMatchObject([
         { id: leased[0]?.id, seq: leased[0]?.seq, state: 'leased', body: 'its own', leaseUntil: START + LEASE_MS },
       ]);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('gives a delivery the same id when its event is routed again, and leaves out what exists', async () => {
@@ -86,7 +86,7 @@ export function describeFanOuts(suite: StoreSuite): void {
       expect(await rowsOf(database, sql`select ${x.select('x', 'reason')} from ${x.sql} x`)).toEqual([
         { reason: 'it was claimed 5 times without a record' },
       ]);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('drops the outbox rows of deleted events', async () => {
@@ -94,7 +94,7 @@ export function describeFanOuts(suite: StoreSuite): void {
       const { events: e } = database.tables;
       await run(database, sql`delete from ${e.sql}`);
       expect(await fan()).toMatchObject({ leased: [], damaged: [] });
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('delivers the events of an owner only to the listeners of that owner', async () => {

@@ -1,3 +1,4 @@
+import sql from 'sql-template-tag';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { readOutlook } from '../../../libs/webhooks/src/store/queue/read-outlook.js';
@@ -7,8 +8,18 @@ import { takeTurn } from '../../../libs/webhooks/src/store/database/chores.js';
 import { readReadyAt, readReadyListeners } from '../../../libs/webhooks/src/store/listeners/ready-listeners.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
-import { settleLeases } from '../../../libs/webhooks/src/store/outbox/outbox-rows.js';
-import { addEvents, addListener, attemptOf, deliveriesOf, failureOf, LEASE_MS, outboxOf, roomFor } from '../support.js';
+import { endExpiredLeases, lockUnfinished, settleLeases } from '../../../libs/webhooks/src/store/outbox/leases.js';
+import {
+  addEvents,
+  addListener,
+  attemptOf,
+  deliveriesOf,
+  failureOf,
+  LEASE_MS,
+  unfinishedOf,
+  roomFor,
+  run,
+} from '../support.js';
 import { START, withToken, type StoreSuite } from './store-suite.js';
 
 export function describeLeases(suite: StoreSuite): void {
@@ -29,7 +40,7 @@ export function describeLeases(suite: StoreSuite): void {
       expect(await states()).toEqual([]);
       await release(mine);
       expect(await deliveriesOf(database)).toMatchObject([{ id: mine.id, state: 'due', leaseToken: null }]);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
       const [stored] = (await claim(START)).deliveries as [ClaimedDelivery];
       expect(stored.id).toBe(mine.id);
       await release(withToken(stored, 'of another'));
@@ -52,6 +63,92 @@ export function describeLeases(suite: StoreSuite): void {
     });
   });
 
+  describe('a lease of events', () => {
+    const end = (now: number, limit = 10) => database.transaction(() => endExpiredLeases(database, now, limit));
+
+    it('names the events that are not on record, and no other', async () => {
+      await addListener(database, START);
+      await addEvents(database, 4);
+      const { leased } = await fan({ room: roomFor(4) });
+      const [first, second, third, fourth] = leased as [
+        ...[ClaimedDelivery, ClaimedDelivery],
+        ...[ClaimedDelivery, ClaimedDelivery],
+      ];
+      const left = async () => (await unfinishedOf(database)).map(({ seq }) => seq);
+      for (const [done, others] of [
+        [second, [first, third, fourth]],
+        [first, [third, fourth]],
+        [fourth, [third]],
+        [third, []],
+      ] as const) {
+        await record([attemptOf(done, START)], START);
+        settleLeases([done]);
+        expect(await left()).toEqual(others.map(({ event }) => event.seq));
+      }
+    });
+
+    it('ends when it has expired, not earlier: its events are back in the outbox, with one claim more', async () => {
+      await addListener(database, START);
+      await addEvents(database, 3);
+      await fan({ room: roomFor(3) });
+      const leased = await unfinishedOf(database);
+      expect(leased.map(({ claims, leaseUntil }) => [claims, leaseUntil])).toEqual(
+        leased.map(() => [1, START + LEASE_MS]),
+      );
+      expect(await end(START + LEASE_MS - 1)).toBeNull();
+      expect(await end(START + LEASE_MS)).toEqual(leased.map(({ seq }) => seq));
+      expect(await unfinishedOf(database)).toEqual(leased.map(({ seq }) => ({ seq, claims: 1, leaseUntil: 0 })));
+      expect(await end(START + LEASE_MS)).toBeNull();
+    });
+
+    it('counts the claims of each event, also if the events of a batch were claimed a different number of times', async () => {
+      await addListener(database, START);
+      await addEvents(database, 1);
+      await fan({ room: roomFor(1) });
+      await addEvents(database, 1);
+      await fan({ room: roomFor(2), now: START + LEASE_MS });
+      const unfinished = await unfinishedOf(database);
+      expect(unfinished.map(({ claims }) => claims)).toEqual([2, 1]);
+      await end(START + 2 * LEASE_MS);
+      expect((await unfinishedOf(database)).map(({ claims, leaseUntil }) => [claims, leaseUntil])).toEqual([
+        [2, 0],
+        [1, 0],
+      ]);
+    });
+
+    it('gives back no event that was deleted by hand', async () => {
+      await addListener(database, START);
+      await addEvents(database, 2);
+      const { leased } = await fan({ room: roomFor(2) });
+      const [gone, kept] = leased.map(({ event }) => event.seq);
+      const { events: e } = database.tables;
+      await run(database, sql`delete from ${e.sql} where ${e.$.seq} = ${gone}`);
+      expect(await end(START + LEASE_MS)).toEqual([kept]);
+      expect(await unfinishedOf(database)).toMatchObject([{ seq: kept }]);
+    });
+
+    it('is ended once by two processes that find it expired', async () => {
+      await addListener(database, START);
+      await addEvents(database, 3);
+      await fan({ room: roomFor(3) });
+      const both = await Promise.all([end(START + LEASE_MS), end(START + LEASE_MS)]);
+      expect(both.filter((back) => back !== null)).toHaveLength(1);
+      expect(await unfinishedOf(database)).toHaveLength(3);
+    });
+
+    it('is locked with its event, whether the event is in the outbox or under the lease', async () => {
+      await addListener(database, START);
+      await addEvents(database, 2);
+      const [, second] = await unfinishedOf(database);
+      await fan({ room: roomFor(1), limit: 1 });
+      const [first] = await unfinishedOf(database);
+      const seqs = [first?.seq, second?.seq];
+      const sent = await database.transaction(() => lockUnfinished(database, seqs));
+      expect([...sent]).toEqual([first?.seq]);
+      expect([...(await database.transaction(() => lockUnfinished(database, [second?.seq])))]).toEqual([]);
+    });
+  });
+
   describe('an event of a process that gives its unsent deliveries back', () => {
     const release = async (...given: ClaimedDelivery[]) => {
       await database.transaction(() => releaseDeliveries(database, given, START));
@@ -68,7 +165,7 @@ export function describeLeases(suite: StoreSuite): void {
     it('has no lease any more if none of its requests has begun: another process claims all of them at once', async () => {
       const both = await ofTwoListeners();
       await release(...both);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
       const { deliveries } = await claim(START);
       expect(idsOf(deliveries)).toEqual(idsOf(both));
       expect(await fan({ room: roomFor(2), now: START + LEASE_MS })).toMatchObject({ events: 0, leased: [] });
@@ -77,9 +174,9 @@ export function describeLeases(suite: StoreSuite): void {
     it('has no lease any more if they are given back one after the other', async () => {
       const [first, second] = await ofTwoListeners();
       await release(first);
-      expect(await outboxOf(database)).toHaveLength(1);
+      expect(await unfinishedOf(database)).toHaveLength(1);
       await release(second);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
       expect((await claim(START)).deliveries).toHaveLength(2);
     });
 
@@ -90,7 +187,7 @@ export function describeLeases(suite: StoreSuite): void {
       expect(idsOf((await claim(START)).deliveries)).toEqual([unsent.id]);
       const { moved } = await record([attemptOf(begun, START)], START);
       expect(idsOf([...moved])).toEqual([begun.id]);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('is routed again when that lease expires without a record: only the request under way is repeated', async () => {

@@ -5,6 +5,7 @@ import { allowanceOf, type RateLimit } from '../../../libs/webhooks/src/health/r
 import { claimDeliveries } from '../../../libs/webhooks/src/store/queue/claim-deliveries.js';
 import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { readOutlook } from '../../../libs/webhooks/src/store/queue/read-outlook.js';
+import { endExpiredLeases } from '../../../libs/webhooks/src/store/outbox/leases.js';
 import { reclaimExpired } from '../../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { readDelivery, rearmDelivery, type DeliveryRow } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';
@@ -26,7 +27,7 @@ import {
   deliveriesOf,
   failureOf,
   LEASE_MS,
-  outboxOf,
+  unfinishedOf,
   OWN_TEXT,
   roomFor,
   rowsOf,
@@ -133,6 +134,7 @@ class World {
         this.now += n * n * 700;
         return;
       case 'reclaim':
+        await database.transaction(() => endExpiredLeases(database, now, 1 + n));
         await database.transaction(() => reclaimExpired(database, now, 1 + n));
         return;
       case 'disable':
@@ -201,6 +203,7 @@ class World {
       const { hasEvents, readyAt, leaseUntil } = outlook;
       if (!hasEvents && readyAt === null && leaseUntil === null) break;
       this.now = Math.max(this.now, hasEvents ? 0 : Math.min(readyAt ?? Infinity, leaseUntil ?? Infinity));
+      await database.transaction(() => endExpiredLeases(database, this.now, 100));
       await database.transaction(() => reclaimExpired(database, this.now, 100));
       await this.fanOut(roomFor(5));
       await this.claim(20, 20);
@@ -208,7 +211,7 @@ class World {
     }
     const left = (await deliveriesOf(database)).filter(({ state }) => state === 'due' || state === 'leased');
     expect(left).toEqual([]);
-    expect(await outboxOf(database)).toEqual([]);
+    expect(await unfinishedOf(database)).toEqual([]);
   }
 
   private async fanOut(room: ReturnType<typeof roomFor>): Promise<void> {

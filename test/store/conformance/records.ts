@@ -7,7 +7,7 @@ import { recordAttempts } from '../../../libs/webhooks/src/store/queue/record-at
 import { readAttempts } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';
 import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
 import { readListener } from '../../../libs/webhooks/src/store/listeners/listener-rows.js';
-import { settleLeases } from '../../../libs/webhooks/src/store/outbox/outbox-rows.js';
+import { settleLeases } from '../../../libs/webhooks/src/store/outbox/leases.js';
 import {
   addEvents,
   addListener,
@@ -16,7 +16,7 @@ import {
   deliveriesOf,
   failureOf,
   LEASE_MS,
-  outboxOf,
+  unfinishedOf,
   roomFor,
   rowsOf,
 } from '../support.js';
@@ -46,7 +46,7 @@ export function describeRecords(suite: StoreSuite): void {
       expect(await deliveriesOf(database)).toMatchObject([
         { id: delivery.id, state: 'succeeded', attempts: 1, leaseToken: null, leaseUntil: null },
       ]);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
       const attempts = await database.transaction(() => readAttempts(database, delivery.id));
       expect(attempts).toMatchObject([{ outcome: 'accepted', response: 'ok' }]);
       expect(Number(attempts[0]?.superseded)).toBe(0);
@@ -74,17 +74,32 @@ export function describeRecords(suite: StoreSuite): void {
       expect((await states()).toSorted()).toEqual(['due', 'succeeded']);
     });
 
-    it('keeps the event in the outbox until its last delivery is on record', async () => {
+    it('leaves no lease if an earlier try has stored only some of its records', async () => {
+      for (let n = 0; n < 2; n++) await addListener(database, START);
+      await addEvents(database, 2);
+      const { leased } = await fan({ room: roomFor(4) });
+      const records = leased.map((delivery) => attemptOf(delivery, START));
+      const earlier = records.slice(0, 3);
+      await record(earlier, START);
+      // The answer of the first COMMIT was lost: the process has not counted these records.
+      await database.transaction(() =>
+        recordAttempts(database, records, { now: START, circuit: CIRCUIT, mayBeStored: earlier }),
+      );
+      expect(await unfinishedOf(database)).toEqual([]);
+      expect(await states()).toEqual(leased.map(() => 'succeeded'));
+    });
+
+    it('keeps the event under its lease until its last delivery is on record', async () => {
       for (let n = 0; n < 3; n++) await addListener(database, START);
       await addEvents(database, 1);
       const { leased } = await fan({ room: roomFor(3) });
       const two = leased.slice(0, 2).map((delivery) => attemptOf(delivery, START));
       await record(two, START);
       settleLeases(two.map(({ delivery }) => delivery));
-      expect(await outboxOf(database)).toHaveLength(1);
+      expect(await unfinishedOf(database)).toHaveLength(1);
       await record([failureOf(leased[2] as ClaimedDelivery, START, 1_000)], START);
       expect(await states()).toEqual(['succeeded', 'succeeded', 'due']);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('completes a due delivery without attempts that was made meanwhile, and supersedes any other', async () => {
@@ -116,7 +131,7 @@ export function describeRecords(suite: StoreSuite): void {
         START,
       );
       expect(moved.size).toBe(600);
-      expect(await outboxOf(database)).toEqual([]);
+      expect(await unfinishedOf(database)).toEqual([]);
     });
 
     it('of a worker that lost its lease changes no delivery, and is stored as superseded', async () => {
@@ -128,7 +143,7 @@ export function describeRecords(suite: StoreSuite): void {
       const { moved, paused, disabled } = await record([attemptOf(delivery, START, { status: 410 })], late);
       expect([moved.size, paused.size, disabled]).toEqual([0, 0, []]);
       expect(await deliveriesOf(database)).toEqual(before);
-      expect(await outboxOf(database)).toMatchObject([{ claims: 2 }]);
+      expect(await unfinishedOf(database)).toMatchObject([{ claims: 2 }]);
       await record([attemptOf(successor as ClaimedDelivery, late)], late);
       const attempts = await database.transaction(() => readAttempts(database, delivery.id));
       expect(attempts.map(({ superseded }) => Number(superseded))).toEqual([1, 0]);
@@ -180,7 +195,7 @@ export function describeRecords(suite: StoreSuite): void {
         const { moved } = await record(records, late);
         expect([...moved].toSorted((a, b) => four.indexOf(a) - four.indexOf(b))).toEqual(next);
         expect(await states()).toEqual(['succeeded', 'succeeded']);
-        expect(await outboxOf(database)).toEqual([]);
+        expect(await unfinishedOf(database)).toEqual([]);
         for (const delivery of next) expect((await supersededOf(delivery)).toSorted()).toEqual([0, 1]);
       });
 
@@ -196,14 +211,14 @@ export function describeRecords(suite: StoreSuite): void {
           settleLeases(records.map(({ delivery }) => delivery));
         }
         expect(await states()).toEqual(['succeeded', 'succeeded']);
-        expect(await outboxOf(database)).toEqual([]);
+        expect(await unfinishedOf(database)).toEqual([]);
       });
 
       it('gives back only the deliveries of the next lease', async () => {
         const { late, lost, next } = await twice();
         await database.transaction(() => releaseDeliveries(database, [lost[0], next[1]], late));
         expect((await deliveriesOf(database)).map(({ id }) => id)).toEqual([next[1].id]);
-        expect(await outboxOf(database)).toHaveLength(1);
+        expect(await unfinishedOf(database)).toHaveLength(1);
       });
 
       it('does not give back a row that is being sent under the next lease', async () => {
@@ -245,7 +260,7 @@ export function describeRecords(suite: StoreSuite): void {
       );
       expect((await record(records, START)).moved.size).toBe(2);
       expect(await states()).toEqual(['succeeded', 'succeeded']);
-      expect(await outboxOf(database)).toMatchObject([{ seq: leased[1]?.event.seq }]);
+      expect(await unfinishedOf(database)).toMatchObject([{ seq: leased[1]?.event.seq }]);
     });
 
     it('with a 410 disables the listener, and with failures pauses it for all workers', async () => {

@@ -1,10 +1,12 @@
-import sql, { raw } from 'sql-template-tag';
+import sql, { join } from 'sql-template-tag';
 import type { RecordResult } from '../../../libs/webhooks/src/store/queue/attempt-record.js';
 import { claimDeliveries } from '../../../libs/webhooks/src/store/queue/claim-deliveries.js';
 import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { fanOut, type FanOutOptions } from '../../../libs/webhooks/src/store/queue/fan-out.js';
-import { typed } from '../../../libs/webhooks/src/store/database/dialect-sql.js';
+import { query } from '../../../libs/webhooks/src/store/database/script.js';
+import { endExpiredLeases, LEASES_PER_BATCH } from '../../../libs/webhooks/src/store/outbox/leases.js';
+import { toRuns } from '../../../libs/webhooks/src/store/outbox/sequence-runs.js';
 import { recordAttempts } from '../../../libs/webhooks/src/store/queue/record-attempts.js';
 import type { FreshDatabase } from '../../support/databases.js';
 import {
@@ -54,18 +56,12 @@ export class StoreSuite {
     return (this.store as OpenStore).application;
   }
 
-  readonly fan = (options: Partial<FanOutOptions> = {}, by = this.database) =>
-    by.transaction(() =>
-      fanOut(by, {
-        now: START,
-        limit: 250,
-        room: NO_ROOM,
-        leaseMs: LEASE_MS,
-        circuit: CIRCUIT,
-        bodyOf: OWN_TEXT,
-        ...options,
-      }),
-    );
+  /** Ends expired leases, and then routes events, as a round of the dispatcher does. */
+  readonly fan = async (options: Partial<FanOutOptions> = {}, by = this.database) => {
+    const all = { now: START, limit: 250, room: NO_ROOM, leaseMs: LEASE_MS, circuit: CIRCUIT, bodyOf: OWN_TEXT };
+    await by.transaction(() => endExpiredLeases(by, options.now ?? START, LEASES_PER_BATCH));
+    return by.transaction(() => fanOut(by, { ...all, ...options }));
+  };
 
   readonly claim = (now: number, total = 250, each = total, by = this.database) =>
     by.transaction(() =>
@@ -90,15 +86,23 @@ export class StoreSuite {
 /** The delivery as a worker has it that lost its lease. */
 export function withToken(delivery: ClaimedDelivery, token: string): ClaimedDelivery {
   const { lease } = delivery;
-  return { ...delivery, leaseToken: token, lease: lease && { ...lease, token } };
+  return { ...delivery, leaseToken: token, lease: lease && { token, left: new Map(lease.left) } };
 }
 
 /** Puts every event back into the outbox, as an operator does with a damaged event, or under a lease. */
 export function putBack(database: Database, token: string | null = null): Promise<void> {
-  const { outbox: o, events: e } = database.tables;
+  const { outbox: o, leases: l, events: e } = database.tables;
   return database.transaction(function* () {
     yield sql`delete from ${o.sql}`;
-    yield sql`insert into ${o.sql} (${o.$.seq}, ${o.$.eventAt}, ${o.$.orderKey}, ${o.$.claims}, ${o.$.leaseUntil}, ${o.$.leaseToken}) select e.${e.$.seq}, e.${e.$.createdAt}, e.${e.$.orderKey}, 1, ${raw(token === null ? '0' : String(START + LEASE_MS))}, ${typed(database.dialect, 'text', token)} from ${e.sql} e`;
+    yield sql`delete from ${l.sql}`;
+    if (token === null) {
+      yield sql`insert into ${o.sql} (${o.$.seq}, ${o.$.eventAt}, ${o.$.orderKey}, ${o.$.claims}) select e.${e.$.seq}, e.${e.$.createdAt}, e.${e.$.orderKey}, 1 from ${e.sql} e`;
+      return;
+    }
+    const seqs = yield* query<{ seq: unknown }>(sql`select ${e.select('e', 'seq')} from ${e.sql} e`);
+    const events = toRuns(seqs.map(({ seq }) => String(seq)));
+    const columns = join([l.$.token, l.$.leaseUntil, l.$.claims, l.$.events, l.$.firstAt, l.$.lastAt]);
+    yield sql`insert into ${l.sql} (${columns}) values (${token}, ${START + LEASE_MS}, 1, ${events}, ${0}, ${Number.MAX_SAFE_INTEGER})`;
   });
 }
 

@@ -5,7 +5,7 @@ import type { Database } from '../../../libs/webhooks/src/store/database/databas
 import { readAttempts } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';
 import { publishOnce } from '../../../libs/webhooks/src/store/outbox/published-events.js';
 import type { TableName } from '../../../libs/webhooks/src/store/database/tables.js';
-import { addEvents, addListener, anEvent, attemptOf, deliveriesOf, outboxOf, roomFor, rowsOf } from '../support.js';
+import { addEvents, addListener, anEvent, attemptOf, deliveriesOf, unfinishedOf, roomFor, rowsOf } from '../support.js';
 import { START, type StoreSuite } from './store-suite.js';
 
 const MIB = 1024 * 1024;
@@ -31,7 +31,7 @@ export function describeValues(suite: StoreSuite): void {
     expect(await publish()).toBeUndefined();
     const [first] = await rowsOf<{ id: string }>(database, sql`select ${e.select('e', 'id')} from ${e.sql} e`);
     expect(await publish()).toMatchObject({ id: first?.id });
-    expect(await outboxOf(database)).toHaveLength(1);
+    expect(await unfinishedOf(database)).toHaveLength(1);
     expect(await rowsOf(database, sql`select ${e.select('e', 'id')} from ${e.sql} e`)).toHaveLength(1);
   });
 

@@ -137,6 +137,7 @@ const DELIVERY: Readonly<Record<string, Schema>> = {
   lastDurationMs: countOrNull(
     'How long the last attempt took; null: no attempt has ended, or its duration is not shown.',
   ),
+  totalDurationMs: countOrNull('The time from createdAt to finishedAt; null: the delivery has not finished.'),
   createdAt: time('When the delivery was created.'),
   finishedAt: timeOrNull('When the delivery succeeded, was exhausted or was discarded.'),
 };

@@ -49,6 +49,8 @@ export interface Delivery {
    * the attempt.
    */
   readonly lastDurationMs: number | null;
+  /** Time from `createdAt` to `finishedAt`, with every attempt and the waiting times between them. `null` until the delivery has finished. */
+  readonly totalDurationMs: number | null;
   readonly createdAt: Date;
   readonly finishedAt: Date | null;
 }

@@ -7,6 +7,8 @@ import type { Attempt, Delivery, DeliveryState } from './delivery.js';
 
 /** @param isOperator customers do not see the duration of an attempt that was blocked: see {@link toAttempt} */
 export function toDelivery(row: DeliveryRow, isOperator: boolean): Delivery {
+  const createdAt = Number(row.createdAt);
+  const finishedAt = numberOrNull(row.finishedAt);
   const state = row.state as DeliveryState;
   const { durationMs, isBlocked } = readTiming(row.lastTiming);
   const kind: OutcomeKind = isBlocked ? 'blocked' : 'rejected';
@@ -23,8 +25,9 @@ export function toDelivery(row: DeliveryRow, isOperator: boolean): Delivery {
     lastStatus: numberOrNull(row.lastStatus),
     lastErrorCode: row.lastErrorCode,
     lastDurationMs: hasTiming ? durationMs : null,
-    createdAt: new Date(Number(row.createdAt)),
-    finishedAt: row.finishedAt === null ? null : new Date(Number(row.finishedAt)),
+    totalDurationMs: finishedAt === null ? null : finishedAt - createdAt,
+    createdAt: new Date(createdAt),
+    finishedAt: finishedAt === null ? null : new Date(finishedAt),
   };
 }
 
@@ -42,6 +45,7 @@ export function inFlightDelivery({ id, event, listener, type, owner, routedAt }:
     lastStatus: null,
     lastErrorCode: null,
     lastDurationMs: null,
+    totalDurationMs: null,
     createdAt: new Date(routedAt),
     finishedAt: null,
   };

@@ -8,6 +8,7 @@ import { claimDeliveries } from '../store/queue/claim-deliveries.js';
 import type { ClaimedDelivery, ClaimedHandshake } from '../store/queue/claimed-delivery.js';
 import type { BodyOf } from '../store/queue/rendered-body.js';
 import type { Waiting } from '../store/queue/render-waiting.js';
+import { endExpiredLeases, LEASES_PER_BATCH } from '../store/outbox/leases.js';
 import { reclaimExpired } from '../store/queue/reclaim-expired.js';
 import type { Database } from '../store/database/database.js';
 import type { ExpectedWork } from './expected-work.js';
@@ -44,7 +45,7 @@ interface TakeOptions {
   readonly isAwaited?: boolean;
 }
 
-/** Number of expired leases that one transaction reclaims. */
+/** Number of leased deliveries that one transaction reclaims. */
 const RECLAIM_BATCH = 500;
 /** A lease must last longer than the attempt by this time, because recording the attempt also takes time. */
 export const LEASE_MARGIN_MS = 1_000;
@@ -57,9 +58,18 @@ export class Claims {
 
   constructor(private readonly parts: ClaimsParts) {}
 
-  /** Makes deliveries with an expired lease due again. @throws errors of the database */
+  /**
+   * Ends expired leases: events go back to the outbox, and deliveries become due again.
+   *
+   * @throws errors of the database
+   */
   async reclaim(): Promise<void> {
     const { database, clock, expected } = this.parts;
+    for (;;) {
+      const back = await database.transaction(() => endExpiredLeases(database, clock.now(), LEASES_PER_BATCH), 'work');
+      if (!back) break;
+      expected.expectReturned(back);
+    }
     for (;;) {
       const due = await database.transaction(() => reclaimExpired(database, clock.now(), RECLAIM_BATCH), 'work');
       if (!due.length) return;

@@ -82,6 +82,13 @@ export class ExpectedWork implements PaceState {
     this.hasEvents = true;
   }
 
+  /** Call this method when events with these sequences are back in the outbox. */
+  expectReturned(seqs: readonly string[]): void {
+    if (!seqs.length) return;
+    this.hasEvents = true;
+    this.cursor.notTaken(Math.min(...seqs.map(Number)) - 1);
+  }
+
   expectWide(): void {
     this.mayHaveWide = true;
   }

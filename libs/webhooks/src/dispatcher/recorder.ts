@@ -8,7 +8,7 @@ import type { Database } from '../store/database/database.js';
 import { isFaultOfData } from '../store/database/database-errors.js';
 import { isOneStatement, recordAttempts } from '../store/queue/record-attempts.js';
 import { numberOf, type AttemptRecord, type RecordResult } from '../store/queue/attempt-record.js';
-import { settleLeases } from '../store/outbox/outbox-rows.js';
+import { settleLeases } from '../store/outbox/leases.js';
 import type { JudgingPolicy, SendingPause } from '../health/circuit.js';
 import { LIFECYCLE_EVENTS, type LifecycleEvent } from './lifecycle-events.js';
 import type { NoticedListener, Notices } from './notices.js';

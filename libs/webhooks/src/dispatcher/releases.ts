@@ -2,7 +2,7 @@ import type { InFlightDeliveries } from '../deliveries/in-flight.js';
 import type { WebhookClock } from '../clock.js';
 import type { Database } from '../store/database/database.js';
 import { releaseDeliveries } from '../store/queue/release-deliveries.js';
-import { settleLeases } from '../store/outbox/outbox-rows.js';
+import { settleLeases } from '../store/outbox/leases.js';
 import type { ExpectedWork } from './expected-work.js';
 import type { LanedDelivery } from './lanes.js';
 import type { LoopPhase } from './loop-phase.js';

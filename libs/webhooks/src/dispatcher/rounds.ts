@@ -67,9 +67,9 @@ export class Rounds {
     const { router, claims, search, releases, handshakes, expected, eventsPerBatch, sendingSwitch } = this.parts;
     await sendingSwitch.look();
     await search.convertAll();
+    await claims.reclaim();
     const routed = await router.route({ limit: eventsPerBatch });
     const hasWide = await router.routeWide(expected.pace.portion.page);
-    await claims.reclaim();
     const claimed = await claims.claim();
     await Promise.all([claims.takeAndWait(routed), claims.takeAndWait(claimed)]);
     await releases.releasing;

@@ -144,7 +144,7 @@ async function readRows(database: Database) {
   const counts = await database.single(() => countDeliveries(database, { scope: undefined, since }));
   return {
     now: new Date(now),
-    waiting: await database.single(() => readOverview(database, now)),
+    waiting: await database.single(() => readOverview(database)),
     sending: toSending(await database.single(() => readSending(database))),
     processes: (await database.single(() => readProcesses(database))).map(toProcess),
     lastDay: Object.fromEntries(counts.map(({ state, count }) => [state, Number(count)])),

@@ -178,7 +178,7 @@ export const dispatching: Check = {
   needsTables: true,
   async run({ database }) {
     const now = await database.single(() => readDatabaseTime(database));
-    const { events, oldestDueAt } = await database.single(() => readOverview(database, now));
+    const { events, oldestDueAt } = await database.single(() => readOverview(database));
     const { paused } = await database.single(() => readSending(database));
     const waiting = Math.max(
       0,

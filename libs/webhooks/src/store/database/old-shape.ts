@@ -3,8 +3,8 @@ import { ConfigurationError } from '../../errors.js';
 import { databaseName, tablePathOf, type WebhookTablesOptions } from './table-names.js';
 
 /**
- * Refuses tables from before version 2, in which each event has a column for its state. Their pending events are not in the outbox, so they
- * would be lost.
+ * Refuses tables from before version 3. In version 1, each event has a column for its state, and pending events are not in the outbox, so they
+ * would be lost. In version 2, each outbox row has a lease, and there is no table of leases.
  *
  * @throws ConfigurationError `TABLES_TOO_OLD`
  */
@@ -13,8 +13,13 @@ export async function assertNewShape(
   runner: QueryRunner,
   at: WebhookTablesOptions,
 ): Promise<void> {
-  const column = dataSource.namingStrategy.columnName('state', databaseName('state'), []);
-  if (await runner.hasColumn(tablePathOf(dataSource, at, 'events'), column)) throw tooOld('1');
+  const has = (table: string, property: string) =>
+    runner.hasColumn(
+      tablePathOf(dataSource, at, table),
+      dataSource.namingStrategy.columnName(property, databaseName(property), []),
+    );
+  if (await has('events', 'state')) throw tooOld('1');
+  if (await has('outbox', 'leaseUntil')) throw tooOld('2');
 }
 
 /** Runs a query about the schema on a connection. */

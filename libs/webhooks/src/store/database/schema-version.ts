@@ -3,10 +3,10 @@ import type { Database } from './database.js';
 import { query, type Script } from './script.js';
 
 /** The version of the tables that this release of the library knows. Each new migration increases it by 1. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** The oldest version of the tables that this release can use, and the oldest version that a process must know to use the current tables. */
-export const OLDEST_VERSION = 2;
+export const OLDEST_VERSION = 3;
 
 /** The version that is stored in the database. */
 export interface StoredSchemaVersion {

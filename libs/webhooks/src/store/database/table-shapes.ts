@@ -53,15 +53,26 @@ export const TABLES = {
     columns: {
       seq: 'reference',
       eventAt: 'milliseconds',
-      leaseUntil: 'milliseconds',
       claims: 'integer',
       orderKey: 'hash?',
-      leaseToken: 'id?',
       routedThrough: 'id?',
     },
     primary: ['seq'],
     unique: [],
     indexes: [{ of: ['seq'], where: isSet('routedThrough'), mysql: ['routedThrough', 'seq'] }],
+  },
+  leases: {
+    columns: {
+      token: 'id',
+      leaseUntil: 'milliseconds',
+      claims: 'integer',
+      events: 'text',
+      firstAt: 'milliseconds',
+      lastAt: 'milliseconds',
+    },
+    primary: ['token'],
+    unique: [],
+    indexes: [['leaseUntil']],
   },
   damaged: {
     columns: { seq: 'reference', eventAt: 'milliseconds', reason: 'text', createdAt: 'milliseconds' },

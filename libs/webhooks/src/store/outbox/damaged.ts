@@ -1,4 +1,5 @@
-import sql, { join } from 'sql-template-tag';
+import sql from 'sql-template-tag';
+import { outboxRows } from './leases.js';
 import { canBeStored } from '../database/can-be-stored.js';
 import type { Database } from '../database/database.js';
 import { atSameTime, atTimesOf } from '../database/event-times.js';
@@ -60,13 +61,13 @@ export function* retryDamaged(database: Database, id: string): Script<DamagedRow
  * @returns whether the event was damaged
  */
 function* retryEvent(database: Database, id: string): Script<boolean> {
-  const { damaged: x, events: e, outbox: o } = database.tables;
+  const { damaged: x, events: e } = database.tables;
   const [event] = yield* query<{ seq: unknown; createdAt: unknown; orderKey: Uint8Array | null }>(
     sql`select ${e.select('e', 'seq', 'createdAt', 'orderKey')} from ${e.sql} e where e.${e.$.id} = ${id}${atTimesOf(database, sql`e.${e.$.createdAt}`, [id])}`,
   );
   if (!event) return false;
   // Only one of two concurrent calls deletes the row.
   if (!(yield* execute(sql`delete from ${x.sql} where ${x.$.seq} = ${event.seq}`))) return false;
-  yield sql`insert into ${o.sql} (${join([o.$.seq, o.$.eventAt, o.$.orderKey, o.$.claims, o.$.leaseUntil])}) values (${event.seq}, ${event.createdAt}, ${event.orderKey}, 1, 0)`;
+  yield outboxRows(database, [event], 1);
   return true;
 }

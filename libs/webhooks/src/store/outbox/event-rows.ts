@@ -108,18 +108,18 @@ type StoredEvents = Pick<Database, 'dialect' | 'tables' | 'returnsInserted'>;
 function* storeChunk(database: StoredEvents, rows: readonly EventRow[]): Script<void> {
   const { dialect, tables } = database;
   const { events: e, outbox: o } = tables;
-  const columns = join([o.$.seq, o.$.eventAt, o.$.orderKey, o.$.claims, o.$.leaseUntil]);
+  const columns = join([o.$.seq, o.$.eventAt, o.$.orderKey, o.$.claims]);
   if (dialect === 'postgres') {
     const insert =
       (rows.length >= ROWS_WORTH_LISTS ? insertFromLists(tables, rows) : null) ?? insertEvents(tables, rows);
     const returned = join([e.$.seq, e.$.createdAt, e.$.orderKey]);
-    yield sql`with e as (${insert} returning ${returned}) insert into ${o.sql} (${columns}) select ${returned}, 0, 0 from e`;
+    yield sql`with e as (${insert} returning ${returned}) insert into ${o.sql} (${columns}) select ${returned}, 0 from e`;
     return;
   }
   const byId = new Map(rows.map(({ source }) => [source.event.id, source]));
   const values = (yield* insertedSequences(database, rows)).map(({ seq, id }) => {
     const { createdAt, orderKey } = byId.get(id) as NewEvent;
-    return sql`(${seq}, ${createdAt}, ${orderKey}, 0, 0)`;
+    return sql`(${seq}, ${createdAt}, ${orderKey}, 0)`;
   });
   yield sql`insert into ${o.sql} (${columns}) values ${join(values)}`;
 }

@@ -14,17 +14,6 @@ export interface OutboxEvent extends ClaimedEvent {
   readonly routedThrough: string | null;
 }
 
-/** The lease of an event, which covers its deliveries that have no row. */
-export interface OutboxLease {
-  readonly seq: string;
-  readonly token: string;
-  /**
-   * The number of deliveries that this process has not recorded yet. The count is in memory, because the parts of one statement cannot see
-   * each other's rows.
-   */
-  left: number;
-}
-
 export interface LockedOutbox {
   readonly events: readonly OutboxEvent[];
   /** Rows whose event no longer exists or no longer has content, because it was deleted by hand or erased. */
@@ -71,16 +60,18 @@ export function* lockOutbox(
 
 /**
  * InnoDB locks every index record that a locking read passes, so this function finds rows by a plain read and then locks them by key. It
- * reads the events without a lock: otherwise a locked event would be skipped, as if it did not exist.
+ * reads the events without a lock: otherwise a locked event would be skipped, as if it did not exist. Only the search for wide events may use
+ * the index of wide events: with old statistics, MariaDB would also choose it for all others, and read them from the start.
  */
 function* lockInSteps(
   database: Database,
   { where, columns, first, isAwaited }: { where: Sql; columns: Sql; first: Sql; isAwaited: boolean },
 ): Script<LockedOutbox> {
   const { outbox: o, events: e } = database.tables;
-  const found = (yield* query<{ seq: unknown }>(sql`select ${o.select('o', 'seq')} from ${o.sql} o ${first}`)).map(
-    ({ seq }) => seq,
-  );
+  const path = isAwaited ? sql`` : o.byKey;
+  const found = (yield* query<{ seq: unknown }>(
+    sql`select ${o.select('o', 'seq')} from ${o.sql} o${path} ${first}`,
+  )).map(({ seq }) => seq);
   const nothing = { events: [], orphans: [], found, beside: undefined };
   if (!found.length) return nothing;
   const locked = yield* query<FoundRow>(
@@ -135,22 +126,7 @@ function hasContent({ id, payload }: FoundRow): boolean {
   return id !== null && payload !== null;
 }
 
-/** Leases outbox rows that this transaction has locked. */
-export function leasingRows(
-  database: Database,
-  seqs: readonly unknown[],
-  { token, until }: { token: string; until: number },
-): Sql[] {
-  const { sql: path, byKey, $ } = database.tables.outbox;
-  return keyed(
-    database,
-    seqs,
-    (are) =>
-      sql`update ${path}${byKey} set ${$.leaseToken} = ${token}, ${$.leaseUntil} = ${until}, ${$.claims} = ${$.claims} + 1 where ${$.seq} ${are}`,
-  );
-}
-
-/** Deletes outbox rows that this transaction has locked: every delivery of their events is on record. */
+/** Deletes outbox rows that this transaction has locked: a lease names their events, or every delivery of their events is on record. */
 export function deletingRows(database: Database, seqs: readonly unknown[]): Sql[] {
   const { sql: path, $ } = database.tables.outbox;
   return keyed(database, seqs, (are) => sql`delete from ${path} where ${$.seq} ${are}`);
@@ -185,37 +161,6 @@ export function markingDamaged(
 
 function keyed({ dialect }: Database, seqs: readonly unknown[], statement: (are: Sql) => Sql): Sql[] {
   return [...chunks(seqs)].map((some) => statement(dialect === 'postgres' ? anyOf(some) : inList(some)));
-}
-
-/**
- * Locks outbox rows in the order of their keys, and waits for other transactions that hold them.
- *
- * @returns the leases that still hold
- */
-export function* lockLeased(database: Database, leases: Iterable<OutboxLease>): Script<Set<OutboxLease>> {
-  const { outbox: o } = database.tables;
-  const all = new Set(leases);
-  const seqs = [...new Set([...all].map(({ seq }) => seq))];
-  const tokens = new Map<string, string | null>();
-  for (const some of chunks(seqs.toSorted((a, b) => Number(a) - Number(b)))) {
-    const rows = yield* query<{ seq: unknown; leaseToken: string | null }>(
-      sql`select ${o.select('o', 'seq', 'leaseToken')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(some)} order by o.${o.$.seq}${database.forUpdate}`,
-    );
-    for (const { seq, leaseToken } of rows) tokens.set(String(seq), leaseToken);
-  }
-  return new Set([...all].filter(({ seq, token }) => tokens.get(seq) === token));
-}
-
-/** The leases whose last unrecorded deliveries are among these deliveries. */
-export function endingLeases(deliveries: readonly { readonly lease: OutboxLease | null }[]): Set<OutboxLease> {
-  const counts = new Map<OutboxLease, number>();
-  for (const { lease } of deliveries) if (lease) counts.set(lease, (counts.get(lease) ?? 0) + 1);
-  return new Set([...counts].filter(([lease, count]) => count >= lease.left).map(([lease]) => lease));
-}
-
-/** Counts deliveries as on record. Call it after the commit, before the next record of this process begins. */
-export function settleLeases(deliveries: readonly { readonly lease: OutboxLease | null }[]): void {
-  for (const { lease } of deliveries) if (lease) lease.left--;
 }
 
 /**

@@ -6,6 +6,7 @@ import { byteLength } from '../database/dialect-sql.js';
 import { atTimes } from '../database/event-times.js';
 import type { PagePosition } from '../database/page.js';
 import { query, type Script } from '../database/script.js';
+import { anyLease } from '../outbox/leases.js';
 import { isOfEvent } from '../outbox/delete-events.js';
 import { withinBytes } from '../outbox/event-bytes.js';
 import { selectEvent, type ClaimedEvent } from '../outbox/outbox-events.js';
@@ -49,18 +50,20 @@ export function* firstEventTime(
 /**
  * Selects the rows of a day as they are now.
  *
- * @returns `null` while the outbox has events of the day: such an event could end, and be deleted, without being in the file
+ * @returns `null` while events of the day are unfinished: such an event could end, and be deleted, without being in the file
  */
 export function* selectDay(
   database: Database,
   day: number,
   { now, keptMs }: { now: number; keptMs: number },
 ): Script<ArchiveSelection | null> {
-  const { outbox: o } = database.tables;
-  const pending = yield* query(
-    sql`select ${o.select('o', 'seq')} from ${o.sql} o where o.${o.$.eventAt} >= ${day * DAY} and o.${o.$.eventAt} < ${(day + 1) * DAY} limit 1`,
+  const { outbox: o, leases: l } = database.tables;
+  // One statement: an event may move from the outbox to a lease, or back.
+  const unfinished = yield* query(
+    sql`select 1 as found from ${o.sql} o where o.${o.$.eventAt} >= ${day * DAY} and o.${o.$.eventAt} < ${(day + 1) * DAY}
+      union all select 1 from ${l.sql} l where ${anyLease(database)} and l.${l.$.lastAt} >= ${day * DAY} and l.${l.$.firstAt} < ${(day + 1) * DAY} limit 1`,
   );
-  if (pending.length) return null;
+  if (unfinished.length) return null;
   const last = { events: 0, deliveries: 0, attempts: 0 };
   for (const name of ['events', 'deliveries', 'attempts'] as const) {
     const { sql: path, $ } = database.tables[name];

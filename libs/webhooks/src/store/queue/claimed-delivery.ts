@@ -1,5 +1,5 @@
 import type { AttemptTrigger } from '../../attempt-trigger.js';
-import type { OutboxLease } from '../outbox/outbox-rows.js';
+import type { EventLease } from '../outbox/leases.js';
 import type { ListenerTarget } from './listener-target.js';
 
 /** A delivery that this process may send now, with everything that sending needs. */
@@ -8,8 +8,8 @@ export interface ClaimedDelivery {
   readonly seq: string | null;
   readonly id: string;
   readonly leaseToken: string;
-  /** The lease of the event, if the delivery has no row. */
-  readonly lease: OutboxLease | null;
+  /** The lease that covers the event, if the delivery has no row. */
+  readonly lease: EventLease | null;
   /** When the event was routed. */
   readonly routedAt: number;
   /** The number of attempts before this attempt. */

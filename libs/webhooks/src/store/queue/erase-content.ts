@@ -5,6 +5,7 @@ import type { Database } from '../database/database.js';
 import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
+import { endExpiredLeases, LEASES_PER_BATCH, lockUnfinished } from '../outbox/leases.js';
 import { deletingRows } from '../outbox/outbox-rows.js';
 import { isInFlight } from './erase-owner.js';
 
@@ -140,13 +141,10 @@ function positionOf({ createdAt, seq }: { createdAt: unknown; seq: unknown }): P
 
 /** @returns whether this call erased the event (and not an earlier call), and whether a process is sending it */
 function* eraseEvent(database: Database, seq: unknown, now: number): Script<{ isNew: boolean; isInFlight: boolean }> {
-  const { events: e, outbox: o, damaged: x } = database.tables;
-  // Wait for a claim or a record of this event. After the wait, its deliveries are visible.
-  const [unfinished] = yield* query<{ leaseUntil: unknown }>(
-    sql`select ${o.select('o', 'leaseUntil')} from ${o.sql} o${o.byKey} where o.${o.$.seq} = ${seq}${database.forUpdate}`,
-  );
-  const isLeased = unfinished !== undefined && Number(unfinished.leaseUntil) > now;
-  if (unfinished && !isLeased) for (const statement of deletingRows(database, [seq])) yield statement;
+  const { events: e, damaged: x } = database.tables;
+  yield* endExpiredLeases(database, now, LEASES_PER_BATCH);
+  const isLeased = (yield* lockUnfinished(database, [seq])).size > 0;
+  if (!isLeased) for (const statement of deletingRows(database, [seq])) yield statement;
   // The reason may quote the content.
   yield* execute(sql`update ${x.sql} set ${x.$.reason} = ${'its content was erased'} where ${x.$.seq} = ${seq}`);
   const changed = yield* execute(

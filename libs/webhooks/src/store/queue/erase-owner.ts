@@ -1,9 +1,10 @@
 import sql, { type Sql } from 'sql-template-tag';
 import { EVERY_OWNER_KEY, ownerKeyOf } from '../../hash.js';
-import { inList } from '../database/chunks.js';
+import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
 import { deleteEvents, isOfEvent } from '../outbox/delete-events.js';
+import { endExpiredLeases, LEASES_PER_BATCH, lockUnfinished, readLeasedSequences } from '../outbox/leases.js';
 import { deletingRows } from '../outbox/outbox-rows.js';
 
 /** The maximum number of rows that one transaction deletes. Dependent rows, such as the attempts of a delivery, do not count. */
@@ -40,31 +41,41 @@ export function* eraseListeners(database: Database, owner: string): Script<Erase
  * @param now leases that expired before this time are ignored
  */
 export function* eraseDeliveries(database: Database, owner: string, now: number): Script<ErasedBatch> {
-  const { deliveries: d, outbox: o, events: e } = database.tables;
+  const { deliveries: d } = database.tables;
   const { deliveries = 0, isWaiting } = yield* deleteDeliveries(database, {
     now,
     from: sql`${d.sql} d${d.through('ownerKey', 'createdAt', 'seq')}`,
     where: sql`d.${d.$.ownerKey} = ${ownerKeyOf(owner)}`,
   });
   if (deliveries) return { deliveries, isWaiting: false };
-  const inFlight = yield* query(
-    sql`select ${o.select('o', 'seq')} from ${o.sql} o join ${e.sql} e on e.${e.$.seq} = o.${o.$.seq} where o.${o.$.leaseUntil} > ${now} and e.${e.$.ownerKey} ${inList([ownerKeyOf(owner), EVERY_OWNER_KEY])} limit 1`,
-  );
-  return { isWaiting: isWaiting || inFlight.length > 0 };
+  yield* endExpiredLeases(database, now, LEASES_PER_BATCH);
+  return { isWaiting: isWaiting || (yield* isSending(database, owner)) };
+}
+
+/** Whether a process is sending an event that may match the listeners of an owner. */
+function* isSending(database: Database, owner: string): Script<boolean> {
+  const { events: e } = database.tables;
+  for (const some of chunks(yield* readLeasedSequences(database))) {
+    const found = yield* query(
+      sql`select ${e.select('e', 'seq')} from ${e.sql} e where e.${e.$.seq} ${inList(some)} and e.${e.$.ownerKey} ${inList([ownerKeyOf(owner), EVERY_OWNER_KEY])} limit 1`,
+    );
+    if (found.length) return true;
+  }
+  return false;
 }
 
 /** Deletes events of an owner's rows, with all their deliveries, including deliveries to listeners of other owners. */
 export function* eraseEvents(database: Database, owner: string, now: number): Script<ErasedBatch> {
-  const { events: e, outbox: o, deliveries: d } = database.tables;
+  const { events: e, deliveries: d } = database.tables;
   const found = yield* query<{ seq: unknown; dedupeKey: Buffer | null; createdAt: unknown }>(
     sql`select ${e.select('e', 'seq', 'dedupeKey', 'createdAt')} from ${e.sql} e${e.through('ownerKey', 'createdAt', 'seq')} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt}, e.${e.$.seq} limit ${EVENTS_PER_BATCH}`,
   );
   if (!found.length) return { isWaiting: false };
-  // Wait for transactions that claim these events or record their deliveries: afterwards the deliveries are visible.
-  const outbox = yield* query<{ seq: unknown; leaseUntil: unknown }>(
-    sql`select ${o.select('o', 'seq', 'leaseUntil')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(found.map(({ seq }) => seq))} order by o.${o.$.seq}${database.forUpdate}`,
+  yield* endExpiredLeases(database, now, LEASES_PER_BATCH);
+  const inFlight = yield* lockUnfinished(
+    database,
+    found.map(({ seq }) => seq),
   );
-  const inFlight = new Set(outbox.filter(({ leaseUntil }) => Number(leaseUntil) > now).map(({ seq }) => String(seq)));
   const events = found.filter(({ seq }) => !inFlight.has(String(seq)));
   if (!events.length) return { isWaiting: true };
   const seqs = inList(events.map(({ seq }) => seq));

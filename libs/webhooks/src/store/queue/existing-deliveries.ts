@@ -1,6 +1,7 @@
-import sql from 'sql-template-tag';
+import sql, { raw } from 'sql-template-tag';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
+import { jsonRows } from '../database/json-rows.js';
 import { query, type Script } from '../database/script.js';
 
 /** The sequence of an event and the id of a listener: `17 lst_…`. */
@@ -31,15 +32,20 @@ export function* readListenersWithDelivery(
   return found;
 }
 
-/** Reads which deliveries exist of events in the outbox. The unique key begins with the event's time, which the outbox row contains. */
+/** Reads which deliveries of these events exist. The unique key of deliveries begins with the time of the event. */
 export function* findExisting(
   database: Database,
-  eventSeqs: readonly unknown[],
+  events: readonly { readonly seq: unknown; readonly createdAt: unknown }[],
 ): Script<Map<DeliveryKey, ExistingDelivery>> {
-  if (!eventSeqs.length) return new Map();
-  const { outbox: o, deliveries: d } = database.tables;
+  if (!events.length) return new Map();
+  const { deliveries: d } = database.tables;
+  const unique = new Map(
+    events.map(({ seq, createdAt }) => [String(seq), { event: String(seq), at: Number(createdAt) }]),
+  );
+  const keys = jsonRows(database.dialect, { event: 'bigint', at: 'bigint' }, [...unique.values()]);
+  const join = raw(database.dialect === 'mysql' ? 'straight_join' : 'join');
   const rows = yield* query<ExistingDelivery>(
-    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state', 'attempts')} from ${o.sql} o join ${d.sql} d${d.through('eventAt', 'eventSeq', 'listenerId')} on d.${d.$.eventAt} = o.${o.$.eventAt} and d.${d.$.eventSeq} = o.${o.$.seq} where o.${o.$.seq} ${inList(eventSeqs)}`,
+    sql`select ${d.select('d', 'seq', 'eventSeq', 'listenerId', 'state', 'attempts')} from ${keys} ${join} ${d.sql} d${d.through('eventAt', 'eventSeq', 'listenerId')} on d.${d.$.eventAt} = r.at and d.${d.$.eventSeq} = r.event`,
   );
   return new Map(rows.map((row) => [`${String(row.eventSeq)} ${row.listenerId}` as const, row]));
 }

@@ -22,14 +22,13 @@ import { isClaimable } from '../outbox/event-state.js';
 import { type ClaimedEvent, type ReadEvent, readEvent } from '../outbox/outbox-events.js';
 import {
   deletingRows,
-  leasingRows,
   lockOutbox,
   movingCursor,
   markingDamaged,
   type LockedOutbox,
   type OutboxEvent,
-  type OutboxLease,
 } from '../outbox/outbox-rows.js';
+import { BatchLeases, type EventLease } from '../outbox/leases.js';
 import { type DeliveryKey, findExisting } from './existing-deliveries.js';
 import { type Room, RoomLeft } from './room.js';
 import { query, type Script } from '../database/script.js';
@@ -98,31 +97,28 @@ const MAX_CLAIMS = 5;
  * Claims events of the outbox and routes them, in one transaction.
  *
  * A delivery that this process can send now gets no row: the lease of its event covers it, and its record inserts it with the outcome. Every
- * other delivery is inserted as due. An event whose deliveries all have a row leaves the outbox. A delivery whose body is not the event's own
- * text is inserted before it is sent, with a lease, so that a repeat after a crash has the same bytes.
+ * other delivery is inserted as due. A routed event leaves the outbox: a lease names it, or all of its deliveries have a row. A delivery
+ * whose body is not the event's own text is inserted before it is sent, with its own lease, so that a repeat after a crash has the same bytes.
  */
 export function* fanOut(database: Database, options: FanOutOptions): Script<FanOutResult> {
   const { locked, paths } = yield* claimEvents(database, options);
   const { events, damaged } = readAll(locked.events);
   const { listenersOf, wide, left } = yield* candidates(database, events, paths);
   const reclaimed = events.filter(({ claims }) => Number(claims) > 0);
-  const existing = yield* findExisting(
-    database,
-    reclaimed.map(({ seq }) => seq),
-  );
+  const existing = yield* findExisting(database, reclaimed);
   const { routed, unrendered } = deliveriesOf(listenersOf, { bodyOf: options.bodyOf, existing, damaged });
   const overtaking = yield* findOvertaking(database, { routed, wide });
   const isTimely = (event: ReadEvent) => !overtaking.has(event);
   const timely = new Map([...routed].filter(([event]) => isTimely(event)));
   const made = [...timely.values()].flat();
   leaseWhatFits(made, options);
-  const token = newLease();
+  const leases = leaseUnstored(timely, reclaimed);
   const wideEvents = wide.filter(isTimely);
-  const leased = yield* insertRouted(database, made, { ...options, token }, [
+  const leased = yield* insertRouted(database, made, { ...options, leases }, [
     ...markingDamaged(database, damaged.map(withReason), options.now),
     ...movingCursor(database, seqsOf(wideEvents), ''),
-    ...leasingRows(database, seqsOf(inFlight(timely)), { token, until: options.now + options.leaseMs }),
-    ...deletingRows(database, [...locked.orphans, ...seqsOf(onRecord(timely))]),
+    ...leases.inserting(database, options.now + options.leaseMs),
+    ...deletingRows(database, [...locked.orphans, ...seqsOf(timely.keys())]),
   ]);
   return {
     types: new Set(events.flatMap(({ types }) => types)),
@@ -183,16 +179,23 @@ function deliveriesOf(
   return { routed, unrendered };
 }
 
-function inFlight(routed: ReadonlyMap<ReadEvent, readonly NewDelivery[]>): ReadEvent[] {
-  return [...routed].filter(([, deliveries]) => !deliveries.every(hasRow)).map(([event]) => event);
+/** Leases the events with deliveries that this process sends without a row. */
+function leaseUnstored(
+  routed: ReadonlyMap<ReadEvent, readonly NewDelivery[]>,
+  reclaimed: readonly (OutboxEvent & ReadEvent)[],
+): BatchLeases {
+  const claims = new Map<ReadEvent, number>(reclaimed.map((event) => [event, Number(event.claims)]));
+  const leases = new BatchLeases();
+  for (const [event, deliveries] of routed) {
+    const unstored = deliveries.filter((one) => !hasRow(one)).length;
+    const { seq, createdAt } = event;
+    if (unstored) leases.add({ seq, createdAt, claims: claims.get(event) ?? 0 }, unstored);
+  }
+  return leases;
 }
 
-function onRecord(routed: ReadonlyMap<ReadEvent, readonly NewDelivery[]>): ReadEvent[] {
-  return [...routed].filter(([, deliveries]) => deliveries.every(hasRow)).map(([event]) => event);
-}
-
-function seqsOf(events: readonly ReadEvent[]): unknown[] {
-  return events.map(({ seq }) => seq);
+function seqsOf(events: Iterable<ReadEvent>): unknown[] {
+  return [...events].map(({ seq }) => seq);
 }
 
 /** The sequence after which a claim continues, so that it begins with this event; `null` without an event. */
@@ -205,32 +208,23 @@ function seqBefore(event: ReadEvent | undefined, found: readonly OutboxEvent[]):
 function* insertRouted(
   database: Database,
   made: readonly NewDelivery[],
-  { now, leaseMs, token }: FanOutOptions & { readonly token: string },
+  { now, leaseMs, leases }: FanOutOptions & { readonly leases: BatchLeases },
   statements: readonly Sql[],
 ): Script<ClaimedDelivery[]> {
-  const lease = { now, leaseMs, leaseToken: token };
-  const seqs = yield* insertDeliveries(database, made.filter(hasRow), lease, { statements, isEnd: !made.some(isDue) });
+  const token = newLease();
+  const ofRows = { now, leaseMs, leaseToken: token };
+  const seqs = yield* insertDeliveries(database, made.filter(hasRow), ofRows, { statements, isEnd: !made.some(isDue) });
   yield* expectDue(database, made, now);
-  const leases = new Map<ReadEvent, OutboxLease>();
   const leased: ClaimedDelivery[] = [];
   for (const delivery of made) {
     if (delivery.state === 'unstored') {
-      leased.push(
-        toClaimedDelivery(delivery, { seq: null, token, now, lease: leaseOf(leases, delivery.event, token) }),
-      );
+      const lease = leases.of(delivery.event) as EventLease;
+      leased.push(toClaimedDelivery(delivery, { seq: null, token: lease.token, now, lease }));
     } else if (delivery.state === 'leased' && seqs.has(delivery.id)) {
       leased.push(toClaimedDelivery(delivery, { seq: seqs.get(delivery.id) as string, token, now, lease: null }));
     }
   }
   return leased;
-}
-
-/** Counts one more delivery under the lease of its event. */
-function leaseOf(leases: Map<ReadEvent, OutboxLease>, event: ReadEvent, token: string): OutboxLease {
-  const lease = leases.get(event) ?? { seq: String(event.seq), token, left: 0 };
-  lease.left++;
-  leases.set(event, lease);
-  return lease;
 }
 
 /**
@@ -310,7 +304,7 @@ function isFree(listener: ReadCandidate, now: number, circuit: CircuitPolicy): b
 
 function toClaimedDelivery(
   { id, event, listener, body, format, version }: NewDelivery,
-  { seq, token, now, lease }: { seq: string | null; token: string; now: number; lease: OutboxLease | null },
+  { seq, token, now, lease }: { seq: string | null; token: string; now: number; lease: EventLease | null },
 ): ClaimedDelivery {
   return {
     seq,
@@ -348,7 +342,7 @@ const NO_TYPES: ReadonlySet<string> = new Set();
 
 function* claimEvents(
   database: Database,
-  { now, limit, only, afterSeq, claimed, likelyTypes = NO_TYPES }: FanOutOptions,
+  { limit, only, afterSeq, claimed, likelyTypes = NO_TYPES }: FanOutOptions,
 ): Script<ClaimedEvents> {
   const { outbox: o, events: e } = database.tables;
   const after = afterSeq === undefined ? sql`` : sql` and o.${o.$.seq} > ${afterSeq}`;
@@ -356,7 +350,7 @@ function* claimEvents(
     ? sql` and o.${o.$.seq} in (select x.${e.$.seq} from ${e.sql} x where x.${e.$.id} ${inList(only)}${atTimesOf(database, sql`x.${e.$.createdAt}`, only)})`
     : after;
   const locked = yield* lockOutbox(database, {
-    where: sql`${isClaimable(database, now)}${among}`,
+    where: sql`${isClaimable(database)}${among}`,
     limit,
     beside: likelyTypes.size ? selectPaths(database, likelyTypes) : undefined,
   });

@@ -4,7 +4,6 @@ import type { Database } from '../database/database.js';
 import { numberOrNull } from '../database/number-or-null.js';
 import { readLastErrors } from '../listeners/listener-health.js';
 import { query, type Script } from '../database/script.js';
-import { isNotRouted } from '../outbox/event-state.js';
 import { sealingKeyOf } from '../../secrets/sealing.js';
 import { readSecrets } from '../../secrets/stored-secrets.js';
 
@@ -22,8 +21,8 @@ export interface Overview {
 }
 
 /** Counts the pending work. Reads the indexes of unfinished rows, and one row for each listener. */
-export function* readOverview(database: Database, now: number): Script<Overview> {
-  const events = yield* pendingEvents(database, now);
+export function* readOverview(database: Database): Script<Overview> {
+  const events = yield* pendingEvents(database);
   const { due, oldestDueAt, held } = yield* dueDeliveries(database);
   const { deliveries: d } = database.tables;
   const leased = yield* count(database, sql`${d.sql} t where t.${d.$.state} = 'leased'`);
@@ -39,10 +38,10 @@ export function* countDamaged(database: Database): Script<{ readonly events: num
   };
 }
 
-function* pendingEvents(database: Database, now: number): Script<Overview['events']> {
+function* pendingEvents(database: Database): Script<Overview['events']> {
   const { outbox: o } = database.tables;
   const [row] = yield* query<{ count: unknown; oldest: unknown }>(
-    sql`select count(*) ${o.as('count')}, min(o.${o.$.eventAt}) ${o.as('oldest')} from ${o.sql} o where ${isNotRouted(database, now)}`,
+    sql`select count(*) ${o.as('count')}, min(o.${o.$.eventAt}) ${o.as('oldest')} from ${o.sql} o`,
   );
   return { pending: Number(row?.count), oldestAt: numberOrNull(row?.oldest ?? null) };
 }

@@ -184,12 +184,16 @@ export function* isUnfinished(database: Database, partitions: readonly Partition
  */
 function unfinished(database: Database, ofDay: readonly Partition[], day: number): string {
   const { tables } = database;
-  const { outbox: o, damaged: x, deliveries: d, events: e } = tables;
+  const { outbox: o, damaged: x, leases: l, deliveries: d, events: e } = tables;
   const path = (table: PartitionedTable) => ofDay.find((one) => one.table === table)?.path;
   const [events, deliveries] = [path('events'), path('deliveries')];
   const exists = (from: string, where: string) => `exists (select 1 from ${from} where ${where})`;
   const some = [
     isTask(database),
+    exists(
+      l.path,
+      `${l.$.leaseUntil.sql} > 0 and ${l.$.lastAt.sql} >= ${day * DAY} and ${l.$.firstAt.sql} < ${(day + 1) * DAY}`,
+    ),
     ...(deliveries ? ['due', 'leased'].map((state) => exists(deliveries, `${d.$.state.sql} = '${state}'`)) : []),
   ];
   for (const table of [o, x]) {

@@ -2,7 +2,6 @@ import sql, { type Sql } from 'sql-template-tag';
 import type { Database } from '../database/database.js';
 import { numberOrNull } from '../database/number-or-null.js';
 import { query, type Script } from '../database/script.js';
-import { isNotRouted } from '../outbox/event-state.js';
 import { parseSending, selectSending } from '../system/sending.js';
 import { oldestImageAt } from '../outbox/images.js';
 
@@ -97,7 +96,7 @@ function byVerdict(rows: readonly Verdict[]) {
 
 function outboxQuery(database: Database, now: number, tablePaths: readonly string[]): Sql {
   const { outbox: o, listenerState: s, listeners: l } = database.tables;
-  const pending = sql`from ${o.sql} o where ${isNotRouted(database, now)} order by o.${o.$.seq}`;
+  const pending = sql`from ${o.sql} o order by o.${o.$.seq}`;
   const oldest = sql`(select o.${o.$.eventAt} ${pending} limit 1)`;
   const count = sql`(select count(*) from (select o.${o.$.seq} ${pending} limit ${COUNTED}) c)`;
   const disabled = sql`(select count(*) from (select l.${l.$.seq} from ${l.sql} l where l.${l.$.state} = 'disabled' and l.${l.$.deletedAt} is null limit ${COUNTED}) c)`;

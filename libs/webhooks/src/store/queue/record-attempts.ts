@@ -2,7 +2,7 @@ import type { CircuitPolicy } from '../../health/circuit.js';
 import { chunks } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import type { Script } from '../database/script.js';
-import { endingLeases, type OutboxLease } from '../outbox/outbox-rows.js';
+import { changesOf, type LeaseChanges } from '../outbox/leases.js';
 import type { AttemptRecord, RecordResult } from './attempt-record.js';
 import type { ClaimedDelivery } from './claimed-delivery.js';
 import { judgeListeners, touchesListener } from './judge-listeners.js';
@@ -15,7 +15,7 @@ const RECORDS_PER_STATEMENT = 500;
 
 /**
  * Records attempts, changes the state of their deliveries and updates the health of their listeners, in one transaction. A delivery without
- * a row is inserted with its outcome, and its event leaves the outbox with the last of its deliveries.
+ * a row is inserted with its outcome, and its event leaves the lease with the last of its deliveries.
  *
  * An attempt changes its delivery only if its lease is still valid. The attempt of a worker that lost its lease was still made: it is stored
  * as `superseded`. For a listener that succeeds as before, nothing else is written.
@@ -30,7 +30,9 @@ export function* recordAttempts(
 ): Script<RecordResult> {
   const earlier = mayBeStored.length ? yield* findStoredAttempts(database, mayBeStored) : NOTHING_STORED;
   const missing = records.filter((r) => !earlier.stored.has(r));
-  const moved = yield* recordMissing(database, missing);
+  // The transaction of the earlier try has changed the leases, too. In memory, they are settled after this one.
+  const changes = changesOf(records.map(({ delivery }) => delivery));
+  const moved = yield* recordMissing(database, missing, changes);
   const health = yield* judgeListeners(
     database,
     missing.filter(({ delivery }) => moved.has(delivery)),
@@ -62,25 +64,26 @@ export function isOneStatement(database: Database, records: readonly AttemptReco
 }
 
 /** @returns the deliveries whose state changed */
-function* recordMissing(database: Database, records: readonly AttemptRecord[]): Script<Set<ClaimedDelivery>> {
+function* recordMissing(
+  database: Database,
+  records: readonly AttemptRecord[],
+  changes: LeaseChanges,
+): Script<Set<ClaimedDelivery>> {
   const moved = new Set<ClaimedDelivery>();
   const [first, later] =
     database.dialect === 'postgres' ? [insertAtOnce, updateAtOnce] : ([insertInSteps, updateInSteps] as const);
   const rounds = roundsOf(records).map((round) => ({
-    unstored: inOrder(round, ({ lease }) => lease?.seq),
+    unstored: inOrder(round, ({ lease, event }) => lease && event.seq),
     stored: inOrder(round, ({ seq }) => seq),
   }));
-  const ending = endingLeases(records.map(({ delivery }) => delivery));
-  // The deliveries of one event are consecutive, but they may be in two chunks. The chunk with the last one ends the event.
+  // The deliveries of one lease may be in two chunks. The chunk with the last one changes the lease.
   const unstoredInOrder = rounds.flatMap(({ unstored }) => unstored);
   const lastOf = new Map(unstoredInOrder.map((record) => [record.delivery.lease, record]));
   for (const { unstored, stored } of rounds) {
     for (const chunk of chunks(unstored, RECORDS_PER_STATEMENT)) {
-      const last = chunk.filter((record) => lastOf.get(record.delivery.lease) === record);
-      const ends = new Set(
-        last.map(({ delivery }) => delivery.lease as OutboxLease).filter((lease) => ending.has(lease)),
-      );
-      addMoved(moved, chunk, yield* first(database, chunk, ends));
+      const inChunk = new Set(chunk);
+      const last = [...changes].filter(([lease]) => inChunk.has(lastOf.get(lease) as AttemptRecord));
+      addMoved(moved, chunk, yield* first(database, chunk, new Map(last)));
     }
     for (const chunk of chunks(stored, RECORDS_PER_STATEMENT)) {
       addMoved(moved, chunk, yield* later(database, chunk));
@@ -116,8 +119,8 @@ function roundsOf(records: readonly AttemptRecord[]): AttemptRecord[][] {
 /** The records that have a sequence, in its order: all transactions lock rows in the same order. */
 function inOrder(
   records: readonly AttemptRecord[],
-  seqOf: (delivery: AttemptRecord['delivery']) => string | null | undefined,
+  seqOf: (delivery: AttemptRecord['delivery']) => string | null,
 ): AttemptRecord[] {
-  const withSeq = records.filter(({ delivery }) => (seqOf(delivery) ?? null) !== null);
+  const withSeq = records.filter(({ delivery }) => seqOf(delivery) !== null);
   return withSeq.toSorted((a, b) => Number(seqOf(a.delivery)) - Number(seqOf(b.delivery)));
 }

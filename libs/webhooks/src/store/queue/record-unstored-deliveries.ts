@@ -4,7 +4,8 @@ import type { Database } from '../database/database.js';
 import { jsonRows, jsonValue } from '../database/json-rows.js';
 import { query, type Script } from '../database/script.js';
 import type { TablesSql } from '../database/tables.js';
-import { deletingRows, lockLeased, type OutboxLease } from '../outbox/outbox-rows.js';
+import { changingLeases, lockLeases, type EventLease, type LeaseChanges } from '../outbox/leases.js';
+import { toRuns } from '../outbox/sequence-runs.js';
 import type { AttemptRecord } from './attempt-record.js';
 import { findExisting } from './existing-deliveries.js';
 import { OUTCOME_COLUMNS, insertAttempts, logAttempts, outcomeOf } from './log-attempts.js';
@@ -20,12 +21,11 @@ const INSERT_COLUMNS = {
   owner_key: 'hash',
   routed: 'bigint',
   token: 'text',
-  ends: 'bigint',
   ...NEXT_COLUMNS,
   ...OUTCOME_COLUMNS,
 } as const;
 
-function insertedOf(record: AttemptRecord, ends: ReadonlySet<OutboxLease>) {
+function insertedOf(record: AttemptRecord) {
   const { delivery } = record;
   const { event, owner } = delivery;
   return Object.assign(nextOf(record), outcomeOf(record), {
@@ -38,7 +38,6 @@ function insertedOf(record: AttemptRecord, ends: ReadonlySet<OutboxLease>) {
     owner_key: owner === null ? undefined : ownerKeyOf(owner).toString('hex'),
     routed: delivery.routedAt,
     token: delivery.leaseToken,
-    ends: delivery.lease && ends.has(delivery.lease) ? 1 : 0,
   });
 }
 
@@ -76,25 +75,34 @@ function ifPlain(value: Sql): Sql {
   return sql`case when r.details is null then ${value} end`;
 }
 
+/** The lease of a record. `ends` is 1 if the lease ends, and `events` is set if it then names fewer events. */
+const LEASE_COLUMNS = { token: 'text', ends: 'bigint', events: 'text' } as const;
+
+function leasesOf(records: readonly AttemptRecord[], changes: LeaseChanges) {
+  const leases = new Set(records.map(({ delivery }) => delivery.lease as EventLease));
+  return [...leases].map((lease) => {
+    const kept = changes.get(lease);
+    return {
+      token: lease.token,
+      ends: kept?.length === 0 ? 1 : 0,
+      events: kept?.length ? toRuns(kept) : undefined,
+    };
+  });
+}
+
 /**
- * One statement: outbox rows with a valid lease are deleted if their event ends, and locked if not; their deliveries are inserted; attempts
- * with details are inserted; every other attempt is inserted as superseded. A due delivery without attempts, which a replay has made meanwhile, is completed, and its attempt inserted.
- *
- * The planner knows nothing about the rows in JSON. It expects one row with `ends = 1`, and so looks up each outbox row by its key. With a list of
- * the sequences, it would scan the outbox once for each row.
+ * One statement: the leases are locked in the order of their tokens; those that still hold are changed or deleted, and their deliveries are
+ * inserted; attempts with details are inserted; every other attempt is inserted as superseded. A due delivery without attempts, which a
+ * replay has made meanwhile, is completed, and its attempt inserted.
  */
 export function* insertAtOnce(
   database: Database,
   records: readonly AttemptRecord[],
-  ends: ReadonlySet<OutboxLease>,
+  changes: LeaseChanges,
 ): Script<string[]> {
-  const { outbox: o, deliveries: d } = database.tables;
-  const rows = jsonRows(
-    database.dialect,
-    INSERT_COLUMNS,
-    records.map((r) => insertedOf(r, ends)),
-  );
-  const isHeld = sql`o.${o.$.seq} = r.event and o.${o.$.leaseToken} = r.token`;
+  const { leases: x, deliveries: d } = database.tables;
+  const rows = jsonRows(database.dialect, INSERT_COLUMNS, records.map(insertedOf));
+  const leases = jsonRows(database.dialect, LEASE_COLUMNS, leasesOf(records, changes));
   const values = insertedValues(database);
   const columns = Object.keys(values).map((property) => d.$[property as keyof typeof values]);
   // These columns exclude the outcome, because this attempt gets its own row.
@@ -103,13 +111,15 @@ export function* insertAtOnce(
     return sql`${column} = excluded.${column}`;
   });
   const found = yield* query<{ id: string }>(
-    sql`with r as materialized (select * from ${rows}), gone as (
-      delete from ${o.sql} as o using r where r.ends = 1 and ${isHeld} returning o.${o.$.seq} as seq
-    ), kept as materialized (
-      select o.${o.$.seq} as seq from ${o.sql} o join r on r.ends = 0 and ${isHeld} order by o.${o.$.seq} for update of o
+    sql`with r as materialized (select * from ${rows}), l as materialized (select * from ${leases}), held as materialized (
+      select x.${x.$.token} as token from ${x.sql} x where x.${x.$.token} in (select token from l) order by x.${x.$.token} for update
+    ), gone as (
+      delete from ${x.sql} as x using l where l.ends = 1 and x.${x.$.token} = l.token and l.token in (select token from held)
+    ), kept as (
+      update ${x.sql} as x set ${x.$.events} = l.events from l where l.events is not null and x.${x.$.token} = l.token and l.token in (select token from held)
     ), made as (
       insert into ${d.sql} as t (${join(columns)})
-      select ${join(Object.values(values))} from r where r.event in (select seq from gone union all select seq from kept) order by r.event
+      select ${join(Object.values(values))} from r where r.token in (select token from held) order by r.event
       on conflict (${d.$.eventAt}, ${d.$.eventSeq}, ${d.$.listenerId}) do update set ${join(completed)} where t.${d.$.state} = 'due' and t.${d.$.attempts} = 0
       returning t.${d.$.id} as id, t.${d.$.outcome} as outcome
     ), logged as (
@@ -123,16 +133,16 @@ export function* insertAtOnce(
 export function* insertInSteps(
   database: Database,
   records: readonly AttemptRecord[],
-  ends: ReadonlySet<OutboxLease>,
+  changes: LeaseChanges,
 ): Script<string[]> {
-  const leases = records.map(({ delivery }) => delivery.lease as OutboxLease);
-  const held = yield* lockLeased(database, leases);
+  const leaseOf = ({ delivery }: AttemptRecord) => delivery.lease as EventLease;
+  const held = yield* lockLeases(database, records.map(leaseOf));
+  const current = records.filter((r) => held.has(leaseOf(r).token));
   const existing = yield* findExisting(
     database,
-    [...held].map(({ seq }) => seq),
+    current.map(({ delivery }) => delivery.event),
   );
   const existingOf = ({ delivery: { event, listener } }: AttemptRecord) => existing.get(`${event.seq} ${listener.id}`);
-  const current = records.filter(({ delivery }) => held.has(delivery.lease as OutboxLease));
   const made = new Set(current.filter((r) => !existingOf(r)));
   // A replay has created these deliveries in the meantime.
   const completed = current.filter((r) => {
@@ -143,23 +153,15 @@ export function* insertInSteps(
     const { deliveries: d } = database.tables;
     const values = insertedValues(database);
     const columns = Object.keys(values).map((property) => d.$[property as keyof typeof values]);
-    const rows = jsonRows(
-      database.dialect,
-      INSERT_COLUMNS,
-      [...made].map((r) => insertedOf(r, ends)),
-    );
+    const rows = jsonRows(database.dialect, INSERT_COLUMNS, [...made].map(insertedOf));
     yield sql`insert into ${d.sql} (${join(columns)}) select ${join(Object.values(values))} from ${rows}`;
   }
   yield* moveRows(
     database,
     completed.map((r) => ({ record: r, seq: String(existingOf(r)?.seq) })),
   );
-  const ended = [...ends].filter((lease) => held.has(lease));
-  for (const statement of deletingRows(
-    database,
-    ended.map(({ seq }) => seq),
-  ))
-    yield statement;
+  const changed = [...changes].filter(([{ token }]) => held.has(token));
+  for (const statement of changingLeases(database, new Map(changed))) yield statement;
   const moved = new Set([...made, ...completed]);
   yield* logAttempts(
     database,

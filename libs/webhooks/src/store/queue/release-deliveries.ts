@@ -5,7 +5,7 @@ import type { Database } from '../database/database.js';
 import { atTimes } from '../database/event-times.js';
 import { execute, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
-import { deletingRows, endingLeases, lockLeased, type OutboxLease } from '../outbox/outbox-rows.js';
+import { changesOf, changingLeases, lockLeases, type EventLease } from '../outbox/leases.js';
 import type { ClaimedDelivery } from './claimed-delivery.js';
 import { insertDeliveries } from './new-deliveries.js';
 import { OWN_TEXT } from './rendered-body.js';
@@ -53,12 +53,12 @@ function byToken(deliveries: readonly ClaimedDelivery[]): Map<string, ClaimedDel
 
 function* insertReleased(database: Database, released: readonly ClaimedDelivery[], now: number): Script<void> {
   if (!released.length) return;
-  const held = yield* lockLeased(
+  const held = yield* lockLeases(
     database,
-    released.map(({ lease }) => lease as OutboxLease),
+    released.map(({ lease }) => lease as EventLease),
   );
-  const given = released.filter(({ lease }) => lease && held.has(lease));
-  const ended = [...endingLeases(released)].filter((lease) => held.has(lease));
+  const given = released.filter(({ lease }) => lease && held.has(lease.token));
+  const changes = [...changesOf(released)].filter(([{ token }]) => held.has(token));
   yield* insertDeliveries(
     database,
     given.map(({ id, event, type, listener, owner, routedAt }) => ({
@@ -69,12 +69,6 @@ function* insertReleased(database: Database, released: readonly ClaimedDelivery[
       ...{ orderKey: null, errorCode: null, state: 'due' as const, routedAt },
     })),
     { now, leaseMs: 0, leaseToken: '' },
-    {
-      statements: deletingRows(
-        database,
-        ended.map(({ seq }) => seq),
-      ),
-      isEnd: false,
-    },
+    { statements: changingLeases(database, new Map(changes)), isEnd: false },
   );
 }

@@ -10,6 +10,7 @@ import { insertDeliveries, isDue, newDelivery, type NewDelivery } from './new-de
 import type { BodyOf } from './rendered-body.js';
 import { isOfEvent } from '../outbox/delete-events.js';
 import { readEventStates, type EventState } from '../outbox/event-state.js';
+import { lockUnfinished } from '../outbox/leases.js';
 import { readEvent, typesOf, type ClaimedEvent, selectEvent } from '../outbox/outbox-events.js';
 import { wants, type ReadCandidate } from './candidates.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
@@ -198,17 +199,14 @@ function withoutNeedlessOrder(deliveries: readonly NewDelivery[]): NewDelivery[]
   return deliveries.map((delivery) => (counts.get(keyOf(delivery)) === 1 ? { ...delivery, orderKey: null } : delivery));
 }
 
-/** Reads the states of events. @param isLocked whether to lock their outbox rows first */
+/** Reads the states of events. @param isLocked whether to lock them first */
 function* statesOf(
   database: Database,
   events: readonly PastEvent[],
   isLocked: boolean,
 ): Script<(seq: unknown) => EventState> {
-  const { outbox: o } = database.tables;
-  const seqs = events.map(({ seq }) => seq).toSorted(compareSequences);
-  if (isLocked && seqs.length) {
-    yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${o.byKey} where o.${o.$.seq} ${inList(seqs)} order by o.${o.$.seq}${database.forUpdate}`;
-  }
+  const seqs = events.map(({ seq }) => seq);
+  if (isLocked) yield* lockUnfinished(database, seqs);
   return yield* readEventStates(database, seqs);
 }
 

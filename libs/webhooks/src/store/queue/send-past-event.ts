@@ -4,6 +4,7 @@ import type { Database } from '../database/database.js';
 import { query, type Script } from '../database/script.js';
 import { expectDeliveries } from '../listeners/listener-state.js';
 import { readEventStates } from '../outbox/event-state.js';
+import { lockUnfinished } from '../outbox/leases.js';
 import { readEvent, selectEvent, type ClaimedEvent } from '../outbox/outbox-events.js';
 import { readCandidateById, wants } from './candidates.js';
 import { insertDeliveries, newDelivery } from './new-deliveries.js';
@@ -23,8 +24,8 @@ export interface Refusal {
 }
 
 /**
- * Inserts a delivery of one past event for one listener, by the rules of `replayEvents`. Outbox row and event are locked, so that no claim,
- * retention or erasure runs in the meantime.
+ * Inserts a delivery of one past event for one listener, by the rules of `replayEvents`. The event is locked, so that no claim, record,
+ * retention or erasure of it runs in the meantime.
  */
 export function* sendPastEvent(
   database: Database,
@@ -32,10 +33,9 @@ export function* sendPastEvent(
   listenerId: string,
   { now, bodyOf, actor }: { now: number; bodyOf: BodyOf; actor: string | null },
 ): Script<Refusal | { readonly deliveryId: string }> {
-  const { events: e, outbox: o } = database.tables;
+  const { events: e } = database.tables;
   const listener = yield* readCandidateById(database, listenerId);
-  // Lock in the same order as a claim: first the outbox row, then the event.
-  yield sql`select ${o.select('o', 'seq')} from ${o.sql} o${o.byKey} where o.${o.$.seq} = ${eventSeq}${database.forUpdate}`;
+  yield* lockUnfinished(database, [eventSeq]);
   const [row] = yield* query<ClaimedEvent & { erasedAt: unknown }>(
     sql`select ${selectEvent(database)}, ${e.select('e', 'erasedAt')} from ${e.sql} e${e.byKey} where e.${e.$.seq} = ${eventSeq}${database.forUpdate}`,
   );

@@ -94,7 +94,7 @@ export function* readUnstoredDeliveries(
   );
   const events = rows.flatMap((row) => readOrNothing(row));
   const { listenersOf } = yield* candidates(database, events, { types: new Set(), paths: [] });
-  const existing = yield* findExisting(database, [seq]);
+  const existing = yield* findExisting(database, [{ seq, createdAt }]);
   return [...listenersOf].flatMap(([event, listeners]) =>
     listeners
       .filter((one) => !existing.has(`${String(seq)} ${one.id}`) && wantsOrNot(one, event))

@@ -134,12 +134,12 @@ function* setBackDeliveries(
  * @param leaseMs the longest lease of a delivery, and of an event
  */
 export function* setBackLeases(database: Database, leaseMs: number, { now, aheadMs }: SetBackTime): Script<void> {
-  const { deliveries: d, outbox: o, chores: c, tasks: t } = database.tables;
+  const { deliveries: d, leases: l, chores: c, tasks: t } = database.tables;
   yield* execute(
     sql`update ${d.sql} set ${d.$.leaseUntil} = ${d.$.leaseUntil} - ${aheadMs} where ${d.$.state} = 'leased' and ${d.$.leaseUntil} > ${now + leaseMs}`,
   );
   yield* execute(
-    sql`update ${o.sql} set ${o.$.leaseUntil} = ${o.$.leaseUntil} - ${aheadMs} where ${o.$.leaseUntil} > ${now + leaseMs}`,
+    sql`update ${l.sql} set ${l.$.leaseUntil} = ${l.$.leaseUntil} - ${aheadMs} where ${l.$.leaseUntil} > ${now + leaseMs}`,
   );
   // A leased delivery was due when it was claimed, and is due again when its lease expires.
   yield* execute(

@@ -2,7 +2,7 @@ import sql from 'sql-template-tag';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { atTimesOf } from '../database/event-times.js';
-import { lockLeased } from '../outbox/outbox-rows.js';
+import { lockLeases } from '../outbox/leases.js';
 import { numberOf, type AttemptRecord, type RecordResult } from './attempt-record.js';
 import { query, type Script } from '../database/script.js';
 
@@ -17,7 +17,7 @@ export interface StoredAttempts {
 /**
  * Finds the records that an earlier transaction has stored. The COMMIT of that transaction was sent, and the answer was lost.
  *
- * That transaction may still run on a connection that this process has closed. So the rows with the leases are locked first, which waits for
+ * That transaction may still run on a connection that this process has closed. So the leases are locked first, which waits for
  * its end. The next statements see what it committed.
  */
 export function* findStoredAttempts(database: Database, records: readonly AttemptRecord[]): Script<StoredAttempts> {
@@ -33,7 +33,7 @@ export function* findStoredAttempts(database: Database, records: readonly Attemp
     stored.add(record);
     if (Number(superseded) === 0) moved.add(record);
   };
-  yield* lockLeased(
+  yield* lockLeases(
     database,
     records.flatMap(({ delivery }) => delivery.lease ?? []),
   );

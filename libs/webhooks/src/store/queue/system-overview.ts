@@ -5,7 +5,6 @@ import { inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { numberOrNull } from '../database/number-or-null.js';
 import { query, type Script } from '../database/script.js';
-import { isNotRouted } from '../outbox/event-state.js';
 import { COUNTED, readBacklog } from './read-backlog.js';
 
 /** The work that waits, of the whole instance or of one owner. Each count ends at {@link COUNTED}. */
@@ -61,7 +60,7 @@ function* countExhausted(database: Database, since: number): Script<number> {
  * exhausted deliveries, only the newest {@link COUNTED} of the owner are looked at.
  */
 export function* readOwnerFigures(database: Database, owner: string, now: number): Script<SystemFigures> {
-  const events = yield* pendingEventsOf(database, owner, now);
+  const events = yield* pendingEventsOf(database, owner);
   const listeners = yield* listenersOf(database, owner);
   const active = listeners.filter(({ state }) => state === 'active');
   const readyAt = active.map((one) => numberOrNull(one.readyAt)).filter((at) => at !== null);
@@ -94,13 +93,12 @@ export function* readOwnerFigures(database: Database, owner: string, now: number
 function* pendingEventsOf(
   database: Database,
   owner: string,
-  now: number,
 ): Script<{ readonly count: number; readonly oldestAt: number | null }> {
   const { events: e, outbox: o } = database.tables;
   const path = e.through('ownerKey', 'createdAt', 'seq');
   const newest = sql`select e.${e.$.seq} as seq, e.${e.$.createdAt} as created_at from ${e.sql} e${path} where e.${e.$.ownerKey} = ${ownerKeyOf(owner)} order by e.${e.$.createdAt} desc, e.${e.$.seq} desc limit ${COUNTED}`;
   const [row] = yield* query<{ count: unknown; oldest: unknown }>(
-    sql`select count(*) ${e.as('count')}, min(c.created_at) ${e.as('oldest')} from (${newest}) c where (select o.${o.$.seq} from ${o.sql} o where o.${o.$.seq} = c.seq and ${isNotRouted(database, now)}) is not null`,
+    sql`select count(*) ${e.as('count')}, min(c.created_at) ${e.as('oldest')} from (${newest}) c where (select o.${o.$.seq} from ${o.sql} o where o.${o.$.seq} = c.seq) is not null`,
   );
   return { count: Number(row?.count), oldestAt: numberOrNull(row?.oldest) };
 }

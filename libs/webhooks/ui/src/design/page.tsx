@@ -29,7 +29,7 @@ export function Page({ title, mark, subtitle, crumbs = [], actions, children }: 
         <div className="grow">
           {crumbs.length > 0 && <Crumbs crumbs={crumbs} />}
           <div className="page-title">
-            <h1 tabIndex={-1}>{visible(title)}</h1>
+            <h1 tabIndex={-1}>{breakable(visible(title))}</h1>
             {mark}
           </div>
           {subtitle !== undefined && (
@@ -41,6 +41,12 @@ export function Page({ title, mark, subtitle, crumbs = [], actions, children }: 
       {children}
     </div>
   );
+}
+
+/** A long URL breaks after a slash, not inside a word. */
+function breakable(text: string): ReactNode {
+  const parts = text.split(/(?<=\/)/);
+  return parts.length === 1 ? text : parts.map((part, index) => [index > 0 && <wbr key={index} />, part]);
 }
 
 function Crumbs({ crumbs }: { readonly crumbs: readonly Crumb[] }): ReactNode {

@@ -66,7 +66,7 @@ export function Reference({ error }: { readonly error: unknown }): ReactNode {
   if (!(error instanceof WebhooksApiError)) return null;
   const { code, instance } = error.problem;
   return (
-    <span className="muted mono">
+    <span className="muted mono reference">
       {code}
       {instance !== undefined && ` · ${instance}`}
     </span>

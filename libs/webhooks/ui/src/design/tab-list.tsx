@@ -1,6 +1,7 @@
 import { Tabs } from '@base-ui/react/tabs';
 import type { ReactNode } from 'react';
 import type { Options } from './choice.js';
+import { useInMiddle } from './scroll-aside.js';
 
 interface TabListProps {
   readonly label: string;
@@ -12,9 +13,10 @@ interface TabListProps {
 }
 
 export function TabList({ label, tabs, value, onChange, children }: TabListProps): ReactNode {
+  const list = useInMiddle<HTMLDivElement>('[aria-selected="true"]', value);
   return (
     <Tabs.Root value={value} onValueChange={(next) => onChange(String(next))} className="stack loose">
-      <Tabs.List className="tabs" aria-label={label}>
+      <Tabs.List ref={list} className="tabs" aria-label={label}>
         {tabs.map(([one, text]) => (
           <Tabs.Tab key={one} value={one}>
             {text}

@@ -62,7 +62,6 @@ export default {
   'column.event': 'Ereignis',
   'column.state': 'Status',
   'column.listener': 'Endpunkt',
-  'column.result': 'Letztes Ergebnis',
   'column.attempts': 'Versuche',
   'column.next': 'Nächster Versuch',
   'duration.total': 'Letzter Versuch {last}, insgesamt {total}',
@@ -71,7 +70,7 @@ export default {
   'column.types': 'Ereignistypen',
   'column.failing-since': 'Fehler seit',
   'column.last-24h': 'Letzte 24 Stunden',
-  'column.last-accepted': 'Zuletzt angenommen',
+  'column.last-accepted': 'Letzter Erfolg',
   'column.waiting': 'Wartend',
   'column.error': 'Letzter Fehler',
   'column.failures': 'Fehler in Folge',
@@ -115,16 +114,14 @@ export default {
   'time.now': 'Jetzt fällig',
 
   'state.succeeded': 'Zugestellt',
-  'state.exhausted': 'Fehlgeschlagen',
+  'state.exhausted': 'Gescheitert',
   'state.discarded': 'Verworfen',
   'state.held': 'Angehalten',
-  'state.leased': 'Wird gesendet',
+  'state.leased': 'Sendet',
   'state.due': 'Wartet',
-  'state.retrying': 'Wird wiederholt',
+  'state.retrying': 'Wiederholung',
 
   'types.all': 'Alle Ereignistypen',
-  'types.more.one': '{first} und {count} weiterer',
-  'types.more.other': '{first} und {count} weitere',
 
   'deliveries.title': 'Zustellungen',
   'deliveries.subtitle': 'Jedes Ereignis, für jeden Endpunkt, der es erhält.',
@@ -147,6 +144,7 @@ export default {
   'delivery.event': 'Ereignis',
   'delivery.id': 'Zustellung',
   'delivery.finished': 'Beendet',
+  'delivery.total': 'Gesamtdauer',
   'delivery.attempts': 'Verlauf',
   'delivery.attempt': 'Versuch {number}',
   'delivery.next-attempt': 'Nächster Versuch',
@@ -640,6 +638,8 @@ export default {
   'system.tab.sender': 'Einstellungen',
   'sessions.text':
     'Die Sitzungen, die das Protokoll kennt und die nicht zu Ende sind. Eine widerrufene Sitzung endet mit ihrer nächsten Anfrage.',
+  'sessions.more':
+    'Nur die neuesten {count} Einträge des Protokolls wurden gelesen. Ältere Sitzungen fehlen vielleicht.',
   'sessions.none': 'Keine offene Sitzung',
   'sessions.none.text': 'Ihre Anwendung legt für jeden Besuch des Portals eine Sitzung an.',
   'sessions.operator': 'Betreiber',

@@ -61,7 +61,6 @@ export const en = {
   'column.event': 'Event',
   'column.state': 'State',
   'column.listener': 'Listener',
-  'column.result': 'Last result',
   'column.attempts': 'Attempts',
   'column.next': 'Next attempt',
   'duration.total': 'Last attempt {last}, in total {total}',
@@ -95,8 +94,6 @@ export const en = {
   'state.retrying': 'Retrying',
 
   'types.all': 'All event types',
-  'types.more.one': '{first} and {count} more',
-  'types.more.other': '{first} and {count} more',
 
   'deliveries.title': 'Deliveries',
   'deliveries.subtitle': 'Every event, for each listener that receives it.',
@@ -118,6 +115,7 @@ export const en = {
   'delivery.event': 'Event',
   'delivery.id': 'Delivery',
   'delivery.finished': 'Finished',
+  'delivery.total': 'Total duration',
   'delivery.attempts': 'Timeline',
   'delivery.attempt': 'Attempt {number}',
   'delivery.next-attempt': 'Next attempt',
@@ -387,6 +385,7 @@ export const en = {
   'system.tab.sender': 'Settings',
   'sessions.text':
     'The sessions that the audit log knows and that have not ended. A revoked session ends with its next request.',
+  'sessions.more': 'Only the newest {count} entries of the log were read, so older sessions may be missing.',
   'sessions.none': 'No open session',
   'sessions.none.text': 'Your application creates a session for each visit of the portal.',
   'sessions.operator': 'Operator',

@@ -62,7 +62,6 @@ export default {
   'column.event': 'Evento',
   'column.state': 'Estado',
   'column.listener': 'Endpoint',
-  'column.result': 'Último resultado',
   'column.attempts': 'Intentos',
   'column.next': 'Próximo intento',
   'duration.total': 'Último intento {last}, {total} en total',
@@ -71,7 +70,7 @@ export default {
   'column.types': 'Tipos de evento',
   'column.failing-since': 'Falla desde',
   'column.last-24h': 'Últimas 24 horas',
-  'column.last-accepted': 'Última aceptación',
+  'column.last-accepted': 'Último éxito',
   'column.waiting': 'En espera',
   'column.error': 'Último error',
   'column.failures': 'Fallos seguidos',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': 'Reintentando',
 
   'types.all': 'Todos los tipos de evento',
-  'types.more.one': '{first} y {count} más',
-  'types.more.other': '{first} y {count} más',
 
   'deliveries.title': 'Entregas',
   'deliveries.subtitle': 'Cada evento, para cada endpoint que lo recibe.',
@@ -147,6 +144,7 @@ export default {
   'delivery.event': 'Evento',
   'delivery.id': 'Entrega',
   'delivery.finished': 'Terminada',
+  'delivery.total': 'Duración total',
   'delivery.attempts': 'Cronología',
   'delivery.attempt': 'Intento {number}',
   'delivery.next-attempt': 'Próximo intento',
@@ -634,6 +632,8 @@ export default {
   'system.tab.sender': 'Ajustes',
   'sessions.text':
     'Las sesiones que el registro de auditoría conoce y que no han terminado. Una sesión revocada termina con su próxima solicitud.',
+  'sessions.more':
+    'Solo se han leído las {count} entradas más recientes del registro. Pueden faltar sesiones más antiguas.',
   'sessions.none': 'No hay sesiones abiertas',
   'sessions.none.text': 'Su aplicación crea una sesión para cada visita al portal.',
   'sessions.operator': 'Operador',

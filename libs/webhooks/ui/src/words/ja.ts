@@ -62,7 +62,6 @@ export default {
   'column.event': 'イベント',
   'column.state': '状態',
   'column.listener': 'エンドポイント',
-  'column.result': '最後の結果',
   'column.attempts': '試行回数',
   'column.next': '次の試行',
   'duration.total': '最後の試行 {last}、合計 {total}',
@@ -123,8 +122,6 @@ export default {
   'state.retrying': '再試行中',
 
   'types.all': 'すべてのイベントタイプ',
-  'types.more.one': '{first} ほか {count} 件',
-  'types.more.other': '{first} ほか {count} 件',
 
   'deliveries.title': '配信',
   'deliveries.subtitle': '各イベントを、受け取るエンドポイントごとに表示します。',
@@ -146,6 +143,7 @@ export default {
   'delivery.event': 'イベント',
   'delivery.id': '配信',
   'delivery.finished': '完了',
+  'delivery.total': '合計所要時間',
   'delivery.attempts': '経過',
   'delivery.attempt': '試行 {number}',
   'delivery.next-attempt': '次の試行',
@@ -629,6 +627,7 @@ export default {
   'system.tab.sender': '設定',
   'sessions.text':
     '監査ログに記録され、まだ終了していないセッションです。取り消されたセッションは次のリクエストで終了します。',
+  'sessions.more': 'ログの新しい {count} 件だけを読みました。それより古いセッションは表示されないことがあります。',
   'sessions.none': '開いているセッションはありません',
   'sessions.none.text': 'アプリケーションはポータルの訪問ごとにセッションを作成します。',
   'sessions.operator': '運用者',

@@ -5,6 +5,7 @@ import { Search } from '../../design/choice.js';
 import { Card, Page } from '../../design/page.js';
 import { Empty, Failed, Skeleton } from '../../design/states.js';
 import { api } from '../../session/api.js';
+import { groupsOf } from '../../session/event-types.js';
 import type { EventType } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
@@ -42,10 +43,8 @@ function Groups({ types }: { readonly types: readonly EventType[] }): ReactNode 
       </Card>
     );
   }
-  const groups = new Map<string, EventType[]>();
-  for (const type of types) groups.set(type.group ?? '', [...(groups.get(type.group ?? '') ?? []), type]);
-  return [...groups].map(([name, items]) => (
-    <Card key={name} title={name === '' ? t('catalogue.no-group') : name} isFlush>
+  return groupsOf(types).map(([name, items]) => (
+    <Card key={name} title={name} isFlush>
       <ul className="list">
         {items.map((type) => (
           <li key={type.type}>

@@ -1,6 +1,6 @@
 import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import { BulkBar } from '../../design/bulk-bar.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import type { Selection } from '../../design/selection.js';
 import { messageOf } from '../../design/states.js';
 import { done } from '../../design/toast.js';
@@ -13,6 +13,9 @@ import { typedFor } from '../listener/typed-confirmation.js';
 
 type Action = 'resend' | 'discard';
 
+const ACTIONS = ['resend', 'discard'] as const;
+const BUTTONS = { resend: { icon: 'resend' }, discard: { icon: 'trash', kind: 'danger-quiet' } } as const;
+
 interface BulkActionsProps {
   readonly selection: Selection<Delivery>;
   readonly reload: () => void;
@@ -21,14 +24,7 @@ interface BulkActionsProps {
 /** Resends or discards the deliveries that are selected. For more of them there are tasks. */
 export function BulkActions({ selection, reload }: BulkActionsProps): ReactNode {
   const { rows, clear } = selection;
-  const [action, setAction] = useState<Action | null>(null);
   const [progress, setProgress] = useState<number | null>(null);
-  // While the dialog closes, it still shows what it asked.
-  const [shown, setShown] = useState<Action>('resend');
-  const ask = (next: Action) => {
-    setShown(next);
-    setAction(next);
-  };
   const isOneListener = rows.every(({ listenerId }) => listenerId === rows[0]?.listenerId);
   const listener = useListenerName(isOneListener ? (rows[0]?.listenerId ?? '') : '');
   const run = async (chosen: Action) => {
@@ -44,36 +40,21 @@ export function BulkActions({ selection, reload }: BulkActionsProps): ReactNode 
     );
   };
   return (
-    <>
-      <span className="row" aria-live="polite">
-        <span className="strong">{count('select.count', rows.length)}</span>
-        {progress !== null && <span>{t('select.working', { done: progress, all: rows.length })}</span>}
-      </span>
-      <span className="row wrap">
-        <Button isSmall icon="resend" disabled={progress !== null} onClick={() => ask('resend')}>
-          {t('select.resend')}
-        </Button>
-        <Button isSmall icon="trash" kind="danger-quiet" disabled={progress !== null} onClick={() => ask('discard')}>
-          {t('select.discard')}
-        </Button>
-        <Button isSmall kind="ghost" icon="cross" disabled={progress !== null} onClick={clear}>
-          {t('select.clear')}
-        </Button>
-      </span>
-      <Confirm
-        isOpen={action !== null}
-        onClose={() => setAction(null)}
-        title={count(`select.${shown}.title`, rows.length)}
-        text={<p>{t(`select.${shown}.text`)}</p>}
-        action={t(`select.${shown}`)}
-        isDangerous={shown === 'discard'}
-        {...typedFor(rows.length, listener?.url)}
-        run={async () => {
-          setAction(null);
-          await run(shown);
-        }}
-      />
-    </>
+    <BulkBar selection={selection} progress={progress}>
+      {ACTIONS.map((action) => (
+        <ConfirmButton
+          key={action}
+          label={t(`select.${action}`)}
+          button={{ ...BUTTONS[action], isSmall: true, disabled: progress !== null }}
+          title={count(`select.${action}.title`, rows.length)}
+          text={t(`select.${action}.text`)}
+          isDangerous={action === 'discard'}
+          {...typedFor(rows.length, listener?.url)}
+          // The progress is shown on the page, so the dialog closes at once.
+          run={async () => void run(action)}
+        />
+      ))}
+    </BulkBar>
   );
 }
 

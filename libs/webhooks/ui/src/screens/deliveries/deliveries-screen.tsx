@@ -125,11 +125,11 @@ function NoDeliveries({ filters }: { readonly filters: Filters }): ReactNode {
 
 /** How long the last attempt took; and from the beginning to the end, if there were several. */
 function Took({ delivery }: { readonly delivery: Delivery }): ReactNode {
-  const { lastDurationMs, attemptCount, createdAt, finishedAt } = delivery;
+  const { lastDurationMs, attemptCount, totalDurationMs } = delivery;
   if (lastDurationMs === null) return <span className="muted">–</span>;
   const last = duration(lastDurationMs);
-  if (finishedAt === null || attemptCount < 2) return last;
-  const total = duration(new Date(finishedAt).getTime() - new Date(createdAt).getTime());
+  if (totalDurationMs === null || attemptCount < 2) return last;
+  const total = duration(totalDurationMs);
   return (
     <span title={t('duration.total', { last, total })}>
       {last} <span className="muted">/ {total}</span>
@@ -163,8 +163,8 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
         ]
       : []),
     {
-      name: t('column.result'),
-      width: 'minmax(64px, 1fr)',
+      name: t('filter.result'),
+      width: 'minmax(64px, 0.9fr)',
       isOnlyWide: true,
       cell: (delivery) => resultOf(delivery) ?? <span className="muted">–</span>,
     },
@@ -177,7 +177,7 @@ function columns(listenerId: string | undefined): Columns<Delivery> {
     },
     {
       name: t('column.next'),
-      width: 'minmax(64px, 1.1fr)',
+      width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
       cell: ({ nextAttemptAt }) => <Upcoming at={nextAttemptAt} />,
     },

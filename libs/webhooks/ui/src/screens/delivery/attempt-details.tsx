@@ -64,7 +64,7 @@ function Response({ attempt }: { readonly attempt: Attempt }): ReactNode {
         <Facts
           facts={[
             [
-              t('column.result'),
+              t('filter.result'),
               <span className="strong" key="result">
                 {attemptResult(attempt)}
               </span>,

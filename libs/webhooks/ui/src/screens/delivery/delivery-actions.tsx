@@ -1,6 +1,6 @@
-import { useState, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { Copy } from '../../design/copy.js';
 import { saveText } from '../../design/save-text.js';
 import { done } from '../../design/toast.js';
@@ -57,7 +57,6 @@ function Resend({ delivery: { id, state }, reload }: DeliveryActionsProps): Reac
 
 /** Gives up a delivery that waits. */
 function Discard({ delivery: { id, type, state }, reload }: DeliveryActionsProps): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const discard = async () => {
     await api.discardDelivery({ id });
     done(count('select.discarded', 1));
@@ -65,20 +64,14 @@ function Discard({ delivery: { id, type, state }, reload }: DeliveryActionsProps
   const { run } = useAction(t('delivery.not-discarded'), discard, reload);
   if (state !== 'due' && state !== 'held') return null;
   return (
-    <>
-      <Button kind="danger-quiet" icon="trash" onClick={() => setAsking(true)}>
-        {t('select.discard')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('delivery.discard.title', { type })}
-        text={<p>{t('delivery.discard.text')}</p>}
-        action={t('select.discard')}
-        isDangerous
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={t('delivery.discard.title', { type })}
+      text={t('delivery.discard.text')}
+      label={t('select.discard')}
+      button={{ kind: 'danger-quiet', icon: 'trash' }}
+      isDangerous
+      run={run}
+    />
   );
 }
 

@@ -9,6 +9,7 @@ import { api } from '../../session/api.js';
 import { useMe } from '../../session/session.js';
 import type { DeliveryDetails } from '../../session/shapes.js';
 import { useLoaded } from '../../session/use-loaded.js';
+import { duration } from '../../words/dates.js';
 import { t } from '../../words/words.js';
 import { DeliveryBadge } from '../deliveries/delivery-state.js';
 import { ListenerName } from '../listeners/listener-name.js';
@@ -59,7 +60,7 @@ function Shown({ delivery, reload }: { readonly delivery: DeliveryDetails; reado
 
 function About({ delivery }: { readonly delivery: DeliveryDetails }): ReactNode {
   const { kind } = useMe();
-  const { id, eventId, listenerId, owner, createdAt, finishedAt } = delivery;
+  const { id, eventId, listenerId, owner, createdAt, finishedAt, totalDurationMs, attemptCount } = delivery;
   return (
     <Facts
       isFirstWide
@@ -75,6 +76,7 @@ function About({ delivery }: { readonly delivery: DeliveryDetails }): ReactNode 
         [t('column.owner'), kind === 'operator' ? (owner ?? <Nothing />) : null],
         [t('column.created'), <At key="created" at={createdAt} />],
         [t('delivery.finished'), finishedAt === null ? null : <At key="finished" at={finishedAt} />],
+        [t('delivery.total'), totalDurationMs === null || attemptCount < 2 ? null : duration(totalDurationMs)],
       ]}
     />
   );

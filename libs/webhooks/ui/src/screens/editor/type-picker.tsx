@@ -3,18 +3,21 @@ import { Badge } from '../../design/badge.js';
 import { Chip } from '../../design/chip.js';
 import { Search, Segments } from '../../design/choice.js';
 import { Check } from '../../design/field.js';
-import { Empty } from '../../design/states.js';
+import { Empty, Failed, Skeleton } from '../../design/states.js';
+import { groupsOf } from '../../session/event-types.js';
 import type { EventType } from '../../session/shapes.js';
+import type { Loaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
 
 interface TypePickerProps {
-  readonly types: readonly EventType[];
+  readonly loaded: Loaded<readonly EventType[]>;
   readonly events: readonly string[];
   readonly onChange: (events: readonly string[]) => void;
 }
 
 /** Types by their groups. `order.*` stands for each type of an entity, also for later ones. */
-export function TypePicker({ types, events, onChange }: TypePickerProps): ReactNode {
+export function TypePicker({ loaded, events, onChange }: TypePickerProps): ReactNode {
+  const types = loaded.data ?? [];
   const [text, setText] = useState('');
   const isAll = events.includes('*');
   const shown = types.filter((type) => matches(type, text));
@@ -50,10 +53,10 @@ export function TypePicker({ types, events, onChange }: TypePickerProps): ReactN
             </div>
           )}
           {shown.length === 0 ? (
-            <Empty icon="search" title={t('catalogue.none')} />
+            <NoTypes loaded={loaded} />
           ) : (
             <div className="type-groups" role="group" aria-label={t('listener.events')}>
-              {[...groupsOf(shown)].map(([name, items]) => (
+              {groupsOf(shown).map(([name, items]) => (
                 <Group key={name} name={name} types={items} events={events} set={set} />
               ))}
             </div>
@@ -62,6 +65,12 @@ export function TypePicker({ types, events, onChange }: TypePickerProps): ReactN
       )}
     </div>
   );
+}
+
+/** Why there is no type to choose. */
+function NoTypes({ loaded: { data, error, reload } }: Pick<TypePickerProps, 'loaded'>): ReactNode {
+  if (data !== undefined) return <Empty icon="search" title={t('catalogue.none')} />;
+  return error === undefined ? <Skeleton lines={5} /> : <Failed error={error} retry={reload} />;
 }
 
 interface GroupProps {
@@ -75,7 +84,7 @@ function Group({ name, types, events, set }: GroupProps): ReactNode {
   const patterns = [...new Set(types.map(({ type }) => patternOf(type)))];
   return (
     <fieldset className="type-group">
-      <legend>{name === '' ? t('catalogue.no-group') : name}</legend>
+      <legend>{name}</legend>
       {patterns.map((pattern) => {
         const ofPattern = types.filter(({ type }) => patternOf(type) === pattern);
         const isWhole = events.includes(pattern);
@@ -103,12 +112,6 @@ function Group({ name, types, events, set }: GroupProps): ReactNode {
       })}
     </fieldset>
   );
-}
-
-function groupsOf(types: readonly EventType[]): Map<string, EventType[]> {
-  const groups = new Map<string, EventType[]>();
-  for (const type of types) groups.set(type.group ?? '', [...(groups.get(type.group ?? '') ?? []), type]);
-  return groups;
 }
 
 /** `order.*` of `order.updated`. */

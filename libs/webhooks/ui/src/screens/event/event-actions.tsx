@@ -1,7 +1,6 @@
 import { useState, type ReactNode } from 'react';
 import { go, href } from '../../app/router.js';
-import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
@@ -29,7 +28,6 @@ export function EventActions({ event, reload }: EventActionsProps): ReactNode {
 
 /** Sends the event to a listener that did not receive it, for example because it was created later. */
 function Send({ event: { id, type } }: { readonly event: StoredEvent }): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const [listenerId, setListenerId] = useState('');
   const { run } = useAction(t('event.not-sent'), async () => {
     const delivery = await api.sendEvent({ id, body: { listenerId } }, { idempotencyKey: newKey() });
@@ -37,48 +35,35 @@ function Send({ event: { id, type } }: { readonly event: StoredEvent }): ReactNo
     go(href(`/deliveries/${delivery.id}`));
   });
   return (
-    <>
-      <Button icon="send" onClick={() => setAsking(true)}>
-        {t('event.send')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('event.send.title', { type })}
-        text={<p>{t('event.send.text')}</p>}
-        action={t('event.send')}
-        isReady={listenerId !== ''}
-        run={run}
-      >
-        <div className="popup-field">
-          <ListenerField isRequired type={type} value={listenerId} onChange={setListenerId} />
-        </div>
-      </Confirm>
-    </>
+    <ConfirmButton
+      title={t('event.send.title', { type })}
+      text={t('event.send.text')}
+      label={t('event.send')}
+      button={{ icon: 'send' }}
+      isReady={listenerId !== ''}
+      run={run}
+    >
+      <div className="popup-field">
+        <ListenerField isRequired type={type} value={listenerId} onChange={setListenerId} />
+      </div>
+    </ConfirmButton>
   );
 }
 
 function Erase({ event: { id, type }, reload }: EventActionsProps): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const erase = async () => {
     await api.eraseEvent({ id });
     done(t('event.erased'));
   };
   const { run } = useAction(t('event.not-erased'), erase, reload);
   return (
-    <>
-      <Button kind="danger-quiet" icon="trash" onClick={() => setAsking(true)}>
-        {t('event.erase')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('event.erase.title', { type })}
-        text={<p>{t('event.erase.text')}</p>}
-        action={t('event.erase')}
-        isDangerous
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={t('event.erase.title', { type })}
+      text={t('event.erase.text')}
+      label={t('event.erase')}
+      button={{ kind: 'danger-quiet', icon: 'trash' }}
+      isDangerous
+      run={run}
+    />
   );
 }

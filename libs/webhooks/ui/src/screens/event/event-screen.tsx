@@ -1,7 +1,7 @@
 import type { ReactNode } from 'react';
 import { href } from '../../app/router.js';
 import { Json, Nothing } from '../../design/code.js';
-import { Id } from '../../design/copy.js';
+import { Copy, Id } from '../../design/copy.js';
 import { Card, Facts, Page } from '../../design/page.js';
 import { Empty, Failed, Skeleton } from '../../design/states.js';
 import { At } from '../../design/time.js';
@@ -13,6 +13,7 @@ import { useLoaded } from '../../session/use-loaded.js';
 import { t } from '../../words/words.js';
 import { EventActions } from './event-actions.js';
 import { EventDeliveries } from './event-deliveries.js';
+import { eventFixtureOf } from './event-fixture.js';
 import { FieldChanges } from './field-changes.js';
 import { RowHistory } from './row-history.js';
 import { SkippedListeners } from './skipped-listeners.js';
@@ -52,7 +53,14 @@ function Shown({ event, reload }: { readonly event: StoredEvent; readonly reload
       </Card>
       {previous !== null && data !== null && <FieldChanges data={data} previous={previous} />}
       <div className="split even">
-        <Card title={t('event.data')}>
+        <Card
+          title={t('event.data')}
+          actions={
+            data !== null && (
+              <Copy kind="secondary" icon="code" label={t('delivery.copy-fixture')} text={eventFixtureOf(event)} />
+            )
+          }
+        >
           {data === null ? (
             <Empty icon="alert" title={t('event.no-data')} text={t('event.no-data.text')} />
           ) : (

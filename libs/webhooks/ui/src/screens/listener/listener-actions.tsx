@@ -1,7 +1,7 @@
-import { useState, type ReactNode } from 'react';
+import type { ReactNode } from 'react';
 import { go, href } from '../../app/router.js';
 import { Button, LinkButton } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
@@ -52,31 +52,21 @@ function Switch({ listener, reload }: ListenerActionsProps): ReactNode {
 }
 
 function Remove({ listener }: { readonly listener: Listener }): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const { run } = useAction(t('listener.not-removed'), async () => {
     await api.deleteListener({ id: listener.id }, { idempotencyKey: newKey() });
     done(t('listener.removed-now'), titleOf(listener));
     go(href('/listeners'));
   });
   return (
-    <>
-      <Button
-        kind="ghost"
-        icon="trash"
-        aria-label={t('listener.remove')}
-        title={t('listener.remove')}
-        onClick={() => setAsking(true)}
-      />
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('listener.remove.title', { name: titleOf(listener) })}
-        text={<p>{t('listener.remove.text')}</p>}
-        action={t('listener.remove')}
-        typed={hostOf(listener.url)}
-        isDangerous
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={t('listener.remove.title', { name: titleOf(listener) })}
+      text={t('listener.remove.text')}
+      label={t('listener.remove')}
+      button={{ kind: 'ghost', icon: 'trash' }}
+      isIconOnly
+      typed={hostOf(listener.url)}
+      isDangerous
+      run={run}
+    />
   );
 }

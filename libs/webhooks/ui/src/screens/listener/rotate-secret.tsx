@@ -1,6 +1,5 @@
 import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { SecretDialog } from '../../design/secret-dialog.js';
 import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
@@ -13,7 +12,6 @@ interface RotateSecretProps {
 }
 
 export function RotateSecret({ listener, reload }: RotateSecretProps): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const [secret, setSecret] = useState<string | null>(null);
   const { run } = useAction(t('secret.not-rotated'), async () => {
     const rotated = await api.rotateSecret({ id: listener.id }, { idempotencyKey: newKey() });
@@ -22,15 +20,11 @@ export function RotateSecret({ listener, reload }: RotateSecretProps): ReactNode
   });
   return (
     <>
-      <Button icon="key" onClick={() => setAsking(true)}>
-        {t('secret.rotate')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
+      <ConfirmButton
         title={t('secret.rotate.title')}
-        text={<p>{t('secret.rotate.text')}</p>}
-        action={t('secret.rotate')}
+        text={t('secret.rotate.text')}
+        label={t('secret.rotate')}
+        button={{ icon: 'key' }}
         run={run}
       />
       <SecretDialog secret={secret} onClose={() => setSecret(null)} />

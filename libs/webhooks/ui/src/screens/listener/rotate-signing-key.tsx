@@ -1,6 +1,5 @@
-import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import type { ReactNode } from 'react';
+import { ConfirmButton } from '../../design/confirm.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api, newKey } from '../../session/api.js';
@@ -14,7 +13,6 @@ interface RotateSigningKeyProps {
 
 /** Absent for listeners without an Ed25519 key. */
 export function RotateSigningKey({ listener: { id, publicKeys }, reload }: RotateSigningKeyProps): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const rotate = async () => {
     await api.rotateSigningKey({ id }, { idempotencyKey: newKey() });
     done(t('signing-key.rotated'));
@@ -22,18 +20,12 @@ export function RotateSigningKey({ listener: { id, publicKeys }, reload }: Rotat
   const { run } = useAction(t('signing-key.not-rotated'), rotate, reload);
   if (publicKeys.length === 0) return null;
   return (
-    <>
-      <Button isSmall icon="key" onClick={() => setAsking(true)}>
-        {t('signing-key.rotate')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('signing-key.rotate.title')}
-        text={<p>{t('signing-key.rotate.text')}</p>}
-        action={t('signing-key.rotate')}
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={t('signing-key.rotate.title')}
+      text={t('signing-key.rotate.text')}
+      label={t('signing-key.rotate')}
+      button={{ icon: 'key', isSmall: true }}
+      run={run}
+    />
   );
 }

@@ -1,6 +1,7 @@
 import { useState, type ReactNode } from 'react';
+import { BulkBar } from '../../design/bulk-bar.js';
 import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { Banner } from '../../design/page.js';
 import type { Selection } from '../../design/selection.js';
 import { messageOf } from '../../design/states.js';
@@ -13,6 +14,9 @@ import { titleOf } from './listener-name.js';
 
 type Action = 'enable' | 'disable';
 
+const ACTIONS = ['enable', 'disable'] as const;
+const ICONS = { enable: 'play', disable: 'pause' } as const;
+
 /** What the API answers: a listener without the figures of the list. */
 export type Switched = Awaited<ReturnType<typeof api.enableListener>>;
 
@@ -24,17 +28,9 @@ interface BulkSwitchProps {
 
 /** Enables or disables the listeners that are selected. */
 export function BulkSwitch({ selection, onDone }: BulkSwitchProps): ReactNode {
-  const { rows, clear } = selection;
-  const [isAsking, setAsking] = useState(false);
-  // While the dialog closes, it still shows what it asked.
-  const [action, setAction] = useState<Action>('disable');
+  const { rows } = selection;
   const [progress, setProgress] = useState<number | null>(null);
-  const isBusy = progress !== null;
-  const ask = (next: Action) => {
-    setAction(next);
-    setAsking(true);
-  };
-  const run = async () => {
+  const run = async (action: Action) => {
     setProgress(0);
     const call = action === 'enable' ? api.enableListener : api.disableListener;
     const { answers, unchanged } = await runAll(
@@ -49,34 +45,19 @@ export function BulkSwitch({ selection, onDone }: BulkSwitchProps): ReactNode {
     if (answers.length > 0) done(count(action === 'enable' ? 'switch.enabled' : 'switch.disabled', answers.length));
   };
   return (
-    <>
-      <span className="row" aria-live="polite">
-        <span className="strong">{count('select.count', rows.length)}</span>
-        {isBusy && <span>{t('select.working', { done: progress, all: rows.length })}</span>}
-      </span>
-      <span className="row wrap">
-        <Button isSmall icon="play" disabled={isBusy} onClick={() => ask('enable')}>
-          {t('listener.enable')}
-        </Button>
-        <Button isSmall icon="pause" disabled={isBusy} onClick={() => ask('disable')}>
-          {t('listener.disable')}
-        </Button>
-        <Button isSmall kind="ghost" icon="cross" disabled={isBusy} onClick={clear}>
-          {t('select.clear')}
-        </Button>
-      </span>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={count(`switch.${action}.title`, rows.length)}
-        text={<p>{t(`switch.${action}.text`)}</p>}
-        action={t(`listener.${action}`)}
-        run={async () => {
-          setAsking(false);
-          await run();
-        }}
-      />
-    </>
+    <BulkBar selection={selection} progress={progress}>
+      {ACTIONS.map((action) => (
+        <ConfirmButton
+          key={action}
+          label={t(`listener.${action}`)}
+          button={{ icon: ICONS[action], isSmall: true, disabled: progress !== null }}
+          title={count(`switch.${action}.title`, rows.length)}
+          text={t(`switch.${action}.text`)}
+          // The progress is shown on the page, so the dialog closes at once.
+          run={async () => void run(action)}
+        />
+      ))}
+    </BulkBar>
   );
 }
 

@@ -19,7 +19,7 @@ import { useEvery } from '../../session/use-loaded.js';
 import { useRows } from '../../session/use-rows.js';
 import { currentLocale } from '../../words/locale.js';
 import { whole } from '../../words/numbers.js';
-import { count, t } from '../../words/words.js';
+import { t } from '../../words/words.js';
 import { LastDay } from '../statistics/last-day.js';
 import { BulkSwitch, NotSwitched, type Switched } from './bulk-switch.js';
 import { HealthBadge, healthSentence } from './listener-health.js';
@@ -178,18 +178,7 @@ function filterOf(q: string, health: string): Filter {
 
 function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
   return [
-    {
-      name: t('column.listener'),
-      width: 'minmax(126px, 2.4fr)',
-      cell: (listener) => (
-        <span className="row name-and-url" title={listener.url}>
-          <a className="row-link truncate" href={href(`/listeners/${listener.id}`)}>
-            {titleOf(listener)}
-          </a>
-          {listener.name && <span className="muted truncate only-wide">{shortUrl(listener.url)}</span>}
-        </span>
-      ),
-    },
+    { name: t('column.listener'), width: 'minmax(126px, 2.4fr)', cell: (listener) => <Name listener={listener} /> },
     {
       name: t('column.state'),
       width: '118px',
@@ -203,32 +192,17 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
       name: t('column.types'),
       width: 'minmax(64px, 1.4fr)',
       isOnlyWide: true,
-      cell: ({ events }) => <span className="secondary">{typesOf(events)}</span>,
+      cell: ({ events }) => (
+        <span className="secondary" dir="ltr" title={events.join(', ')}>
+          {typesOf(events)}
+        </span>
+      ),
     },
-    ...(hasOwners
-      ? [
-          {
-            name: t('column.owner'),
-            width: 'minmax(56px, 0.9fr)',
-            isOnlyWide: true,
-            cell: ({ owner, shard }: Listener) =>
-              owner === null ? <span className="muted">{inShard('–', { shard })}</span> : inShard(owner, { shard }),
-          },
-        ]
-      : []),
-    ...(hasStats
-      ? [
-          {
-            name: t('column.last-24h'),
-            width: 'minmax(64px, 1.2fr)',
-            isOnlyWide: true,
-            cell: ({ id }: Listener) => <LastDay listenerId={id} />,
-          },
-        ]
-      : []),
+    ...(hasOwners ? [ownerColumn()] : []),
+    ...(hasStats ? [lastDayColumn()] : []),
     {
       name: t('column.last-accepted'),
-      width: 'minmax(70px, 1fr)',
+      width: 'minmax(70px, 1.1fr)',
       isOnlyWide: true,
       cell: ({ health: { lastAcceptedAt } }) =>
         lastAcceptedAt === null ? <span className="muted">–</span> : <Ago at={lastAcceptedAt} />,
@@ -242,9 +216,39 @@ function columns(hasOwners: boolean, hasStats: boolean): Columns<Listener> {
   ];
 }
 
-/** `order.*`, or `order.created and 3 more`. */
+function ownerColumn(): Columns<Listener>[number] {
+  return {
+    name: t('column.owner'),
+    width: 'minmax(56px, 0.9fr)',
+    isOnlyWide: true,
+    cell: ({ owner, shard }) =>
+      owner === null ? <span className="muted">{inShard('–', { shard })}</span> : inShard(owner, { shard }),
+  };
+}
+
+function lastDayColumn(): Columns<Listener>[number] {
+  return {
+    name: t('column.last-24h'),
+    width: 'minmax(64px, 1.2fr)',
+    isOnlyWide: true,
+    cell: ({ id }) => <LastDay listenerId={id} />,
+  };
+}
+
+function Name({ listener }: { readonly listener: Listener }): ReactNode {
+  return (
+    <span className="row name-and-url" title={listener.url}>
+      <a className="row-link truncate" href={href(`/listeners/${listener.id}`)}>
+        {titleOf(listener)}
+      </a>
+      {listener.name && <span className="muted truncate only-wide">{shortUrl(listener.url)}</span>}
+    </span>
+  );
+}
+
+/** `order.*`, or `order.created +3`. */
 function typesOf(events: readonly string[]): string {
   const [first = '', ...more] = events;
   if (events.includes('*')) return t('types.all');
-  return more.length === 0 ? first : count('types.more', more.length, { first });
+  return more.length === 0 ? first : `${first} +${whole(more.length)}`;
 }

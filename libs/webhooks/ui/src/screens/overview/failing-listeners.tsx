@@ -3,6 +3,7 @@ import { href } from '../../app/router.js';
 import { LinkButton } from '../../design/button.js';
 import { Icon } from '../../design/icon.js';
 import { Card } from '../../design/page.js';
+import { Table, type TableColumns } from '../../design/table.js';
 import { Ago, Upcoming } from '../../design/time.js';
 import { useCan, useMe } from '../../session/session.js';
 import type { Overview } from '../../session/shapes.js';
@@ -15,6 +16,7 @@ type Failing = Overview['failing'][number];
 
 /** The listeners that fail for the longest time. */
 export function FailingListeners({ listeners }: { readonly listeners: readonly Failing[] }): ReactNode {
+  const { kind } = useMe();
   const can = useCan();
   if (listeners.length === 0) {
     return (
@@ -40,53 +42,40 @@ export function FailingListeners({ listeners }: { readonly listeners: readonly F
         )
       }
     >
-      <div className="table-scroll" tabIndex={0} role="region" aria-label={t('overview.failing')}>
-        <Table listeners={listeners} />
-      </div>
+      <Table
+        label={t('overview.failing')}
+        columns={columns(kind === 'operator', can('listeners:read'))}
+        rows={listeners}
+        keyOf={({ id }) => id}
+      />
     </Card>
   );
 }
 
-function Table({ listeners }: { readonly listeners: readonly Failing[] }): ReactNode {
-  const { kind } = useMe();
-  const can = useCan();
-  const hasOwners = kind === 'operator';
-  return (
-    <table className="table rows">
-      <thead>
-        <tr>
-          <th scope="col">{t('column.listener')}</th>
-          {hasOwners && <th scope="col">{t('column.owner')}</th>}
-          <th scope="col">{t('column.error')}</th>
-          <th scope="col" className="end">
-            {t('column.failures')}
-          </th>
-          <th scope="col">{t('column.failing-since')}</th>
-          <th scope="col">{t('column.probe')}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {listeners.map((one) => (
-          <tr key={one.id}>
-            <td className="cell-name">
-              {can('listeners:read') ? (
-                <a className="strong" href={href(`/listeners/${one.id}`)} title={one.url}>
-                  {titleOf(one)}
-                </a>
-              ) : (
-                <span className="strong">{titleOf(one)}</span>
-              )}
-            </td>
-            {hasOwners && <td>{one.owner ?? <span className="muted">–</span>}</td>}
-            <td>{one.lastErrorCode === null ? '–' : errorName(one.lastErrorCode)}</td>
-            <td className="end">{whole(one.failuresInARow)}</td>
-            <td>{one.failingSince === null ? '–' : <Ago at={one.failingSince} />}</td>
-            <td>
-              <Upcoming at={one.pausedUntil} />
-            </td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
-  );
+function columns(hasOwners: boolean, hasLinks: boolean): TableColumns<Failing> {
+  return [
+    {
+      name: t('column.listener'),
+      className: 'cell-name',
+      cell: (one) =>
+        hasLinks ? (
+          <a className="strong" href={href(`/listeners/${one.id}`)} title={one.url}>
+            {titleOf(one)}
+          </a>
+        ) : (
+          <span className="strong">{titleOf(one)}</span>
+        ),
+    },
+    hasOwners && { name: t('column.owner'), cell: ({ owner }) => owner ?? <span className="muted">–</span> },
+    {
+      name: t('column.error'),
+      cell: ({ lastErrorCode }) => (lastErrorCode === null ? '–' : errorName(lastErrorCode)),
+    },
+    { name: t('column.failures'), className: 'end', cell: ({ failuresInARow }) => whole(failuresInARow) },
+    {
+      name: t('column.failing-since'),
+      cell: ({ failingSince }) => (failingSince === null ? '–' : <Ago at={failingSince} />),
+    },
+    { name: t('column.probe'), cell: ({ pausedUntil }) => <Upcoming at={pausedUntil} /> },
+  ];
 }

@@ -6,7 +6,10 @@ import { Chip } from '../../design/chip.js';
 import { Choice } from '../../design/choice.js';
 import { visible } from '../../design/code.js';
 import { ListCard } from '../../design/list-card.js';
+import { Long } from '../../design/long.js';
+import { isId, shortId } from '../../design/short-id.js';
 import { Empty } from '../../design/states.js';
+import { Table, type TableColumns } from '../../design/table.js';
 import { Clock } from '../../design/time.js';
 import { api } from '../../session/api.js';
 import { useRows } from '../../session/use-rows.js';
@@ -80,6 +83,7 @@ function Entries({ query }: { readonly query: Query }): ReactNode {
     api.listAudit({ query: { ...query, limit: PAGE, ...(cursor !== undefined && { cursor }) } }, { signal }),
   );
   const { rows, next, moreError, isLoadingMore, loadMore } = list;
+  const { path } = usePlace();
   return (
     <ListCard
       list={list}
@@ -96,25 +100,8 @@ function Entries({ query }: { readonly query: Query }): ReactNode {
         )
       }
     >
-      <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.tab.audit')}>
-        <table className="table rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('column.when')}</th>
-              <th scope="col">{t('column.action')}</th>
-              <th scope="col">{t('column.actor')}</th>
-              <th scope="col">{t('column.target')}</th>
-              <th scope="col">{t('column.details')}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {rows.map((row, index) => (
-              // Entries have no id, and more of them come below these.
-              <Entry key={index} item={row} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      {/* Entries have no id, and more of them come below these. */}
+      <Table label={t('system.tab.audit')} columns={columns(path)} rows={rows} keyOf={(_, index) => index} />
     </ListCard>
   );
 }
@@ -144,45 +131,44 @@ const SCREENS: Readonly<Record<string, string>> = {
   tsk: '/tasks',
 };
 
-function Entry({ item: { at, actor, action, target, details } }: { readonly item: Item }): ReactNode {
-  const { path } = usePlace();
-  const screen = SCREENS[target?.slice(0, 3) ?? ''];
-  return (
-    <tr>
-      <td>
-        <Clock at={at} />
-      </td>
-      <td className="mono nowrap">{action}</td>
-      <td className="cell-actor">
-        {actor === null ? (
+function columns(path: string): TableColumns<Item> {
+  return [
+    { name: t('column.when'), cell: ({ at }) => <Clock at={at} /> },
+    { name: t('column.action'), cell: ({ action }) => <span className="mono nowrap">{action}</span> },
+    {
+      name: t('column.actor'),
+      className: 'cell-actor',
+      cell: ({ actor }) =>
+        actor === null ? (
           <span className="muted">{t('system.audit.application')}</span>
         ) : (
           <a href={href(path, { tab: 'audit', actor })}>{visible(actor)}</a>
-        )}
-      </td>
-      <td>
-        {target === null ? (
-          <span className="muted">{t('system.audit.instance')}</span>
-        ) : screen === undefined ? (
-          <span className={ID.test(target) ? 'mono nowrap' : 'break'} title={target}>
-            {visible(short(target))}
-          </span>
-        ) : (
-          <a className="mono nowrap" href={href(`${screen}/${target}`)} title={target}>
-            {short(target)}
-          </a>
-        )}
-      </td>
-      <td className="secondary cell-details">{(details !== null && visible(textOf(details))) || '–'}</td>
-    </tr>
-  );
+        ),
+    },
+    { name: t('column.target'), cell: ({ target }) => <Target target={target} /> },
+    {
+      name: t('column.details'),
+      className: 'secondary cell-details',
+      cell: ({ details }) => <Long text={(details !== null && visible(textOf(details))) || '–'} />,
+    },
+  ];
 }
 
-const ID = /^[a-z]{3}_[0-9a-f-]{36}$/;
-
-/** `lst_019b…4f2a`. Other names stay as they are. */
-function short(target: string): string {
-  return ID.test(target) ? `${target.slice(0, 8)}…${target.slice(-6)}` : target;
+function Target({ target }: { readonly target: string | null }): ReactNode {
+  if (target === null) return <span className="muted">{t('system.audit.instance')}</span>;
+  const screen = SCREENS[target.slice(0, 3)];
+  if (screen === undefined) {
+    return (
+      <span className={isId(target) ? 'mono nowrap' : 'break'} title={target}>
+        {visible(shortId(target))}
+      </span>
+    );
+  }
+  return (
+    <a className="mono nowrap" href={href(`${screen}/${target}`)} title={target}>
+      {shortId(target)}
+    </a>
+  );
 }
 
 /** `properties: url, events`: the details of a change in a line. */

@@ -3,6 +3,7 @@ import type { OperationTypes } from 'nestjs-entity-webhooks/client';
 import { Badge } from '../../design/badge.js';
 import { Button } from '../../design/button.js';
 import { Card } from '../../design/page.js';
+import { Table, type TableColumns } from '../../design/table.js';
 import { Upcoming } from '../../design/time.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
@@ -39,38 +40,28 @@ export function Chores({ chores, reload }: ChoresProps): ReactNode {
       <p className="secondary card-note">
         {t('system.chores.text')} {chores.length === 0 && t('system.chores.none')}
       </p>
-      {chores.length > 0 && <Table chores={chores} />}
+      {chores.length > 0 && <Table label={t('system.chores')} columns={columns()} rows={chores} keyOf={nameOf} />}
     </Card>
   );
 }
 
-function Table({ chores }: Pick<ChoresProps, 'chores'>): ReactNode {
-  return (
-    <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.chores')}>
-      <table className="table rows">
-        <thead>
-          <tr>
-            <th scope="col">{t('column.name')}</th>
-            <th scope="col">{t('column.state')}</th>
-            <th scope="col">{t('column.due')}</th>
-          </tr>
-        </thead>
-        <tbody>
-          {chores.map(({ name, shard, dueAt, isRunning }) => (
-            <tr key={inShard(name, { shard })}>
-              <td className="cell-name mono">{inShard(name, { shard })}</td>
-              <td>
-                <Badge tone={isRunning ? 'blue' : 'gray'}>
-                  {t(isRunning ? 'system.chores.running' : 'system.chores.waiting')}
-                </Badge>
-              </td>
-              <td>
-                <Upcoming at={dueAt} />
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
+type Chore = ChoresProps['chores'][number];
+
+function nameOf({ name, shard }: Chore): string {
+  return inShard(name, { shard });
+}
+
+function columns(): TableColumns<Chore> {
+  return [
+    { name: t('column.name'), className: 'cell-name', cell: (chore) => <span className="mono">{nameOf(chore)}</span> },
+    {
+      name: t('column.state'),
+      cell: ({ isRunning }) => (
+        <Badge tone={isRunning ? 'blue' : 'gray'}>
+          {t(isRunning ? 'system.chores.running' : 'system.chores.waiting')}
+        </Badge>
+      ),
+    },
+    { name: t('column.due'), cell: ({ dueAt }) => <Upcoming at={dueAt} /> },
+  ];
 }

@@ -4,6 +4,7 @@ import { Button } from '../../design/button.js';
 import { visible } from '../../design/code.js';
 import { Card } from '../../design/page.js';
 import { Empty } from '../../design/states.js';
+import { Table, type TableColumns } from '../../design/table.js';
 import { Ago } from '../../design/time.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
@@ -31,7 +32,7 @@ export function Damaged(): ReactNode {
         ) : (
           <Card isFlush>
             <p className="secondary card-note">{t('system.damaged.text')}</p>
-            <Table items={items} reload={damaged.reload} />
+            <DamagedTable items={items} reload={damaged.reload} />
             {capped && <p className="secondary card-note">{t('system.damaged.more')}</p>}
           </Card>
         )
@@ -40,48 +41,41 @@ export function Damaged(): ReactNode {
   );
 }
 
-function Table({ items, reload }: { readonly items: readonly Item[]; readonly reload: () => void }): ReactNode {
+interface DamagedTableProps {
+  readonly items: readonly Item[];
+  readonly reload: () => void;
+}
+
+function DamagedTable({ items, reload }: DamagedTableProps): ReactNode {
   const can = useCan();
+  const columns: TableColumns<Item> = [
+    {
+      name: t('column.name'),
+      className: 'cell-name',
+      cell: (item) => (
+        <>
+          <div className="strong">{visible(item.name)}</div>
+          <div className="muted mono">{inShard(item.id, item)}</div>
+        </>
+      ),
+    },
+    { name: t('column.kind'), cell: ({ kind }) => t(`system.damaged.${kind}`) },
+    {
+      name: t('column.reason'),
+      className: 'break',
+      cell: ({ reason }) =>
+        reason === null ? <span className="muted">{t('system.damaged.log')}</span> : visible(reason),
+    },
+    { name: t('column.when'), className: 'nowrap', cell: ({ createdAt }) => <Ago at={createdAt} /> },
+    can('system:write') && {
+      name: t('column.action'),
+      isUnnamed: true,
+      className: 'end',
+      cell: (item) => <Retry item={item} reload={reload} />,
+    },
+  ];
   return (
-    <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.tab.damaged')}>
-      <table className="table rows">
-        <thead>
-          <tr>
-            <th scope="col">{t('column.name')}</th>
-            <th scope="col">{t('column.kind')}</th>
-            <th scope="col">{t('column.reason')}</th>
-            <th scope="col">{t('column.when')}</th>
-            {can('system:write') && (
-              <th scope="col">
-                <span className="visually-hidden">{t('column.action')}</span>
-              </th>
-            )}
-          </tr>
-        </thead>
-        <tbody>
-          {items.map((item) => (
-            <tr key={`${item.shard} ${item.id}`}>
-              <td className="cell-name">
-                <div className="strong">{visible(item.name)}</div>
-                <div className="muted mono">{inShard(item.id, item)}</div>
-              </td>
-              <td>{t(`system.damaged.${item.kind}`)}</td>
-              <td className="break">
-                {item.reason === null ? <span className="muted">{t('system.damaged.log')}</span> : visible(item.reason)}
-              </td>
-              <td>
-                <Ago at={item.createdAt} />
-              </td>
-              {can('system:write') && (
-                <td className="end">
-                  <Retry item={item} reload={reload} />
-                </td>
-              )}
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label={t('system.tab.damaged')} columns={columns} rows={items} keyOf={({ shard, id }) => `${shard} ${id}`} />
   );
 }
 

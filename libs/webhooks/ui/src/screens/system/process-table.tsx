@@ -1,6 +1,7 @@
 import type { ReactNode } from 'react';
 import { Badge } from '../../design/badge.js';
 import { Card } from '../../design/page.js';
+import { Table, type TableColumns } from '../../design/table.js';
 import { Ago } from '../../design/time.js';
 import type { Overview } from '../../session/shapes.js';
 import { inShard } from '../../session/shards.js';
@@ -19,45 +20,41 @@ export function ProcessTable({ processes }: { readonly processes: readonly Proce
   const newest = Math.max(...processes.map(({ seenAt }) => new Date(seenAt).getTime()));
   return (
     <Card title={t('system.processes')} isFlush>
-      <div className="table-scroll" tabIndex={0} role="region" aria-label={t('system.processes')}>
-        <table className="table rows">
-          <thead>
-            <tr>
-              <th scope="col">{t('column.host')}</th>
-              <th scope="col">{t('column.sending')}</th>
-              <th scope="col">{t('column.version')}</th>
-              <th scope="col">{t('column.started')}</th>
-              <th scope="col">{t('column.seen')}</th>
-            </tr>
-          </thead>
-          <tbody>
-            {processes.map(({ id, host, shard, version, startedAt, seenAt, sending, concurrency }) => (
-              <tr key={id}>
-                <td className="cell-name" title={id}>
-                  <span className="strong">{inShard(host, { shard })}</span>
-                </td>
-                <td>
-                  <span className="row">
-                    <Meter done={sending} of={concurrency} />
-                    <span className="nowrap">{t('system.processes.load', { sending, concurrency })}</span>
-                  </span>
-                </td>
-                <td>{version}</td>
-                <td>
-                  <Ago at={startedAt} />
-                </td>
-                <td>
-                  {newest - new Date(seenAt).getTime() > MISSED_MS ? (
-                    <Badge tone="amber">{t('system.processes.gone', { when: relative(seenAt) })}</Badge>
-                  ) : (
-                    <Ago at={seenAt} />
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table label={t('system.processes')} columns={columns(newest)} rows={processes} keyOf={({ id }) => id} />
     </Card>
   );
+}
+
+function columns(newest: number): TableColumns<Process> {
+  return [
+    {
+      name: t('column.host'),
+      className: 'cell-name',
+      cell: ({ id, host, shard }) => (
+        <span className="strong" title={id}>
+          {inShard(host, { shard })}
+        </span>
+      ),
+    },
+    {
+      name: t('column.sending'),
+      cell: ({ sending, concurrency }) => (
+        <span className="row">
+          <Meter done={sending} of={concurrency} />
+          <span className="nowrap">{t('system.processes.load', { sending, concurrency })}</span>
+        </span>
+      ),
+    },
+    { name: t('column.version'), cell: ({ version }) => version },
+    { name: t('column.started'), cell: ({ startedAt }) => <Ago at={startedAt} /> },
+    {
+      name: t('column.seen'),
+      cell: ({ seenAt }) =>
+        newest - new Date(seenAt).getTime() > MISSED_MS ? (
+          <Badge tone="amber">{t('system.processes.gone', { when: relative(seenAt) })}</Badge>
+        ) : (
+          <Ago at={seenAt} />
+        ),
+    },
+  ];
 }

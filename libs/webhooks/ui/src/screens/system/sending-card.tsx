@@ -1,7 +1,6 @@
 import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
 import { visible } from '../../design/code.js';
-import { Confirm } from '../../design/confirm.js';
+import { ConfirmButton } from '../../design/confirm.js';
 import { Icon } from '../../design/icon.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
@@ -48,60 +47,46 @@ function useSending(reload: () => void): (body: { paused: boolean; reason?: stri
 }
 
 function Pause({ reload }: { readonly reload: () => void }): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const [reason, setReason] = useState('');
   const set = useSending(reload);
   const given = reason.trim();
   return (
-    <>
-      <Button kind="danger-quiet" icon="pause" onClick={() => setAsking(true)}>
-        {t('system.pause')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('system.pause.title')}
-        text={<p>{t('system.pause.text')}</p>}
-        action={t('system.pause')}
-        isDangerous
-        run={() => set({ paused: true, ...(given !== '' && { reason: given }) })}
-      >
-        <div className="field popup-field">
-          <label htmlFor="reason">{t('system.pause.reason')}</label>
-          <input
-            id="reason"
-            className="input"
-            maxLength={MAX_REASON}
-            autoComplete="off"
-            aria-describedby="reason-hint"
-            value={reason}
-            onChange={(event) => setReason(event.target.value)}
-          />
-          <span id="reason-hint" className="hint">
-            {t('system.pause.reason.hint')}
-          </span>
-        </div>
-      </Confirm>
-    </>
+    <ConfirmButton
+      title={t('system.pause.title')}
+      text={t('system.pause.text')}
+      label={t('system.pause')}
+      button={{ kind: 'danger-quiet', icon: 'pause' }}
+      isDangerous
+      run={() => set({ paused: true, ...(given !== '' && { reason: given }) })}
+    >
+      <div className="field popup-field">
+        <label htmlFor="reason">{t('system.pause.reason')}</label>
+        <input
+          id="reason"
+          className="input"
+          maxLength={MAX_REASON}
+          autoComplete="off"
+          aria-describedby="reason-hint"
+          value={reason}
+          onChange={(event) => setReason(event.target.value)}
+        />
+        <span id="reason-hint" className="hint">
+          {t('system.pause.reason.hint')}
+        </span>
+      </div>
+    </ConfirmButton>
   );
 }
 
 function Resume({ reload }: { readonly reload: () => void }): ReactNode {
   const set = useSending(reload);
-  const [isAsking, setAsking] = useState(false);
   return (
-    <>
-      <Button kind="primary" icon="play" onClick={() => setAsking(true)}>
-        {t('system.resume')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('system.resume.title')}
-        text={<p>{t('system.resume.text')}</p>}
-        action={t('system.resume')}
-        run={() => set({ paused: false })}
-      />
-    </>
+    <ConfirmButton
+      title={t('system.resume.title')}
+      text={t('system.resume.text')}
+      label={t('system.resume')}
+      button={{ kind: 'primary', icon: 'play' }}
+      run={() => set({ paused: false })}
+    />
   );
 }

@@ -6,7 +6,7 @@ import { t } from '../../words/words.js';
 import { AuditLog } from './audit-log.js';
 import { Damaged } from './damaged.js';
 import { Sender } from './sender.js';
-import { Sessions } from './sessions.js';
+import { OpenSessions } from './sessions.js';
 import { Status } from './status.js';
 
 const TABS = ['status', 'damaged', 'audit', 'sessions', 'sender'] as const;
@@ -26,7 +26,7 @@ export function SystemScreen(): ReactNode {
         {tab === 'status' && <Status />}
         {tab === 'damaged' && <Damaged />}
         {tab === 'audit' && <AuditLog />}
-        {tab === 'sessions' && <Sessions />}
+        {tab === 'sessions' && <OpenSessions />}
         {tab === 'sender' && <Sender />}
       </TabList>
     </Page>

@@ -1,6 +1,5 @@
-import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import type { ReactNode } from 'react';
+import { ConfirmButton } from '../../design/confirm.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
 import { api } from '../../session/api.js';
@@ -18,7 +17,6 @@ interface CancelTaskProps {
 /** Absent for tasks that have ended, and for people who may not. */
 export function CancelTask({ task, reload }: CancelTaskProps): ReactNode {
   const can = useCan();
-  const [isAsking, setAsking] = useState(false);
   const cancel = async () => {
     await api.cancelTask({ id: task.id });
     done(t('tasks.cancelled'));
@@ -26,19 +24,13 @@ export function CancelTask({ task, reload }: CancelTaskProps): ReactNode {
   const { run } = useAction(t('tasks.not-cancelled'), cancel, reload);
   if (!isActive(task) || !can(KINDS[task.kind].capability)) return null;
   return (
-    <>
-      <Button icon="cross" onClick={() => setAsking(true)}>
-        {t('tasks.cancel')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={t('tasks.cancel.title')}
-        text={<p>{t('tasks.cancel.text')}</p>}
-        action={t('tasks.cancel')}
-        isDangerous
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={t('tasks.cancel.title')}
+      text={t('tasks.cancel.text')}
+      label={t('tasks.cancel')}
+      button={{ icon: 'cross' }}
+      isDangerous
+      run={run}
+    />
   );
 }

@@ -1,6 +1,5 @@
-import { useState, type ReactNode } from 'react';
-import { Button } from '../../design/button.js';
-import { Confirm } from '../../design/confirm.js';
+import type { ReactNode } from 'react';
+import { ConfirmButton } from '../../design/confirm.js';
 import { Card } from '../../design/page.js';
 import { done } from '../../design/toast.js';
 import { useAction } from '../../design/use-action.js';
@@ -80,7 +79,6 @@ interface StartProps {
 }
 
 function Start({ body, counted, onCreated }: StartProps): ReactNode {
-  const [isAsking, setAsking] = useState(false);
   const listener = useListenerName(body.listenerId ?? '');
   const { isDangerous } = KINDS[body.kind];
   const { run } = useAction(t('task.not-created'), async () => {
@@ -90,20 +88,14 @@ function Start({ body, counted, onCreated }: StartProps): ReactNode {
     onCreated(answer.id);
   });
   return (
-    <>
-      <Button kind={isDangerous ? 'danger' : 'primary'} onClick={() => setAsking(true)}>
-        {t('task.start')}
-      </Button>
-      <Confirm
-        isOpen={isAsking}
-        onClose={() => setAsking(false)}
-        title={`${t(`tasks.kind.${body.kind}`)}?`}
-        text={<p>{t('task.start.text', { what: whatOf(body, counted) })}</p>}
-        action={t('task.start')}
-        {...typedFor(counted.count, listener?.url)}
-        isDangerous={isDangerous}
-        run={run}
-      />
-    </>
+    <ConfirmButton
+      title={`${t(`tasks.kind.${body.kind}`)}?`}
+      text={t('task.start.text', { what: whatOf(body, counted) })}
+      label={t('task.start')}
+      button={{ kind: isDangerous ? 'danger' : 'primary' }}
+      {...typedFor(counted.count, listener?.url)}
+      isDangerous={isDangerous}
+      run={run}
+    />
   );
 }

@@ -9,7 +9,17 @@ import { useCan } from '../../session/session.js';
 import { t } from '../../words/words.js';
 import { CountCard, type Counted } from './count-card.js';
 import { SelectionFields } from './selection-fields.js';
-import { bodyOf, FIELDS, KINDS, kindsFor, localTime, type Field, type TaskKind, type Values } from './task-kinds.js';
+import {
+  bodyOf,
+  FIELDS,
+  KINDS,
+  kindsFor,
+  localTime,
+  type Field,
+  type TaskInput,
+  type TaskKind,
+  type Values,
+} from './task-kinds.js';
 
 const DAY = 86_400_000;
 const TYPING_MS = 300;
@@ -43,22 +53,14 @@ function Form({ kinds }: { readonly kinds: readonly TaskKind[] }): ReactNode {
   const { query } = usePlace();
   const kind = kinds.find((one) => one === query.get('kind')) ?? (kinds[0] as TaskKind);
   const [values, setValues] = useState<Values>(() => valuesOf(query));
-  const [counted, setCounted] = useState<Counted | null>(null);
   useEffect(() => {
     // A reload keeps the form, and a link can fill it.
     const timer = setTimeout(() => changeQuery({ ...NONE, ...values }, '/tasks/new'), TYPING_MS);
     return () => clearTimeout(timer);
   }, [values]);
   const body = bodyOf(kind, values);
-  const key = JSON.stringify(body);
   const change = (field: Field, value: string) => setValues((before) => ({ ...before, [field]: value }));
-  const { isBusy, run } = useAction(t('task.not-counted'), async () => {
-    const answer = await api.createTask({ body: { ...body, dryRun: true } }).catch((error: unknown) => {
-      setCounted(null);
-      throw error;
-    });
-    if ('count' in answer) setCounted({ ...answer, key });
-  });
+  const { counted, isStale, isBusy, run } = useCount(body);
   return (
     <form
       className="task-form"
@@ -68,27 +70,14 @@ function Form({ kinds }: { readonly kinds: readonly TaskKind[] }): ReactNode {
       }}
     >
       <div className="stack">
-        <Card title={t('task.kind')}>
-          <div className="choices" role="radiogroup" aria-label={t('task.kind')}>
-            {kinds.map((one) => (
-              <label key={one} className={one === kind ? 'choice is-chosen' : 'choice'}>
-                <input
-                  type="radio"
-                  name="kind"
-                  checked={one === kind}
-                  onChange={() => {
-                    change('states', '');
-                    changeQuery({ kind: one });
-                  }}
-                />
-                <span>
-                  <span className="strong">{t(`tasks.kind.${one}`)}</span>
-                  <span className="hint">{t(`tasks.kind.${one}.text`)}</span>
-                </span>
-              </label>
-            ))}
-          </div>
-        </Card>
+        <KindCard
+          kinds={kinds}
+          kind={kind}
+          onChange={(next) => {
+            change('states', '');
+            changeQuery({ kind: next });
+          }}
+        />
         {KINDS[kind].fields.length > 0 && (
           <Card title={t('task.which')}>
             <SelectionFields kind={kind} values={values} onChange={change} />
@@ -98,12 +87,12 @@ function Form({ kinds }: { readonly kinds: readonly TaskKind[] }): ReactNode {
       <CountCard
         body={body}
         counted={counted}
-        isStale={counted !== null && counted.key !== key}
+        isStale={isStale}
         countButton={
           <Button
             type="submit"
             icon="search"
-            kind={counted === null || counted.key !== key ? 'primary' : 'secondary'}
+            kind={counted === null || isStale ? 'primary' : 'secondary'}
             isBusy={isBusy}
           >
             {t('task.count')}
@@ -112,6 +101,44 @@ function Form({ kinds }: { readonly kinds: readonly TaskKind[] }): ReactNode {
         onCreated={(id) => go(href(`/tasks/${id}`))}
       />
     </form>
+  );
+}
+
+/** How much a task would do, once somebody has asked. */
+function useCount(body: TaskInput) {
+  const [counted, setCounted] = useState<Counted | null>(null);
+  const key = JSON.stringify(body);
+  const { isBusy, run } = useAction(t('task.not-counted'), async () => {
+    const answer = await api.createTask({ body: { ...body, dryRun: true } }).catch((error: unknown) => {
+      setCounted(null);
+      throw error;
+    });
+    if ('count' in answer) setCounted({ ...answer, key });
+  });
+  return { counted, isStale: counted !== null && counted.key !== key, isBusy, run };
+}
+
+interface KindCardProps {
+  readonly kinds: readonly TaskKind[];
+  readonly kind: TaskKind;
+  readonly onChange: (kind: TaskKind) => void;
+}
+
+function KindCard({ kinds, kind, onChange }: KindCardProps): ReactNode {
+  return (
+    <Card title={t('task.kind')}>
+      <div className="choices" role="radiogroup" aria-label={t('task.kind')}>
+        {kinds.map((one) => (
+          <label key={one} className={one === kind ? 'choice is-chosen' : 'choice'}>
+            <input type="radio" name="kind" checked={one === kind} onChange={() => onChange(one)} />
+            <span>
+              <span className="strong">{t(`tasks.kind.${one}`)}</span>
+              <span className="hint">{t(`tasks.kind.${one}.text`)}</span>
+            </span>
+          </label>
+        ))}
+      </div>
+    </Card>
   );
 }
 

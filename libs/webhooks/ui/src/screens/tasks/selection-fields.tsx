@@ -16,106 +16,81 @@ interface SelectionFieldsProps {
   readonly onChange: (field: Field, value: string) => void;
 }
 
+/** The fields of a kind, in their order. */
 export function SelectionFields({ kind, values, onChange }: SelectionFieldsProps): ReactNode {
   const { kind: role } = useMe();
-  const types = useEventTypes();
-  const typeList = useId();
   const { fields, states } = KINDS[kind];
   const has = (field: Field) => fields.includes(field);
-  const text = (field: Field, label: string, hint?: string) => (
-    <TextField
-      label={label}
-      hint={hint}
-      maxLength={MAX_TEXT}
-      value={values[field] ?? ''}
-      onChange={(value) => onChange(field, value)}
-    />
-  );
+  const props = (field: Field) => ({
+    value: values[field] ?? '',
+    onChange: (value: string) => onChange(field, value),
+  });
   return (
     <div className="fields">
-      {has('listenerId') && (
-        <ListenerField
-          isRequired={kind === 'replay'}
-          value={values.listenerId ?? ''}
-          onChange={(value) => onChange('listenerId', value)}
-        />
-      )}
+      {has('listenerId') && <ListenerField isRequired={kind === 'replay'} {...props('listenerId')} />}
       {has('since') && (
-        <TextField
-          type="datetime-local"
-          label={t('task.from')}
-          required={kind !== 'discard'}
-          value={values.since ?? ''}
-          onChange={(value) => onChange('since', value)}
-        />
+        <TextField type="datetime-local" label={t('task.from')} required={kind !== 'discard'} {...props('since')} />
       )}
       {has('until') && (
-        <TextField
-          type="datetime-local"
-          label={t('task.to')}
-          hint={t('task.to.hint')}
-          value={values.until ?? ''}
-          onChange={(value) => onChange('until', value)}
-        />
+        <TextField type="datetime-local" label={t('task.to')} hint={t('task.to.hint')} {...props('until')} />
       )}
-      {states.length > 0 && (
-        <StatesField states={states} value={values.states ?? ''} onChange={(value) => onChange('states', value)} />
-      )}
-      {has('types') && (
-        <div>
-          <TextField
-            list={typeList}
-            label={t('task.types')}
-            hint={t('task.types.hint')}
-            maxLength={MAX_TEXT}
-            value={values.types ?? ''}
-            onChange={(value) => onChange('types', value)}
-          />
-          <datalist id={typeList}>
-            {types.map(({ type }) => (
-              <option key={type} value={type} />
-            ))}
-          </datalist>
-        </div>
-      )}
+      {states.length > 0 && <StatesField states={states} {...props('states')} />}
+      {has('types') && <TypesField {...props('types')} />}
       {has('error') && (
         <SelectField
           label={t('task.error-code')}
-          value={values.error ?? ''}
           options={[['', t('task.error-code.any')], ...ERRORS.map((one) => [one, errorName(one)] as const)]}
-          onChange={(value) => onChange('error', value)}
+          {...props('error')}
         />
       )}
-      {has('eventId') && text('eventId', t('task.event'))}
-      {has('owner') && role === 'operator' && text('owner', t('task.owner'), t('task.owner.hint'))}
-      {has('entity') && text('entity', t('task.entity'))}
-      {has('entityId') && text('entityId', t('task.entity-id'))}
-      {has('ratePerSecond') && (
-        <TextField
-          type="number"
-          min={1}
-          max={10_000}
-          step={1}
-          label={t('task.speed')}
-          hint={t('task.speed.hint')}
-          value={values.ratePerSecond ?? ''}
-          onChange={(value) => onChange('ratePerSecond', value)}
-        />
+      {has('eventId') && <TextField label={t('task.event')} maxLength={MAX_TEXT} {...props('eventId')} />}
+      {has('owner') && role === 'operator' && (
+        <TextField label={t('task.owner')} hint={t('task.owner.hint')} maxLength={MAX_TEXT} {...props('owner')} />
       )}
+      {has('entity') && <TextField label={t('task.entity')} maxLength={MAX_TEXT} {...props('entity')} />}
+      {has('entityId') && <TextField label={t('task.entity-id')} maxLength={MAX_TEXT} {...props('entityId')} />}
+      {has('ratePerSecond') && <RateField {...props('ratePerSecond')} />}
     </div>
   );
 }
 
-/** Boxes for the states that the kind may select. None is the default of the kind. */
-function StatesField({
-  states,
-  value,
-  onChange,
-}: {
-  readonly states: readonly string[];
+interface FieldProps {
   readonly value: string;
   readonly onChange: (value: string) => void;
-}): ReactNode {
+}
+
+/** Several types with commas between them. The browser offers the known ones. */
+function TypesField(props: FieldProps): ReactNode {
+  const types = useEventTypes();
+  const list = useId();
+  return (
+    <div>
+      <TextField list={list} label={t('task.types')} hint={t('task.types.hint')} maxLength={MAX_TEXT} {...props} />
+      <datalist id={list}>
+        {types.map(({ type }) => (
+          <option key={type} value={type} />
+        ))}
+      </datalist>
+    </div>
+  );
+}
+
+function RateField(props: FieldProps): ReactNode {
+  return (
+    <TextField
+      type="number"
+      min={1}
+      max={10_000}
+      step={1}
+      label={t('task.speed')}
+      hint={t('task.speed.hint')}
+      {...props}
+    />
+  );
+}
+
+/** Boxes for the states that the kind may select. None is the default of the kind. */
+function StatesField({ states, value, onChange }: FieldProps & { readonly states: readonly string[] }): ReactNode {
   const chosen = value.split(',').filter(Boolean);
   return (
     <fieldset className="field boxes">

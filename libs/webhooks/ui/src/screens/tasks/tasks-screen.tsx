@@ -107,7 +107,7 @@ function columns(): Columns<Task> {
   return [
     {
       name: t('column.kind'),
-      width: 'minmax(100px, 1fr)',
+      width: 'minmax(100px, 2.1fr)',
       cell: ({ id, kind }) => (
         <a className="row-link" href={href(`/tasks/${id}`)}>
           {t(`tasks.kind.${kind}`)}
@@ -121,18 +121,18 @@ function columns(): Columns<Task> {
     },
     {
       name: t('column.progress'),
-      width: 'minmax(110px, 1.4fr)',
+      width: 'minmax(130px, 1.4fr)',
       cell: (task) => <TaskProgress task={task} />,
     },
     {
       name: t('column.filter'),
-      width: 'minmax(60px, 2fr)',
+      width: 'minmax(60px, 1.1fr)',
       isOnlyWide: true,
       cell: ({ filter }) => <TaskSelection filter={filter} />,
     },
     {
       name: t('column.rate'),
-      width: 'minmax(70px, 1fr)',
+      width: 'minmax(70px, 1.1fr)',
       isOnlyWide: true,
       cell: (task) => <span className="secondary">{rateOf(task)}</span>,
     },
@@ -144,7 +144,7 @@ function columns(): Columns<Task> {
     },
     {
       name: t('column.created'),
-      width: 'minmax(80px, 0.9fr)',
+      width: 'minmax(80px, 0.8fr)',
       cell: ({ createdAt }) => <Ago at={createdAt} />,
     },
   ];
