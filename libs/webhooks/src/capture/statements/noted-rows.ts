@@ -112,7 +112,10 @@ class MysqlNotes implements RowNotes {
   notingStatement(text: string, parameters: unknown[]): [string, unknown[]] {
     const noting = assigningFirst(this.write, text, `@webhooks_met := ${mysqlNote(this.write)}`);
     if (!this.mayBeLeft) return [noting, parameters];
-    return [assigningLast(this.write, noting, `@webhooks_key := ${keyText(this.write)}`), parameters];
+    // A driver that returns rows gets a statement with RETURNING at its end.
+    const end = noting.lastIndexOf(' RETURNING ');
+    const assigning = assigningLast(this.write, noting.slice(0, end), `@webhooks_key := ${keyText(this.write)}`);
+    return [assigning + noting.slice(end), parameters];
   }
 
   read(records: readonly Row[]): Promise<(ReadRow | null)[]> {
