@@ -68,7 +68,9 @@ describeDatabases('bad input', (database) => {
   });
   afterEach(async () => {
     for (const { id } of (await app.listeners.list({ limit: 500 })).items) await app.listeners.remove(id);
-    await app.dispatcher.drain();
+    // Few of the tests store events, and a search for work takes longer than most of them.
+    const { outbox } = await counts('outbox');
+    if (outbox) await app.dispatcher.drain();
     app.receiver.clear();
   });
   afterAll(async () => {
@@ -76,16 +78,13 @@ describeDatabases('bad input', (database) => {
     await fresh.drop();
   });
 
-  const count = async (table: string) => {
-    const rows: unknown[] = await app.dataSource.query(`SELECT 1 FROM webhook_${table}`);
-    return rows.length;
+  /** How many rows the tables have. */
+  const counts = async (...tables: string[]) => {
+    const selects = tables.map((table) => `(SELECT count(*) FROM webhook_${table}) AS ${table}`);
+    const [row] = await app.dataSource.query<Record<string, unknown>[]>(`SELECT ${selects.join(', ')}`);
+    return Object.fromEntries(Object.entries(row ?? {}).map(([table, count]) => [table, Number(count)]));
   };
-  const stored = async () => [
-    await count('listeners'),
-    await count('routes'),
-    await count('deliveries'),
-    await count('events'),
-  ];
+  const stored = () => counts('listeners', 'routes', 'deliveries', 'events');
   const url = () => app.receiver.url;
   const errorOf = async (promise: Promise<unknown>): Promise<WebhooksError> => {
     const error: unknown = await promise.then(

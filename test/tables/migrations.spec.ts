@@ -167,6 +167,24 @@ describeDatabases('the tables', (database) => {
     }
   });
 
+  it('stop the bootstrap when some are missing or lack a column, and the error names these', async () => {
+    const fresh = await database.create();
+    const app = await startApp({ database: fresh.options, entities: [Note] });
+    await app.dataSource.query('DROP TABLE webhook_damaged');
+    await app.dataSource.query('ALTER TABLE webhook_tasks DROP COLUMN kind');
+    await app.close();
+    try {
+      await expect(
+        startApp({ database: { ...fresh.options, synchronize: false } as DataSourceOptions, entities: [Note] }),
+      ).rejects.toMatchObject({
+        code: 'TABLES_MISSING',
+        details: { missing: ['damaged', 'tasks'].map((table) => expect.stringMatching(`webhook_${table}$`) as string) },
+      });
+    } finally {
+      await fresh.drop();
+    }
+  });
+
   it('may be created by the application itself when it starts', async () => {
     const fresh = await database.create();
     const app = await startApp({

@@ -2,7 +2,7 @@ import type { DataSource, Logger, QueryRunner } from 'typeorm';
 import sql, { type Sql } from 'sql-template-tag';
 import { dialectOf, type DialectName } from '../../dialect.js';
 import { isMissingTable } from './database-errors.js';
-import type { Script, StatementResult } from './script.js';
+import { together, type Script, type StatementResult } from './script.js';
 import type { TablesSql } from './tables.js';
 
 /**
@@ -70,25 +70,32 @@ export abstract class Database {
 }
 
 /**
- * Returns the tables that are missing or lack a column. Called when the application starts.
+ * Returns the tables that are missing or lack a column. Called when the application starts. One transaction reads all tables. Only if it
+ * fails, each table is read on its own, to find out which are missing.
  *
  * @throws any other error of the database, for example if the database cannot be reached
  */
 export async function missingTables(database: Database): Promise<string[]> {
+  const tables = Object.values(database.tables) as AnyTable[];
+  if (await canRead(database, tables)) return [];
   const missing: string[] = [];
-  for (const table of Object.keys(database.tables) as (keyof TablesSql)[]) {
-    const { select, sql: path, metadata } = database.tables[table] as AnyTable;
-    const columns = select('t', ...metadata.columns.map(({ propertyName }) => propertyName));
-    try {
-      await database.transaction(function* () {
-        yield sql`select ${columns} from ${path} t where 1 = 0`;
-      });
-    } catch (error) {
-      if (!isMissingTable(error)) throw error;
-      missing.push(metadata.tablePath);
-    }
-  }
+  for (const table of tables) if (!(await canRead(database, [table]))) missing.push(table.metadata.tablePath);
   return missing;
+}
+
+/** Whether the tables exist and have all their columns. */
+async function canRead(database: Database, tables: readonly AnyTable[]): Promise<boolean> {
+  const statements = tables.map(({ select, sql: path, metadata }) => {
+    const columns = select('t', ...metadata.columns.map(({ propertyName }) => propertyName));
+    return sql`select ${columns} from ${path} t where 1 = 0`;
+  });
+  try {
+    await database.transaction(() => together(statements, { isEnd: true }));
+    return true;
+  } catch (error) {
+    if (isMissingTable(error)) return false;
+    throw error;
+  }
 }
 
 /** A webhook table whose columns the compiler does not know. */
