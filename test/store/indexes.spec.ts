@@ -14,7 +14,7 @@ import { readFailingListeners } from '../../libs/webhooks/src/store/queue/overvi
 import { readSystemFigures } from '../../libs/webhooks/src/store/queue/system-overview.js';
 import { reclaimExpired } from '../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import { claimTask, listTasks, readTask } from '../../libs/webhooks/src/store/queue/task-rows.js';
-import { endExpiredLeases } from '../../libs/webhooks/src/store/outbox/leases.js';
+import { endExpiredLeases } from '../../libs/webhooks/src/store/outbox/expired-leases.js';
 import { listEvents, readListedEvent } from '../../libs/webhooks/src/store/outbox/listed-events.js';
 import { readRestOfMerged, type StoredImage } from '../../libs/webhooks/src/store/outbox/images.js';
 import { readChangedListeners } from '../../libs/webhooks/src/store/listeners/changed-listeners.js';

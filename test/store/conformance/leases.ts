@@ -8,7 +8,8 @@ import { takeTurn } from '../../../libs/webhooks/src/store/database/chores.js';
 import { readReadyAt, readReadyListeners } from '../../../libs/webhooks/src/store/listeners/ready-listeners.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { releaseDeliveries } from '../../../libs/webhooks/src/store/queue/release-deliveries.js';
-import { endExpiredLeases, lockUnfinished, settleLeases } from '../../../libs/webhooks/src/store/outbox/leases.js';
+import { endExpiredLeases } from '../../../libs/webhooks/src/store/outbox/expired-leases.js';
+import { lockUnfinished, settleLeases } from '../../../libs/webhooks/src/store/outbox/leases.js';
 import {
   addEvents,
   addListener,

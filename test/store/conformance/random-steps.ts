@@ -5,7 +5,7 @@ import { allowanceOf, type RateLimit } from '../../../libs/webhooks/src/health/r
 import { claimDeliveries } from '../../../libs/webhooks/src/store/queue/claim-deliveries.js';
 import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/claimed-delivery.js';
 import { readOutlook } from '../../../libs/webhooks/src/store/queue/read-outlook.js';
-import { endExpiredLeases } from '../../../libs/webhooks/src/store/outbox/leases.js';
+import { endExpiredLeases } from '../../../libs/webhooks/src/store/outbox/expired-leases.js';
 import { reclaimExpired } from '../../../libs/webhooks/src/store/queue/reclaim-expired.js';
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { readDelivery, rearmDelivery, type DeliveryRow } from '../../../libs/webhooks/src/store/queue/delivery-rows.js';

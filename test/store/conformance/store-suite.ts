@@ -5,7 +5,7 @@ import type { ClaimedDelivery } from '../../../libs/webhooks/src/store/queue/cla
 import type { Database } from '../../../libs/webhooks/src/store/database/database.js';
 import { fanOut, type FanOutOptions } from '../../../libs/webhooks/src/store/queue/fan-out.js';
 import { query } from '../../../libs/webhooks/src/store/database/script.js';
-import { endExpiredLeases, LEASES_PER_BATCH } from '../../../libs/webhooks/src/store/outbox/leases.js';
+import { endExpiredLeases, LEASES_PER_BATCH } from '../../../libs/webhooks/src/store/outbox/expired-leases.js';
 import { toRuns } from '../../../libs/webhooks/src/store/outbox/sequence-runs.js';
 import { recordAttempts } from '../../../libs/webhooks/src/store/queue/record-attempts.js';
 import type { FreshDatabase } from '../../support/databases.js';

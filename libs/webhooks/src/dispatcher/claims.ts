@@ -8,7 +8,7 @@ import { claimDeliveries } from '../store/queue/claim-deliveries.js';
 import type { ClaimedDelivery, ClaimedHandshake } from '../store/queue/claimed-delivery.js';
 import type { BodyOf } from '../store/queue/rendered-body.js';
 import type { Waiting } from '../store/queue/render-waiting.js';
-import { endExpiredLeases, LEASES_PER_BATCH } from '../store/outbox/leases.js';
+import { endExpiredLeases, LEASES_PER_BATCH } from '../store/outbox/expired-leases.js';
 import { reclaimExpired } from '../store/queue/reclaim-expired.js';
 import type { Database } from '../store/database/database.js';
 import type { ExpectedWork } from './expected-work.js';

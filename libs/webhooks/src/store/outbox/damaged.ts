@@ -1,5 +1,5 @@
 import sql from 'sql-template-tag';
-import { outboxRows } from './leases.js';
+import { outboxRows } from './expired-leases.js';
 import { canBeStored } from '../database/can-be-stored.js';
 import type { Database } from '../database/database.js';
 import { atSameTime, atTimesOf } from '../database/event-times.js';

@@ -1,9 +1,7 @@
 import sql, { join, type Sql } from 'sql-template-tag';
-import { newLease } from '../../ids.js';
 import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
-import { insertFromRows } from '../database/json-rows.js';
-import { execute, query, type Script } from '../database/script.js';
+import { query, type Script } from '../database/script.js';
 import { fromRuns, toRuns } from './sequence-runs.js';
 
 /**
@@ -19,53 +17,6 @@ export interface EventLease {
    * because the parts of one statement cannot see each other's rows.
    */
   readonly left: Map<string, number>;
-}
-
-/** An event that a claim leases. */
-interface LeasedEvent {
-  readonly seq: unknown;
-  readonly createdAt: unknown;
-  /** How often it was claimed before. */
-  readonly claims: number;
-}
-
-/** The new leases of a batch: one for each number of earlier claims, because a lease stores this number once for all of its events. */
-export class BatchLeases {
-  private readonly byClaims = new Map<number, ReturnType<typeof newGroup>>();
-  private readonly bySeq = new Map<string, EventLease>();
-
-  /** @param deliveries the number of deliveries without a row */
-  add(event: LeasedEvent, deliveries: number): void {
-    const group = this.byClaims.get(event.claims) ?? newGroup();
-    this.byClaims.set(event.claims, group);
-    group.events.push(event);
-    group.lease.left.set(String(event.seq), deliveries);
-    this.bySeq.set(String(event.seq), group.lease);
-  }
-
-  /** The lease of an event that was added. */
-  of({ seq }: Pick<LeasedEvent, 'seq'>): EventLease | undefined {
-    return this.bySeq.get(String(seq));
-  }
-
-  /** Inserts the leases. The caller deletes the outbox rows of their events. */
-  inserting(database: Database, until: number): Sql[] {
-    if (!this.byClaims.size) return [];
-    const rows = [...this.byClaims].map(([claims, { lease, events }]) => {
-      const times = events.map(({ createdAt }) => Number(createdAt));
-      return {
-        ...{ token: lease.token, claims: claims + 1, events: toRuns(events.map(({ seq }) => String(seq))) },
-        ...{ leaseUntil: until, firstAt: Math.min(...times), lastAt: Math.max(...times) },
-      };
-    });
-    const columns = { token: 'text', claims: 'bigint', events: 'text' } as const;
-    const times = { leaseUntil: 'bigint', firstAt: 'bigint', lastAt: 'bigint' } as const;
-    return [insertFromRows(database, 'leases', { ...columns, ...times }, rows)];
-  }
-}
-
-function newGroup(): { readonly lease: EventLease; readonly events: LeasedEvent[] } {
-  return { lease: { token: newLease(), left: new Map() }, events: [] };
 }
 
 /** A delivery without a row, as far as its lease is concerned. */
@@ -209,67 +160,4 @@ function* tokensNaming(database: Database, seqs: readonly unknown[]): Script<str
     sql`select ${l.select('l', 'token', 'events')} from ${l.sql} l where ${anyLease(database)}`,
   );
   return rows.filter(({ events }) => namedIn([events], seqs).size).map(({ token }) => token);
-}
-
-/** The number of leases that one transaction ends. Each has the events of a batch. */
-export const LEASES_PER_BATCH = 5;
-
-interface ExpiredLease {
-  readonly token: string;
-  readonly claims: unknown;
-  readonly events: string;
-  readonly firstAt: unknown;
-  readonly lastAt: unknown;
-}
-
-/**
- * Ends leases that have expired, and puts their events back into the outbox. The process of such a lease is dead, or is so late that its
- * records no longer count. An event that no longer exists is left out.
- *
- * @param limit of leases
- * @returns the sequences that are back in the outbox; `null` if no lease has expired
- */
-export function* endExpiredLeases(database: Database, now: number, limit: number): Script<string[] | null> {
-  const { leases: l, events: e } = database.tables;
-  const expired = sql`l.${l.$.leaseUntil} <= ${now}`;
-  const found = yield* query<{ token: string }>(
-    sql`select ${l.select('l', 'token')} from ${l.sql} l where ${expired} order by l.${l.$.leaseUntil} limit ${limit}`,
-  );
-  if (!found.length) return null;
-  const tokens = found.map(({ token }) => token);
-  const locked = yield* query<ExpiredLease>(
-    sql`select ${l.select('l', 'token', 'claims', 'events', 'firstAt', 'lastAt')} from ${l.sql} l${l.byKey} where l.${l.$.token} ${inList(tokens)} and ${expired} order by l.${l.$.token}${database.skipLocked}`,
-  );
-  if (!locked.length) return null;
-  const back: string[] = [];
-  for (const { claims, events, firstAt, lastAt } of locked) {
-    for (const some of chunks([...fromRuns(events)])) {
-      const rows = yield* query<{ seq: unknown; createdAt: unknown; orderKey: Uint8Array | null }>(
-        sql`select ${e.select('e', 'seq', 'createdAt', 'orderKey')} from ${e.sql} e where e.${e.$.seq} ${inList(some)} and e.${e.$.createdAt} >= ${firstAt} and e.${e.$.createdAt} <= ${lastAt}`,
-      );
-      if (!rows.length) continue;
-      yield outboxRows(database, rows, Number(claims));
-      back.push(...rows.map(({ seq }) => String(seq)));
-    }
-  }
-  yield* execute(sql`delete from ${l.sql} where ${l.$.token} ${inList(locked.map(({ token }) => token))}`);
-  return back;
-}
-
-/** Inserts outbox rows of events that were claimed before. The next claim leaves out their deliveries that exist. */
-export function outboxRows(
-  database: Database,
-  events: readonly { readonly seq: unknown; readonly createdAt: unknown; readonly orderKey: Uint8Array | null }[],
-  claims: number,
-): Sql {
-  return insertFromRows(
-    database,
-    'outbox',
-    { seq: 'bigint', eventAt: 'bigint', orderKey: 'hash', claims },
-    events.map(({ seq, createdAt, orderKey }) => ({
-      seq: String(seq),
-      eventAt: Number(createdAt),
-      orderKey: orderKey && Buffer.from(orderKey).toString('hex'),
-    })),
-  );
 }

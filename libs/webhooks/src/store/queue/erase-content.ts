@@ -5,7 +5,8 @@ import type { Database } from '../database/database.js';
 import type { PagePosition } from '../database/page.js';
 import { execute, query, type Script } from '../database/script.js';
 import { lockListenerStates, refreshReadyAt } from '../listeners/listener-state.js';
-import { endExpiredLeases, LEASES_PER_BATCH, lockUnfinished } from '../outbox/leases.js';
+import { endExpiredLeases, LEASES_PER_BATCH } from '../outbox/expired-leases.js';
+import { lockUnfinished } from '../outbox/leases.js';
 import { deletingRows } from '../outbox/outbox-rows.js';
 import { isInFlight } from './erase-owner.js';
 

@@ -4,7 +4,8 @@ import { chunks, inList } from '../database/chunks.js';
 import type { Database } from '../database/database.js';
 import { execute, query, type Script } from '../database/script.js';
 import { deleteEvents, isOfEvent } from '../outbox/delete-events.js';
-import { endExpiredLeases, LEASES_PER_BATCH, lockUnfinished, readLeasedSequences } from '../outbox/leases.js';
+import { endExpiredLeases, LEASES_PER_BATCH } from '../outbox/expired-leases.js';
+import { lockUnfinished, readLeasedSequences } from '../outbox/leases.js';
 import { deletingRows } from '../outbox/outbox-rows.js';
 
 /** The maximum number of rows that one transaction deletes. Dependent rows, such as the attempts of a delivery, do not count. */

@@ -28,7 +28,8 @@ import {
   type LockedOutbox,
   type OutboxEvent,
 } from '../outbox/outbox-rows.js';
-import { BatchLeases, type EventLease } from '../outbox/leases.js';
+import { BatchLeases } from '../outbox/batch-leases.js';
+import { type EventLease } from '../outbox/leases.js';
 import { type DeliveryKey, findExisting } from './existing-deliveries.js';
 import { type Room, RoomLeft } from './room.js';
 import { query, type Script } from '../database/script.js';
