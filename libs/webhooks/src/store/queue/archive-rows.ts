@@ -125,7 +125,7 @@ export interface ArchivedEventPage {
 }
 
 /**
- * A page of the events that belong into the file. Left out are events that are in the outbox again, and events whose deliveries are all
+ * A page of the events that belong into the file. Left out are events that are in the outbox or being sent again, and events whose deliveries are all
  * pending or not selected: they come when a delivery has ended.
  */
 export function* readArchivedEvents(
@@ -249,7 +249,7 @@ function isEnded(
   return hasEnded && finishedAt !== null && Number(finishedAt) < selection.endedBefore;
 }
 
-/** The ids of the selected events of these deliveries, by sequence. Events in the outbox are left out. */
+/** The ids of the selected events of these deliveries, by sequence. Unfinished events are left out. */
 function* eventIds(
   database: Database,
   selection: ArchiveSelection,

@@ -18,7 +18,7 @@ const DELIVERIES_PER_BATCH = 500;
 /** The maximum number of removed listeners that one transaction deletes. */
 export const LISTENERS_PER_BATCH = 100;
 
-/** The condition that no fan-out can add deliveries to the event, because it is not in the outbox. */
+/** The condition that no fan-out can add deliveries to the event, because it is not in the outbox, and no process sends it. */
 export const isFinished = (state: EventState) => state === 'delivered' || state === 'damaged';
 
 export interface OldEvent {

@@ -104,8 +104,8 @@ export function* makeDay(database: Database, partitions: readonly Partition[], d
 }
 
 /**
- * Drops the partitions of one day, unless something unfinished names the day: an event in the outbox, a damaged event, a delivery that is due
- * or being sent, or a task. With `beyond`, rows after these sequences keep the day, too. Each attempt on a stored delivery is a row.
+ * Drops the partitions of one day, unless something unfinished names the day: an event in the outbox or under a lease, a damaged event, a
+ * delivery that is due or being sent, or a task. With `beyond`, rows after these sequences keep the day, too. Each attempt on a stored delivery is a row.
  *
  * `DROP TABLE` needs the same lock of the whole table as `DETACH PARTITION`, and holds it as short (docs/decisions/0014-partitions.md has the figures). `DETACH …
  * CONCURRENTLY` is not possible beside a default partition. The table of events is locked last, because the application inserts into it.

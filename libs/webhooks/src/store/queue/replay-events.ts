@@ -64,8 +64,8 @@ type SizedEvent = PastEvent & { bytes: unknown };
  * The rules of the fan-out apply, except that the events may be older than the listener. Several events of one row keep their order if the
  * listener has an order.
  *
- * An event of the outbox is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers newer events in
- * their order, and a replay would overtake it. The outbox rows are locked, so that no claim changes meanwhile, and the events' rows, so that
+ * An unfinished event is included only if it is older than the listener: no fan-out would deliver it. The fan-out delivers newer events in
+ * their order, and a replay would overtake it. The events are locked, so that no claim or record changes their state meanwhile, and so that
  * retention does not delete them.
  */
 export function* replayEvents(
