@@ -96,6 +96,62 @@ export interface DeliveryValues {
   readonly triggered?: Triggered;
 }
 
+/** The times and the token that {@link insertDeliveries} writes. */
+interface RowLease {
+  readonly now: number;
+  readonly leaseMs: number;
+  readonly leaseToken: string;
+}
+
+const ROW_COLUMNS = {
+  id: 'text',
+  eventSeq: 'bigint',
+  eventAt: 'bigint',
+  listenerId: 'text',
+  type: 'text',
+  owner: 'text',
+  ownerKey: 'hash',
+  orderKey: 'hash',
+  state: 'text',
+  body: 'text',
+  format: 'text',
+  version: 'bigint',
+  attempts: 0,
+  retries: 0,
+  leaseToken: 'text',
+  leaseUntil: 'bigint',
+  lastErrorCode: 'text',
+  finishedAt: 'bigint',
+  createdAt: 'bigint',
+  trigger: 'text',
+  triggeredBy: 'text',
+} as const;
+
+function rowOf(delivery: DeliveryValues, { now, leaseMs, leaseToken }: RowLease) {
+  const { id, event, listener, orderKey, body, format, version, errorCode, state, routedAt, triggered } = delivery;
+  return {
+    id,
+    eventSeq: String(event.seq),
+    eventAt: Number(event.createdAt),
+    listenerId: listener.id,
+    type: event.type,
+    owner: listener.owner,
+    ownerKey: hex(listener.ownerKey),
+    orderKey: hex(orderKey),
+    state,
+    body,
+    format,
+    version,
+    leaseToken: state === 'leased' ? leaseToken : null,
+    leaseUntil: state === 'leased' ? now + leaseMs : null,
+    lastErrorCode: errorCode,
+    finishedAt: state === 'discarded' ? now : null,
+    createdAt: routedAt ?? now,
+    trigger: triggered?.trigger ?? null,
+    triggeredBy: auditText(triggered?.by ?? null),
+  };
+}
+
 /**
  * Inserts deliveries.
  *
@@ -105,7 +161,7 @@ export interface DeliveryValues {
 export function* insertDeliveries(
   database: Database,
   deliveries: readonly DeliveryValues[],
-  { now, leaseMs, leaseToken }: { now: number; leaseMs: number; leaseToken: string },
+  lease: RowLease,
   after: { readonly statements: readonly Sql[]; readonly isEnd: boolean } = { statements: [], isEnd: false },
 ): Script<Map<string, string>> {
   const { deliveries: d } = database.tables;
@@ -113,72 +169,13 @@ export function* insertDeliveries(
   const seqs = new Map<string, string>();
   const inserts: Sql[] = [];
   for (const some of chunks(deliveries, DELIVERIES_PER_STATEMENT, ({ body }) => body?.length ?? 0)) {
-    const insertion = insertFromRows(
-      database,
-      'deliveries',
-      {
-        id: 'text',
-        eventSeq: 'bigint',
-        eventAt: 'bigint',
-        listenerId: 'text',
-        type: 'text',
-        owner: 'text',
-        ownerKey: 'hash',
-        orderKey: 'hash',
-        state: 'text',
-        body: 'text',
-        format: 'text',
-        version: 'bigint',
-        attempts: 0,
-        retries: 0,
-        nextAt: now,
-        leaseToken: 'text',
-        leaseUntil: 'bigint',
-        lastErrorCode: 'text',
-        finishedAt: 'bigint',
-        createdAt: 'bigint',
-        trigger: 'text',
-        triggeredBy: 'text',
-      },
-      some.map(({ id, event, listener, orderKey, body, format, version, errorCode, state, routedAt, triggered }) => ({
-        id,
-        eventSeq: String(event.seq),
-        eventAt: Number(event.createdAt),
-        listenerId: listener.id,
-        type: event.type,
-        owner: listener.owner,
-        ownerKey: hex(listener.ownerKey),
-        orderKey: hex(orderKey),
-        state,
-        body,
-        format,
-        version,
-        leaseToken: state === 'leased' ? leaseToken : null,
-        leaseUntil: state === 'leased' ? now + leaseMs : null,
-        lastErrorCode: errorCode,
-        finishedAt: state === 'discarded' ? now : null,
-        createdAt: routedAt ?? now,
-        trigger: triggered?.trigger ?? null,
-        triggeredBy: auditText(triggered?.by ?? null),
-      })),
-    );
+    const rows = some.map((delivery) => rowOf(delivery, lease));
+    const insertion = insertFromRows(database, 'deliveries', { ...ROW_COLUMNS, nextAt: lease.now }, rows);
     const insert = sql`${insertion}${skipConflict(database.dialect, [$.eventAt, $.eventSeq, $.listenerId])}`;
-    if (database.dialect !== 'mysql') {
+    if (database.dialect === 'mysql') {
+      for (const [id, seq] of yield* insertUnreturned(database, some, insert)) seqs.set(id, seq);
+    } else {
       inserts.push(sql`${insert} returning ${$.seq} ${d.as('seq')}, ${$.id} ${d.as('id')}`);
-      continue;
-    }
-    // An id is the same for the same event and listener, so a row may have existed before.
-    // With a list of ids and outdated statistics, MariaDB would read the whole index.
-    const ids = jsonRows(
-      database.dialect,
-      { id: 'text' },
-      some.map(({ id }) => ({ id })),
-    );
-    const read = sql`select ${d.select('d', 'seq', 'id')} from ${ids} straight_join ${d.sql} d${d.through('id')} on d.${$.id} = r.id`;
-    const before = new Set((yield* query<{ id: string }>(read)).map(({ id }) => id));
-    yield insert;
-    for (const { seq, id } of yield* query<{ seq: unknown; id: string }>(read)) {
-      if (!before.has(id)) seqs.set(id, String(seq));
     }
   }
   const results = yield* together([...inserts, ...after.statements], after);
@@ -186,6 +183,29 @@ export function* insertDeliveries(
     for (const { seq, id } of rows as { seq: unknown; id: string }[]) seqs.set(id, String(seq));
   }
   return seqs;
+}
+
+/**
+ * Inserts deliveries on MySQL and MariaDB, and reads their sequences before and afterwards: an id is the same for the same event and listener,
+ * so a row may have existed before.
+ */
+function* insertUnreturned(
+  database: Database,
+  deliveries: readonly DeliveryValues[],
+  insert: Sql,
+): Script<Map<string, string>> {
+  const { deliveries: d } = database.tables;
+  // With a list of ids and outdated statistics, MariaDB would read the whole index.
+  const ids = jsonRows(
+    database.dialect,
+    { id: 'text' },
+    deliveries.map(({ id }) => ({ id })),
+  );
+  const read = sql`select ${d.select('d', 'seq', 'id')} from ${ids} straight_join ${d.sql} d${d.through('id')} on d.${d.$.id} = r.id`;
+  const before = new Set((yield* query<{ id: string }>(read)).map(({ id }) => id));
+  yield insert;
+  const rows = yield* query<{ seq: unknown; id: string }>(read);
+  return new Map(rows.filter(({ id }) => !before.has(id)).map(({ seq, id }) => [id, String(seq)]));
 }
 
 function hex(bytes: Uint8Array | null): string | null {
