@@ -65,8 +65,8 @@ describeDatabases('the command line on an empty database', (database) => {
   });
 
   it('runs the migrations of this library once, and records them for TypeORM', async () => {
-    expect((await run('migrate', '--to', '3')).err).toMatch(/^INVALID_ARGUMENT: Invalid value 3 for --to/);
-    expect(await json('migrate', '--to', '2')).toEqual({ ran: ['CreateWebhooks_webhook_1795996800000'] });
+    expect((await run('migrate', '--to', '4')).err).toMatch(/^INVALID_ARGUMENT: Invalid value 4 for --to/);
+    expect(await json('migrate', '--to', '3')).toEqual({ ran: ['CreateWebhooks_webhook_1795996800000'] });
     expect(await run('migrate')).toEqual({ code: 0, out: 'The webhook tables are up to date.\n', err: '' });
     expect(await run('migrate', '--dry-run')).toMatchObject({ out: '-- The webhook tables are up to date.\n' });
     const [recorded, parcels] = await onDatabase(fresh, async (dataSource) => [
@@ -77,7 +77,7 @@ describeDatabases('the command line on an empty database', (database) => {
     // `synchronize: true` of the data source changes nothing here.
     expect(parcels).toBe(false);
     const status = await json<{ isReady: boolean; tables: object }>('status');
-    expect(status).toMatchObject({ isReady: true, tables: { missing: [], version: 2, known: 2 }, waiting: { due: 0 } });
+    expect(status).toMatchObject({ isReady: true, tables: { missing: [], version: 3, known: 3 }, waiting: { due: 0 } });
   });
 
   it('finds nothing to repair in new tables', async () => {
