@@ -71,6 +71,8 @@ describe('replay --archive', () => {
       ...{ code: 0, err: '' },
       out: '3 of 3 events were restored. 3 deliveries were made.\n',
     });
+    // The command line has made the deliveries due by the real clock. The clock of the application stands at noon.
+    app.clock.set(Date.now());
     await app.dispatcher.drain();
     expect(app.receiver.requests.map(({ json }) => (json as { data: { n: number } }).data.n).toSorted()).toEqual([
       0, 1, 2,
