@@ -354,7 +354,7 @@ describeDatabases('an upsert that changes which row the next row of the call mee
 
   // On PostgreSQL TypeORM leaves the key to the database, although it is given.
   it.runIf(family !== 'postgres')(
-    'makes the event of a new row whose generated key stands beside a given key',
+    'makes the event of a new row with a generated key, in the same call as a row with a given key',
     async () => {
       const { manager } = app.dataSource;
       await manager.insert(Numbered, [{ ...X }]);

@@ -25,7 +25,7 @@ interface Covered {
   readonly event: { readonly seq: string };
 }
 
-/** Leases whose events change when deliveries are recorded or given back, with the events that they still name. Without events: a lease ends. */
+/** Leases that change when deliveries are recorded or given back, with the events that they still name. A lease without events ends. */
 export type LeaseChanges = ReadonlyMap<EventLease, readonly string[]>;
 
 /** The changes of leases when these deliveries are on record: an event leaves its lease with the last of its deliveries. */
@@ -104,7 +104,7 @@ export function changingLeases({ tables: { leases: l } }: Database, changes: Lea
   return statements;
 }
 
-/** The condition that a lease `l` exists. The index keeps PostgreSQL from a scan of the table, which it expects to be costly. */
+/** A condition that each lease `l` meets. With it, PostgreSQL reads the index: the store switches scans of tables off. */
 export function anyLease({ tables: { leases: l } }: Database): Sql {
   return sql`l.${l.$.leaseUntil} > 0`;
 }
